@@ -90,7 +90,8 @@ export const toWire = (error: KhloneError) => ({
 export const fromWire = (wire: unknown): KhloneError => {
   const { code, message, data } = (wire ?? {}) as { code?: unknown; message?: unknown; data?: unknown };
   const more = (data ?? {}) as { code?: unknown; hint?: unknown; more?: unknown };
-  const named = typeof more.code === 'string' && Object.hasOwn(ERRORS, more.code) ? (more.code as ErrorCode) : undefined;
+  const named =
+    typeof more.code === 'string' && Object.hasOwn(ERRORS, more.code) ? (more.code as ErrorCode) : undefined;
   return new KhloneError(
     named ?? CODE_BY_RPC.get(Number(code)) ?? 'internal',
     typeof message === 'string' ? message : 'the other side failed without a message',

@@ -15,7 +15,16 @@ export const Usage = z.object({
 });
 export type Usage = z.infer<typeof Usage>;
 
-export const TURN_FAULTS = ['auth', 'model', 'rate', 'overload', 'network', 'session', 'limit', 'other'] as const;
+export const TURN_FAULTS = [
+  'auth',
+  'model',
+  'rate',
+  'overload',
+  'network',
+  'session',
+  'limit',
+  'other',
+] as const;
 export const TURN_REASONS = ['done', 'error', 'interrupted', 'denied', 'killed'] as const;
 
 export const BrainEvent = z.discriminatedUnion('type', [
@@ -26,11 +35,22 @@ export const BrainEvent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('thinking'), text: z.string() }),
   /** Written by the brain before the effect begins: without one, a turn had no effect. `input` is one display line. */
   z.object({ type: z.literal('tool.start'), id: z.string(), name: z.string(), input: z.string() }),
-  z.object({ type: z.literal('tool.end'), id: z.string(), ok: z.boolean(), output: z.string(), denied: z.boolean() }),
+  z.object({
+    type: z.literal('tool.end'),
+    id: z.string(),
+    ok: z.boolean(),
+    output: z.string(),
+    denied: z.boolean(),
+  }),
   /** The brain's own plan: done of total steps. */
   z.object({ type: z.literal('plan'), done: z.number(), total: z.number(), step: z.string().optional() }),
   z.object({ type: z.literal('permission'), id: z.string(), tool: z.string(), input: z.string() }),
-  z.object({ type: z.literal('retry'), attempt: z.number(), status: z.number().optional(), waitMs: z.number().optional() }),
+  z.object({
+    type: z.literal('retry'),
+    attempt: z.number(),
+    status: z.number().optional(),
+    waitMs: z.number().optional(),
+  }),
   z.object({ type: z.literal('usage'), usage: Usage }),
   z.object({ type: z.literal('warn'), text: z.string() }),
   /** The end of one turn, once per turn. `text` is the answer. `fault` tells an API error as what it is. */
@@ -38,7 +58,9 @@ export const BrainEvent = z.discriminatedUnion('type', [
     type: z.literal('turn.end'),
     reason: z.enum(TURN_REASONS),
     text: z.string(),
-    fault: z.object({ kind: z.enum(TURN_FAULTS), message: z.string(), status: z.number().optional() }).optional(),
+    fault: z
+      .object({ kind: z.enum(TURN_FAULTS), message: z.string(), status: z.number().optional() })
+      .optional(),
     denials: z.array(z.string()).optional(),
   }),
   /** A line the adapter does not know: kept, counted, never shown by default. */
