@@ -1,0 +1,179 @@
+import {
+  closeSync,
+  fdatasyncSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Item } from '../protocol/calls.ts';
+
+/**
+ * A zone's events: append-only JSONL segments. Append, fdatasync, and only then are offset and length committed by
+ * the store; what lies past the committed length is cut on start, and no reader passes it. So an event is neither
+ * lost nor repeated whatever dies (segments and SQLite are not one transaction by themselves).
+ */
+
+/** A segment is closed at this size; retention removes whole segments. */
+export const SEGMENT_MAX_BYTES = 16 * 1024 * 1024;
+const READ_BYTES = 64 * 1024;
+/** One event line is never longer; adapters cut their strings far below. */
+export const LINE_MAX_BYTES = 8 * 1024 * 1024;
+
+export type Segment = { n: number; firstSeq: number; length: number };
+
+const fileOf = (dir: string, n: number): string => join(dir, `${String(n).padStart(6, '0')}.jsonl`);
+
+/** Writes all bytes at an offset: a short write (a full disk answers with one) goes on until it is whole or throws. */
+const writeAllAt = (fd: number, bytes: Uint8Array, offset: number): void => {
+  let done = 0;
+  while (done < bytes.length) done += writeSync(fd, bytes, done, bytes.length - done, offset + done);
+};
+
+export type Appender = {
+  /** Appends after the committed end and syncs; returns the segments as they will be once committed. */
+  append(lines: string, firstSeq: number): Segment[];
+  /** The caller's commit succeeded or failed; after a failure the file is cut back. */
+  settle(committed: boolean): void;
+  segments(): readonly Segment[];
+  drop(n: number): void;
+  close(): void;
+};
+
+const syncDir = (dir: string): void => {
+  const fd = openSync(dir, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+};
+
+/** Opens a zone's journal and cuts its last segment to the committed length. `dir` is made when missing. */
+export const openAppender = (dir: string, committed: readonly Segment[]): Appender => {
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  let segments: Segment[] = [...committed];
+  let pending: Segment[] | undefined;
+  let fd: number | undefined;
+
+  const openSegment = (segment: Segment): number => {
+    const opened = openSync(fileOf(dir, segment.n), 'a+', 0o600);
+    closeSync(opened);
+    const writable = openSync(fileOf(dir, segment.n), 'r+');
+    ftruncateSync(writable, segment.length);
+    syncDir(dir);
+    return writable;
+  };
+
+  const append = (lines: string, firstSeq: number): Segment[] => {
+    const bytes = Buffer.from(lines);
+    const last = segments.at(-1);
+    const fits = last !== undefined && last.length + bytes.length <= SEGMENT_MAX_BYTES;
+    const target = fits ? last : { n: (last?.n ?? 0) + 1, firstSeq, length: 0 };
+    if (!fits && fd !== undefined) {
+      closeSync(fd);
+      fd = undefined;
+    }
+    fd ??= openSegment(target);
+    writeAllAt(fd, bytes, target.length);
+    fdatasyncSync(fd);
+    const grown = { ...target, length: target.length + bytes.length };
+    pending = fits ? [...segments.slice(0, -1), grown] : [...segments, grown];
+    return pending;
+  };
+
+  const settle = (ok: boolean): void => {
+    if (ok && pending) segments = pending;
+    if (!ok && fd !== undefined) {
+      // Reopening cuts what the failed commit left behind.
+      closeSync(fd);
+      fd = undefined;
+    }
+    pending = undefined;
+  };
+
+  const drop = (n: number): void => {
+    segments = segments.filter((segment) => segment.n !== n);
+    rmSync(fileOf(dir, n), { force: true });
+  };
+
+  return {
+    append,
+    settle,
+    drop,
+    segments: () => segments,
+    close: () => {
+      if (fd !== undefined) closeSync(fd);
+      fd = undefined;
+    },
+  };
+};
+
+/** The complete lines of one segment from a byte offset to its committed length, in pieces. */
+async function* linesOf(
+  dir: string,
+  segment: Segment,
+  from: number,
+): AsyncGenerator<{ line: string; end: number }> {
+  const file = await open(fileOf(dir, segment.n), 'r');
+  try {
+    let rest: Buffer = Buffer.alloc(0);
+    let at = from;
+    while (at < segment.length) {
+      const buffer = Buffer.allocUnsafe(Math.min(READ_BYTES, segment.length - at));
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
+      if (bytesRead === 0) return;
+      at += bytesRead;
+      let data =
+        rest.length > 0
+          ? Buffer.concat([rest, buffer.subarray(0, bytesRead)])
+          : buffer.subarray(0, bytesRead);
+      for (let cut = data.indexOf(10); cut >= 0; cut = data.indexOf(10)) {
+        yield { line: data.toString('utf8', 0, cut), end: at - (data.length - cut - 1) };
+        data = data.subarray(cut + 1);
+      }
+      rest = data;
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+/** Where a reader stands: cheap to keep, one per watcher, so that a stalled one costs nothing to anybody. */
+export type Position = { n: number; offset: number };
+
+/** The items after `afterSeq`, up to what is committed now; `position` lets the next call go on without a scan. */
+export async function* readItems(
+  dir: string,
+  segments: readonly Segment[],
+  afterSeq: number,
+  position: Position,
+): AsyncGenerator<Item> {
+  for (const [i, segment] of segments.entries()) {
+    if (segment.n < position.n) continue;
+    const next = segments[i + 1];
+    if (next && next.firstSeq <= afterSeq + 1) continue;
+    const from = segment.n === position.n ? position.offset : 0;
+    position.n = segment.n;
+    position.offset = from;
+    for await (const { line, end } of linesOf(dir, segment, from)) {
+      position.offset = end;
+      const item = parseItem(line);
+      if (item && item.seq > afterSeq) yield item;
+    }
+  }
+}
+
+/** We wrote the line and it was committed: only its shape's head is looked at, which keeps a replay cheap. */
+const parseItem = (line: string): Item | undefined => {
+  try {
+    const item = JSON.parse(line) as Item;
+    return typeof item.seq === 'number' ? item : undefined;
+  } catch {
+    return undefined;
+  }
+};

@@ -1,0 +1,55 @@
+/**
+ * The tables of state.db. Migrations only go forward: each entry lifts user_version by one and is never edited once
+ * released. Events are not here: they lie in JSONL segments, of which this database holds the committed lengths.
+ */
+export const MIGRATIONS: readonly string[] = [
+  `
+  CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+
+  CREATE TABLE zones (
+    id TEXT PRIMARY KEY, address TEXT NOT NULL, branch TEXT NOT NULL, mode TEXT NOT NULL, path TEXT NOT NULL,
+    state TEXT NOT NULL, policy TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL DEFAULT 0,
+    paused INTEGER NOT NULL DEFAULT 0, made_ms INTEGER NOT NULL, cost_usd REAL NOT NULL DEFAULT 0,
+    tokens INTEGER NOT NULL DEFAULT 0, deleted_ms INTEGER
+  ) STRICT;
+
+  CREATE TABLE clones (
+    id INTEGER PRIMARY KEY, zone TEXT NOT NULL REFERENCES zones(id), role TEXT NOT NULL, idx INTEGER NOT NULL,
+    brain TEXT NOT NULL, hero INTEGER NOT NULL DEFAULT 0, runs INTEGER NOT NULL DEFAULT 0,
+    plan_done INTEGER, plan_total INTEGER, made_ms INTEGER NOT NULL, gone_ms INTEGER, UNIQUE (zone, role, idx)
+  ) STRICT;
+
+  CREATE TABLE tasks (
+    ord INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, hash TEXT NOT NULL,
+    zone TEXT NOT NULL REFERENCES zones(id), clone INTEGER NOT NULL REFERENCES clones(id), kind TEXT NOT NULL,
+    prompt TEXT NOT NULL, title TEXT NOT NULL, session TEXT NOT NULL, prioritized INTEGER NOT NULL, rank REAL NOT NULL,
+    limit_ms INTEGER, uuid TEXT NOT NULL, state TEXT NOT NULL, attempt INTEGER NOT NULL DEFAULT 0,
+    effect INTEGER NOT NULL DEFAULT 0, repeatable INTEGER NOT NULL, hold TEXT, wake_ms INTEGER, error TEXT,
+    message TEXT, hint TEXT, run INTEGER, tree TEXT, answer TEXT, usage TEXT, retry_of TEXT,
+    created_ms INTEGER NOT NULL, started_ms INTEGER, ended_ms INTEGER
+  ) STRICT;
+  CREATE INDEX tasks_live ON tasks (clone, prioritized DESC, rank) WHERE state NOT IN ('done', 'failed', 'cancelled');
+  CREATE INDEX tasks_zone ON tasks (zone, ord);
+
+  CREATE TABLE runs (
+    clone INTEGER NOT NULL REFERENCES clones(id), n INTEGER NOT NULL, mode TEXT NOT NULL, session TEXT NOT NULL,
+    brain_session TEXT, live INTEGER NOT NULL DEFAULT 1, in_size INTEGER NOT NULL DEFAULT 0,
+    out_offset INTEGER NOT NULL DEFAULT 0, cost_total REAL NOT NULL DEFAULT 0, made_ms INTEGER NOT NULL,
+    ended_ms INTEGER, PRIMARY KEY (clone, n)
+  ) STRICT;
+
+  CREATE TABLE inputs (
+    clone INTEGER NOT NULL, run INTEGER NOT NULL, off INTEGER NOT NULL, bytes BLOB NOT NULL,
+    PRIMARY KEY (clone, run, off)
+  ) STRICT;
+
+  CREATE TABLE brain_sessions (
+    session TEXT NOT NULL, clone INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (session, clone)
+  ) STRICT;
+
+  CREATE TABLE segments (
+    zone TEXT NOT NULL, n INTEGER NOT NULL, first_seq INTEGER NOT NULL, length INTEGER NOT NULL,
+    PRIMARY KEY (zone, n)
+  ) STRICT;
+  `,
+];
