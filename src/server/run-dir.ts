@@ -1,0 +1,177 @@
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+
+/**
+ * A run on disk: a brain's process with its input, output and exit code as files, so that server, tmux and link may
+ * die without losing, repeating or stopping anything.
+ *
+ * spec.json what was started · in.jsonl append-only input · out.jsonl, err.log · meta.json proof of the process ·
+ * started a directory, made once by whoever may start the run · exit the exit code, by rename.
+ */
+
+/** The environment variable that marks every process of a run, so that leftovers are found and nothing else is. */
+export const MARK = 'KHLONE_RUN';
+
+/**
+ * What tmux runs: `sh -c RUNNER runner DIR CWD ARGV…`. HUP is ignored because a run never depends on its pane.
+ * `mkdir started` lets one runner only begin. tail feeds the brain from the append-only file: ending tail is the
+ * graceful end. The exit code appears by rename, so an empty exit file cannot be seen.
+ */
+export const RUNNER = `
+trap '' HUP
+umask 077
+unset TMUX TMUX_PANE
+dir=$1 cwd=$2
+shift 2
+mkdir "$dir/started" 2>/dev/null || exit 75
+begun() { set -- \${1##*) }; printf '%s' "\${20}"; }
+read -r stat < /proc/$$/stat
+read -r boot < /proc/sys/kernel/random/boot_id
+printf '{"pid":%s,"start":"%s","boot":"%s"}\\n' "$$" "$(begun "$stat")" "$boot" > "$dir/meta.tmp"
+mv "$dir/meta.tmp" "$dir/meta.json"
+ended() { printf '%s\\n' "$1" > "$dir/exit.tmp"; mv "$dir/exit.tmp" "$dir/exit"; }
+cd "$cwd" 2>> "$dir/err.log" || { ended 72; exit 72; }
+sh -c 'echo $$ > "$1/tail.pid"; exec tail -c +1 -f "$1/in.jsonl"' tail "$dir" 2>/dev/null | {
+  "$@" >> "$dir/out.jsonl" 2>> "$dir/err.log"
+  ended $?
+  kill "$(cat "$dir/tail.pid")" 2>/dev/null
+}
+`;
+
+export type Meta = { pid: number; start: string; boot: string };
+
+/** ended: with proof. `starting`: the runner has not shown itself yet. */
+export type Verdict =
+  | { type: 'starting' }
+  | { type: 'alive'; meta: Meta }
+  | { type: 'ended'; how: 'exit'; code: number }
+  | { type: 'ended'; how: 'killed' | 'reboot' };
+
+export const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+
+const readText = (path: string): string | undefined => {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
+  }
+};
+
+const readMeta = (dir: string): Meta | undefined => {
+  try {
+    const meta = JSON.parse(readText(join(dir, 'meta.json')) ?? '') as Meta;
+    return typeof meta.pid === 'number' && typeof meta.start === 'string' ? meta : undefined;
+  } catch {
+    return undefined;
+  }
+};
+
+/** State letter and start time of a process: a pid alone may have been given to another, and a zombie is dead. */
+const processOf = (pid: number): { state: string; start: string } | undefined => {
+  const stat = readText(`/proc/${pid}/stat`);
+  if (!stat) return undefined;
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return { state: fields[0] ?? '?', start: fields[19] ?? '' };
+};
+
+/** What can be proved of a run, in this order: exit file, boot, process with start time and state, else alive. */
+export const verdictOf = (dir: string, boot: string): Verdict => {
+  const code = readText(join(dir, 'exit'))?.trim();
+  if (code) return { type: 'ended', how: 'exit', code: Number(code) };
+  const meta = readMeta(dir);
+  if (!meta) return { type: 'starting' };
+  if (meta.boot !== boot) return { type: 'ended', how: 'reboot' };
+  const process = processOf(meta.pid);
+  if (process && process.start === meta.start && process.state !== 'Z') return { type: 'alive', meta };
+  // The exit file may have appeared between the two looks.
+  const late = readText(join(dir, 'exit'))?.trim();
+  return late ? { type: 'ended', how: 'exit', code: Number(late) } : { type: 'ended', how: 'killed' };
+};
+
+/** Forbids a run that has not begun to ever begin. False: it did begin. */
+export const forbidStart = (dir: string): boolean => {
+  try {
+    mkdirSync(join(dir, 'started'));
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+export const makeRunDir = (dir: string, spec: unknown): void => {
+  mkdirSync(join(dir, 'tmp'), { recursive: true, mode: 0o700 });
+  for (const [name, text] of [
+    ['spec.json', `${JSON.stringify(spec)}\n`],
+    ['in.jsonl', ''],
+    ['out.jsonl', ''],
+    ['err.log', ''],
+  ] as const) {
+    const fd = openSync(join(dir, name), 'a', 0o600);
+    if (text && statSync(join(dir, name)).size === 0) writeSync(fd, text);
+    closeSync(fd);
+  }
+};
+
+/** Writes input at its committed offset, whole. Writing it again changes nothing. */
+export const writeInput = (dir: string, offset: number, bytes: Uint8Array): void => {
+  const fd = openSync(join(dir, 'in.jsonl'), 'r+');
+  try {
+    let done = 0;
+    while (done < bytes.length) done += writeSync(fd, bytes, done, bytes.length - done, offset + done);
+  } finally {
+    closeSync(fd);
+  }
+};
+
+const carriesMark = (pid: string, mark: string): boolean =>
+  (readText(`/proc/${pid}/environ`) ?? '').split('\0').includes(mark);
+
+/** The pids of every living process of a run, by the mark in its environment. */
+export const processesOf = (markValue: string): number[] => {
+  const mark = `${MARK}=${markValue}`;
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && carriesMark(name, mark))
+    .map(Number)
+    .filter((pid) => processOf(pid)?.state !== 'Z');
+};
+
+/** Sends a signal to processes that carry the mark right now; says how many there were. */
+export const signalRun = (markValue: string, signal: NodeJS.Signals): number => {
+  const pids = processesOf(markValue);
+  for (const pid of pids) {
+    try {
+      process.kill(pid, signal);
+    } catch {
+      // It ended by itself in between.
+    }
+  }
+  return pids.length;
+};
+
+/** Ends the feeding tail, by which the brain reads the end of its input and finishes gracefully. */
+export const endInput = (dir: string, markValue: string): void => {
+  const pid = Number(readText(join(dir, 'tail.pid'))?.trim());
+  if (!Number.isInteger(pid) || pid <= 1 || !carriesMark(String(pid), `${MARK}=${markValue}`)) return;
+  try {
+    process.kill(pid, 'SIGTERM');
+  } catch {
+    // Gone already.
+  }
+};
+
+/** The last lines of what the brain said on stderr, for an error message. */
+export const errTail = (dir: string, maxChars: number): string => {
+  const path = join(dir, 'err.log');
+  if (!existsSync(path)) return '';
+  const text = readText(path) ?? '';
+  return text.slice(-maxChars).trim().split('\n').slice(-5).join('\n');
+};
