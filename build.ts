@@ -1,0 +1,131 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type BuildOptions, build, type Metafile } from 'esbuild';
+
+/** One program of khlone. `notAtStart` names packages that may not be loaded before they are needed. */
+type Program = { entry: string; output: string; options: BuildOptions; notAtStart: string[] };
+
+const ROOT = import.meta.dirname;
+
+const main = async (): Promise<void> => {
+  const built = await Promise.all(PROGRAMS.map(bundle));
+  await removeStaleChunks(built.filter((metafile) => metafile !== undefined));
+};
+
+const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
+
+const SHARED: BuildOptions = {
+  absWorkingDir: ROOT,
+  bundle: true,
+  platform: 'node',
+  target: 'node24',
+  // Not minified: Node prints the failing source line, and a bundle of one line would be all of it.
+  legalComments: 'none',
+  charset: 'utf8',
+  // Native accelerators of ssh2: looked for at run time, done without where they are missing.
+  external: ['cpu-features', '*.node'],
+  define: { __KHLONE_VERSION__: JSON.stringify(version) },
+  metafile: true,
+  logLevel: 'warning',
+};
+
+const ES_MODULE: BuildOptions = {
+  format: 'esm',
+  // Bundled CommonJS packages call require() for Node's own modules; an ES module has none.
+  banner: {
+    js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(import.meta.url);",
+  },
+};
+
+const PROGRAMS: Program[] = [
+  {
+    // Runs once per prompt line that has no zsh plugin: every package here is paid for on each command.
+    entry: 'src/client/command.ts',
+    output: 'dist/command.cjs',
+    options: { format: 'cjs', outfile: 'dist/command.cjs' },
+    notAtStart: ['zod', 'clipanion', 'yaml', 'ssh2'],
+  },
+  {
+    entry: 'src/client/hub.ts',
+    output: 'dist/hub.mjs',
+    options: {
+      ...ES_MODULE,
+      splitting: true,
+      outdir: 'dist',
+      entryNames: '[name]',
+      chunkNames: 'chunks/[name]-[hash]',
+      outExtension: { '.js': '.mjs' },
+    },
+    notAtStart: ['ssh2'],
+  },
+  {
+    // One file without chunks: it is copied to other machines as it is.
+    entry: 'src/server/main.ts',
+    output: 'dist/khlone-server.mjs',
+    options: { ...ES_MODULE, outfile: 'dist/khlone-server.mjs' },
+    notAtStart: ['clipanion', 'yaml', 'ssh2'],
+  },
+];
+
+/** Builds one program; undefined while its entry file has not been written. */
+const bundle = async ({ entry, output, options, notAtStart }: Program): Promise<Metafile | undefined> => {
+  if (!existsSync(join(ROOT, entry))) {
+    console.log(`⚠ ${output} SKIPPED: ${entry} does not exist yet`);
+    return undefined;
+  }
+  const { metafile } = await build({ ...SHARED, ...options, entryPoints: [entry] });
+  if (metafile === undefined) throw new Error('esbuild gave no metafile');
+  refuseLazyPackages(metafile);
+  const loaded = packagesLoadedBy(output, metafile);
+  const wrong = notAtStart.filter((name) => loaded.has(name));
+  if (wrong.length > 0) throw new Error(`${output} loads ${wrong.join(', ')} when it starts`);
+  console.log(`✓ ${output} ${Math.round((metafile.outputs[output]?.bytes ?? 0) / 1024)} KiB`);
+  return metafile;
+};
+
+/** Split bundles give import() of a CommonJS package its default export only; through a file of ours all names are there. */
+const refuseLazyPackages = (metafile: Metafile): void => {
+  for (const [file, { imports }] of Object.entries(metafile.inputs)) {
+    if (file.includes('node_modules/')) continue;
+    const lazy = imports.find(
+      ({ kind, path }) => kind === 'dynamic-import' && path.includes('node_modules/'),
+    );
+    if (lazy === undefined) continue;
+    throw new Error(`${file}: import() a file of ours that imports ${lazy.original} statically`);
+  }
+};
+
+/** Packages in a bundle and in the chunks that it imports statically. */
+const packagesLoadedBy = (
+  output: string,
+  metafile: Metafile,
+  seen = new Set<string>(),
+): ReadonlySet<string> => {
+  const packages = new Set<string>();
+  const chunk = metafile.outputs[output];
+  if (chunk === undefined || seen.has(output)) return packages;
+  seen.add(output);
+  for (const input of Object.keys(chunk.inputs)) {
+    const name = /.*node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(input)?.[1];
+    if (name !== undefined) packages.add(name);
+  }
+  for (const { path, kind } of chunk.imports) {
+    if (kind === 'dynamic-import') continue;
+    for (const name of packagesLoadedBy(path, metafile, seen)) packages.add(name);
+  }
+  return packages;
+};
+
+/** Chunks of earlier builds would be published with this one. Those of this build are left alone. */
+const removeStaleChunks = async (built: Metafile[]): Promise<void> => {
+  const current = new Set(built.flatMap((metafile) => Object.keys(metafile.outputs)));
+  const present = await readdir(join(ROOT, 'dist/chunks')).catch(() => []);
+  const stale = present.map((name) => `dist/chunks/${name}`).filter((path) => !current.has(path));
+  await Promise.all(stale.map((path) => rm(join(ROOT, path))));
+};
+
+await main().catch((error: unknown) => {
+  console.error(`✗ build: ${error instanceof Error ? error.message : String(error)}`);
+  process.exitCode = 1;
+});
