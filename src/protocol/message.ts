@@ -1,289 +1,110 @@
-import * as z from 'zod';
-import { BrainEvent, Usage } from './event.ts';
+import type { Klass } from './body.ts';
+import { asKhloneError, KhloneError, toWire } from './error.ts';
+import { ERROR_MESSAGE_CHARS, JSON_DEPTH } from './limits.ts';
+
+/** The JSON-RPC 2.0 objects in control frames, with one member of ours: `body`, the stream of bytes that belongs to it. */
+
+export type CallId = number | string;
+export type BodyMark = { stream: number; klass: Klass };
+
+export type Message =
+  | { kind: 'call'; id: CallId; method: string; params: unknown; body: BodyMark | undefined }
+  | { kind: 'notice'; method: string; params: unknown }
+  | { kind: 'answer'; id: CallId; value: unknown; body: BodyMark | undefined }
+  | { kind: 'failure'; id: CallId; error: unknown }
+  /** JSON, but nothing we act on. `asks`: it was a call, so its caller waits for a refusal. */
+  | { kind: 'invalid'; id: CallId | null; asks: boolean; why: string; body: BodyMark | undefined };
+
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+
+/** The deepest nesting of arrays and objects in JSON bytes, counted without recursion; stops counting past `most`. */
+export const jsonDepth = (json: Uint8Array, most: number): number => {
+  let depth = 0;
+  let deepest = 0;
+  let quoted = false;
+  for (let at = 0; at < json.length; at++) {
+    const byte = json[at];
+    if (quoted) {
+      if (byte === BACKSLASH) at++;
+      else if (byte === QUOTE) quoted = false;
+    } else if (byte === QUOTE) quoted = true;
+    else if (byte === 0x7b || byte === 0x5b) {
+      depth++;
+      if (depth > deepest) deepest = depth;
+      if (depth > most) return deepest;
+    } else if (byte === 0x7d || byte === 0x5d) depth--;
+  }
+  return deepest;
+};
+
+const idOf = (id: unknown): CallId | undefined => {
+  if (typeof id === 'number' && Number.isSafeInteger(id)) return id;
+  return typeof id === 'string' && id.length > 0 && id.length <= 64 ? id : undefined;
+};
+
+const markOf = (body: unknown): BodyMark | undefined => {
+  if (body === null || typeof body !== 'object') return undefined;
+  const { stream, klass } = body as { stream?: unknown; klass?: unknown };
+  if (typeof stream !== 'number' || !Number.isInteger(stream) || stream < 1 || stream > 0xffffffff)
+    return undefined;
+  return { stream, klass: klass === 'interactive' ? 'interactive' : 'bulk' };
+};
+
+const messageOf = (json: unknown): Message => {
+  const invalid = (why: string, id: CallId | null = null, asks = false, body?: BodyMark): Message => ({
+    kind: 'invalid',
+    id,
+    asks,
+    why,
+    body,
+  });
+  if (Array.isArray(json)) return invalid('batches are not part of this protocol', null, true);
+  if (json === null || typeof json !== 'object') return invalid('a message is an object', null, true);
+  const wire = json as Record<string, unknown>;
+  const id = idOf(wire.id);
+  const body = markOf(wire.body);
+  const asks = Object.hasOwn(wire, 'method');
+  if (wire.jsonrpc !== '2.0') return invalid('jsonrpc must be "2.0"', id ?? null, asks, body);
+  if (asks) {
+    const { method, params } = wire;
+    if (typeof method !== 'string') return invalid('method must be a string', id ?? null, true, body);
+    if (id !== undefined) return { kind: 'call', id, method, params, body };
+    return Object.hasOwn(wire, 'id')
+      ? invalid('id must be an integer or a short string', null, true, body)
+      : { kind: 'notice', method, params };
+  }
+  if (id === undefined) return invalid('an answer without an id');
+  if (Object.hasOwn(wire, 'error')) return { kind: 'failure', id, error: wire.error };
+  return { kind: 'answer', id, value: wire.result, body };
+};
 
 /**
- * Every call between hub and server as a pair of schemas; the types are derived from them. Both sides parse what
- * they receive: a remote host is untrusted input, and so is a client to a server that other devices share.
+ * The message in a control frame. Throws `parse-error` where the bytes are not JSON; everything else that is wrong
+ * comes back as `invalid`, or as a failure where a call of ours was answered too deeply nested.
  */
+export const readMessage = (payload: Buffer): Message => {
+  let json: unknown;
+  try {
+    json = JSON.parse(payload.toString('utf8'));
+  } catch {
+    throw new KhloneError('parse-error', 'a control frame holds no JSON');
+  }
+  const message = messageOf(json);
+  if (jsonDepth(payload, JSON_DEPTH) <= JSON_DEPTH) return message;
+  const why = `a message is nested over ${JSON_DEPTH} levels`;
+  if (message.kind === 'call')
+    return { kind: 'invalid', id: message.id, asks: true, why, body: message.body };
+  if (message.kind === 'answer' || message.kind === 'failure') {
+    return { kind: 'failure', id: message.id, error: toWire(new KhloneError('invalid-request', why)) };
+  }
+  return { kind: 'invalid', id: null, asks: false, why, body: undefined };
+};
 
-const text = (max: number) => z.string().max(max);
-const zoneId = z.string().regex(/^z-[0-9a-z]{16}$/);
-const taskId = z.string().regex(/^task-[0-9a-hjkmnp-tv-z]{10}$/);
-const cloneName = z.string().regex(/^[a-z][a-z0-9-]{0,39}\.\d{1,6}$/);
-const environment = z.record(text(1024), text(1024 * 1024));
-const count = z.number().int().min(0).max(1_000_000);
-
-export const KINDS = ['ask', 'act'] as const;
-export const TASK_STATES = [
-  'queued',
-  'held',
-  'dispatching',
-  'active',
-  'pausing',
-  'paused',
-  'cancelling',
-  'done',
-  'failed',
-  'cancelled',
-  'unknown',
-] as const;
-export type TaskState = (typeof TASK_STATES)[number];
-export const ENDED: ReadonlySet<TaskState> = new Set(['done', 'failed', 'cancelled']);
-
-/** Why a task waits: the word is stable, the sentence is for people. */
-export const HOLDS = [
-  'environment',
-  'code',
-  'brain-auth',
-  'brain-missing',
-  'rate',
-  'tmux',
-  'limit',
-  'halted',
-  'paused',
-  'disk',
-  'start',
-] as const;
-export type Hold = (typeof HOLDS)[number];
-
-/** What the client's trusted configuration allows in a zone. Travels with each task: a clone cannot edit it. */
-export const Policy = z.strictObject({
-  heroRole: text(40),
-  heroBrain: text(100).optional(),
-  defaultBrain: text(100).optional(),
-  brains: z.record(text(40), text(200)),
-  roles: z.record(text(40), text(64 * 1024)),
-  maxClones: count.min(1),
-  maxQueue: count.min(1),
-  sandbox: z.enum(['zone', 'off']),
-  trusted: z.boolean(),
-});
-export type Policy = z.infer<typeof Policy>;
-
-export const ZoneSpec = z.strictObject({
-  id: zoneId,
-  address: text(600),
-  branch: text(300),
-  mode: z.enum(['local', 'ssh', 'ec2']),
-  /** Absolute path of the worktree on the server's machine; `~/…` is expanded there. */
-  path: text(4096),
-});
-export type ZoneSpec = z.infer<typeof ZoneSpec>;
-
-export const TaskView = z.object({
-  id: taskId,
-  zone: zoneId,
-  clone: cloneName,
-  kind: z.enum(KINDS),
-  title: text(400),
-  session: text(100),
-  state: z.enum(TASK_STATES),
-  prioritized: z.boolean(),
-  position: count.optional(),
-  hold: z.string().optional(),
-  message: text(8 * 1024).optional(),
-  hint: text(2 * 1024).optional(),
-  error: text(40).optional(),
-  attempt: count,
-  usage: Usage.optional(),
-  createdMs: z.number(),
-  startedMs: z.number().optional(),
-  endedMs: z.number().optional(),
-});
-export type TaskView = z.infer<typeof TaskView>;
-
-export const CloneView = z.object({
-  name: cloneName,
-  role: text(40),
-  brain: text(100),
-  state: z.enum(['idle', 'active', 'waiting']),
-  task: taskId.optional(),
-  title: text(400).optional(),
-  progress: z.object({ done: count, total: count }).optional(),
-  queued: count,
-  note: text(2 * 1024).optional(),
-});
-export type CloneView = z.infer<typeof CloneView>;
-
-export const ZoneView = z.object({
-  id: zoneId,
-  address: text(600),
-  branch: text(300),
-  mode: z.enum(['local', 'ssh', 'ec2']),
-  path: text(4096),
-  state: z.enum(['preparing', 'ready', 'halted']),
-  epoch: text(40),
-  seq: z.number(),
-  paused: z.boolean(),
-  crew: z.array(CloneView).max(1000),
-  attention: z.array(TaskView).max(100),
-  costUsd: z.number(),
-  tokens: z.number(),
-});
-export type ZoneView = z.infer<typeof ZoneView>;
-
-/** One line of a zone's journal. `seq` grows by one per item within an `epoch`; order is seq, never the clock. */
-export const Item = z.object({
-  epoch: z.string(),
-  seq: z.number(),
-  atMs: z.number(),
-  task: z.string().optional(),
-  clone: z.string().optional(),
-  session: z.string().optional(),
-  event: z.union([
-    BrainEvent,
-    z.object({
-      type: z.literal('task'),
-      state: z.enum(TASK_STATES),
-      kind: z.enum(KINDS),
-      title: z.string().optional(),
-      hold: z.string().optional(),
-      message: z.string().optional(),
-      hint: z.string().optional(),
-      error: z.string().optional(),
-    }),
-    z.object({ type: z.literal('note'), text: z.string() }),
-  ]),
-});
-export type Item = z.infer<typeof Item>;
-export const Gap = z.object({ epoch: z.string(), gap: z.object({ from: z.number(), to: z.number() }) });
-export type Gap = z.infer<typeof Gap>;
-
-const Cursor = z.union([
-  z.literal('start'),
-  z.literal('live'),
-  z.strictObject({ epoch: z.string().max(40), seq: z.number().int().min(0) }),
-]);
-export type Cursor = z.infer<typeof Cursor>;
-
-const selector = z.strictObject({
-  zone: zoneId.optional(),
-  task: text(40).optional(),
-  clone: text(60).optional(),
-});
-
-/** name → what is sent and what comes back. `task.add` carries a long prompt, `code.put` a pack, as the call's body. */
-export const CALLS = {
-  hello: {
-    params: z.strictObject({ proto: z.tuple([count, count]), build: text(100) }),
-    answer: z.object({
-      proto: count,
-      build: text(100),
-      uuid: text(60),
-      boot: text(60),
-      home: text(4096),
-      host: text(255),
-    }),
-  },
-  'task.add': {
-    params: z.strictObject({
-      id: taskId,
-      kind: z.enum(KINDS),
-      /** Absent when the prompt is the body of the call (over 64 KiB). */
-      prompt: text(64 * 1024).optional(),
-      zone: ZoneSpec,
-      policy: Policy,
-      who: text(100).optional(),
-      session: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
-      prioritize: z.boolean(),
-      limitMs: z.number().int().positive().max(2_147_483_647).optional(),
-    }),
-    answer: z.object({
-      task: TaskView,
-      enrolled: z.boolean(),
-      zoneMade: z.boolean(),
-      repeated: z.boolean(),
-      needsEnvironment: z.boolean(),
-      needsCode: z.boolean(),
-      notes: z.array(text(2048)).max(8),
-    }),
-  },
-  'zone.open': {
-    params: z.strictObject({ zone: ZoneSpec, policy: Policy }),
-    answer: z.object({
-      zone: ZoneView,
-      made: z.boolean(),
-      needsEnvironment: z.boolean(),
-      needsCode: z.boolean(),
-      notes: z.array(text(2048)).max(8),
-    }),
-  },
-  'zone.environment': {
-    params: z.strictObject({ zone: zoneId, environment, refresh: z.boolean() }),
-    answer: z.object({ taken: z.boolean() }),
-  },
-  'zone.list': { params: z.strictObject({}), answer: z.object({ zones: z.array(ZoneView).max(10_000) }) },
-  'zone.get': { params: z.strictObject({ zone: zoneId }), answer: z.object({ zone: ZoneView.optional() }) },
-  'zone.halt': { params: z.strictObject({ zone: zoneId }), answer: z.object({ ended: count }) },
-  'zone.del': {
-    params: z.strictObject({ zone: zoneId, force: z.boolean() }),
-    answer: z.object({ deleted: z.boolean(), kept: text(4096).optional() }),
-  },
-  'code.put': {
-    params: z.strictObject({ zone: zoneId, manifest: z.unknown() }),
-    answer: z.object({ head: text(100), files: count }),
-  },
-  'task.get': {
-    params: z.strictObject({ task: text(40) }),
-    answer: z.object({ task: TaskView, answer: z.string().optional() }),
-  },
-  'task.list': {
-    params: selector.extend({ ended: z.boolean(), most: count.max(1000) }),
-    answer: z.object({ tasks: z.array(TaskView).max(1000) }),
-  },
-  'task.cancel': { params: z.strictObject({ task: text(40) }), answer: z.object({ task: TaskView }) },
-  'task.retry': {
-    params: z.strictObject({ task: text(40), id: taskId }),
-    answer: z.object({ task: TaskView, repeated: z.boolean() }),
-  },
-  'queue.pause': {
-    params: z.strictObject({ zone: zoneId, paused: z.boolean() }),
-    answer: z.object({ paused: z.boolean() }),
-  },
-  'queue.move': {
-    params: z.strictObject({ task: text(40), position: count.min(1) }),
-    answer: z.object({ task: TaskView }),
-  },
-  'crew.add': {
-    params: z.strictObject({ zone: ZoneSpec, policy: Policy, role: text(40), brain: text(100).optional() }),
-    answer: z.object({ clone: CloneView }),
-  },
-  'crew.del': {
-    params: z.strictObject({ zone: zoneId, clones: z.array(cloneName).max(1000), force: z.boolean() }),
-    answer: z.object({ deleted: z.array(cloneName).max(1000) }),
-  },
-  'brain.probe': {
-    params: z.strictObject({ environment }),
-    answer: z.object({
-      brains: z
-        .array(
-          z.object({
-            name: text(40),
-            ready: z.boolean(),
-            why: text(2048).optional(),
-            hint: text(2048).optional(),
-            version: text(100).optional(),
-          }),
-        )
-        .max(50),
-      view: z.object({ kind: text(40).optional(), why: text(2048) }),
-      tmux: z.object({ version: text(40).optional(), why: text(2048).optional() }),
-    }),
-  },
-  stop: { params: z.strictObject({ keep: z.boolean() }), answer: z.object({ ended: count }) },
-} as const satisfies Record<string, { params: z.ZodType; answer: z.ZodType }>;
-
-export type CallName = keyof typeof CALLS;
-export type Params<N extends CallName> = z.infer<(typeof CALLS)[N]['params']>;
-export type AnswerOf<N extends CallName> = z.infer<(typeof CALLS)[N]['answer']>;
-
-/** A journal from a cursor. `until: 'now'` ends at what was committed when it began; with `task`, when that task ended. */
-export const Subscribe = z.strictObject({
-  zone: zoneId,
-  task: taskId.optional(),
-  clone: cloneName.optional(),
-  session: text(64).optional(),
-  from: Cursor,
-  until: z.enum(['now', 'task', 'never']),
-});
-export type Subscribe = z.infer<typeof Subscribe>;
+/** What the other side may know of a thrown value: ours as it is, a stranger's message without its stack. */
+export const publicError = (thrown: unknown): KhloneError => {
+  const error = asKhloneError(thrown);
+  const message = error.message.slice(0, ERROR_MESSAGE_CHARS);
+  const data = error.code === 'internal' ? undefined : error.data;
+  return new KhloneError(error.code, message, error.hint?.slice(0, ERROR_MESSAGE_CHARS), data);
+};

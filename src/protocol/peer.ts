@@ -1,0 +1,147 @@
+import type { Duplex } from 'node:stream';
+import { type CallOptions, createCalling, type Reply } from './calling.ts';
+import { asKhloneError, KhloneError, toWire } from './error.ts';
+import { createFrameDecoder, encodeControl, type Frame } from './frame.ts';
+import { createInlets } from './inlets.ts';
+import { readItems } from './items.ts';
+import { BULK_IN_FLIGHT_BYTES, CLOSE_GRACE_MS } from './limits.ts';
+import { readMessage } from './message.ts';
+import { createSender } from './sender.ts';
+import { createServing, type Handlers } from './serving.ts';
+
+export type { Body, Klass } from './body.ts';
+export type { CallOptions, Reply } from './calling.ts';
+export { items } from './items.ts';
+export type { Answer, Call, Handlers } from './serving.ts';
+
+/**
+ * One end of a connection. Both ends are alike: either may call, and each call or answer may be followed by a body.
+ * Nothing here waits without a bound but the bodies, whose readers set the pace.
+ */
+export type Peer = {
+  /**
+   * Call a method of the other side. Rejects with the other side's error, `timeout` at the deadline, `interrupted`
+   * when the signal aborts, `unreachable` when the connection ends, `rate-limited` or `too-large` before sending.
+   */
+  call(method: string, params: unknown, options?: CallOptions): Promise<Reply>;
+  /** Say something without an answer; lost silently when the connection is. Throws `too-large`, `rate-limited`. */
+  notify(method: string, params: unknown): void;
+  /**
+   * The items the other side's `subscribe` handler gives. The call goes out when iteration begins. An aborted signal
+   * ends the iteration with `interrupted`, a lost connection with `unreachable`: only the source's own end is an end.
+   */
+  subscribe(params: unknown, signal: AbortSignal): AsyncIterable<unknown>;
+  /** Hand over what is queued, then end. Calls of ours still waiting fail with `why` (default `unreachable`). */
+  close(why?: KhloneError): void;
+  /** Resolves when the connection ended: with the error that ended it, or undefined for an orderly end of either side. */
+  closed: Promise<KhloneError | undefined>;
+  /** performance.now() of the last received byte: whether the other side lives is judged by whoever holds the peer. */
+  lastReceivedMs(): number;
+};
+
+export type PeerOptions = {
+  /** Bytes of bodies under way before bulk waits; read before each slice, so it may change (default: 512 KiB). */
+  bulkWindowBytes?: () => number;
+  /** Told of handlers that threw something other than a KhloneError. */
+  onFault?: (method: string, thrown: unknown) => void;
+};
+
+const LOST = 'the connection ended';
+
+/** A peer over any duplex: a socket, a pair of pipes, an ssh channel. Takes the duplex over, its errors included. */
+export const createPeer = (duplex: Duplex, handlers: Handlers, options: PeerOptions = {}): Peer => {
+  const ended = Promise.withResolvers<KhloneError | undefined>();
+  const sender = createSender(duplex, options.bulkWindowBytes ?? (() => BULK_IN_FLIGHT_BYTES.max));
+  const inlets = createInlets(sender);
+  const calling = createCalling(sender, inlets);
+  const decode = createFrameDecoder();
+  let receivedMs = performance.now();
+  let open = true;
+
+  /** The one way out: everything that waits learns of it, then the duplex goes. */
+  const finish = (why: KhloneError | undefined): void => {
+    if (!open) return;
+    open = false;
+    const loss = why ?? new KhloneError('unreachable', LOST);
+    const forOthers =
+      loss.code === 'parse-error' ? new KhloneError('unreachable', `${LOST}: ${loss.message}`) : loss;
+    calling.failAll(forOthers);
+    inlets.failAll(forOthers);
+    serving.abortAll();
+    sender.close();
+    endDuplex(duplex);
+    ended.resolve(why);
+  };
+
+  /** The other side broke the protocol: say so if it still listens, and hang up. */
+  const breach = (error: KhloneError): void => {
+    sender.control(encodeControl(JSON.stringify({ jsonrpc: '2.0', id: null, error: toWire(error) })));
+    finish(error);
+  };
+
+  /** Answers must go: a connection that cannot take them is of no use to the one who waits for them. */
+  const send = (frame: Buffer): void => {
+    if (!sender.control(frame))
+      finish(new KhloneError('rate-limited', 'the other side asks but does not read'));
+  };
+
+  const onFault = options.onFault ?? (() => undefined);
+  const serving = createServing(sender, inlets, handlers, () => peer, send, onFault);
+
+  const takeFrame = (frame: Frame): void => {
+    if (frame.type === 'control') {
+      const message = readMessage(frame.payload);
+      if (message.kind === 'answer' || message.kind === 'failure') calling.settle(message);
+      else serving.take(message);
+    } else if (frame.type === 'credit' || frame.type === 'stop') {
+      const { stream, payload } = frame;
+      const known =
+        frame.type === 'stop' ? sender.stop(stream) : sender.credit(stream, payload.readUInt32BE(0));
+      if (!known)
+        throw new KhloneError('parse-error', `a ${frame.type} frame for stream ${stream}, which never was`);
+    } else inlets.take(frame);
+  };
+
+  duplex.on('data', (chunk: Buffer) => {
+    receivedMs = performance.now();
+    if (!open) return;
+    try {
+      for (const frame of decode(chunk)) if (open) takeFrame(frame);
+    } catch (thrown) {
+      breach(asKhloneError(thrown));
+    }
+  });
+  duplex.on('error', (error) => finish(new KhloneError('unreachable', `${LOST}: ${error.message}`)));
+  duplex.on('end', () => finish(undefined));
+  duplex.on('close', () => finish(undefined));
+
+  const peer: Peer = {
+    call: calling.call,
+    notify: (method, params) => {
+      const frame = encodeControl(JSON.stringify({ jsonrpc: '2.0', method, params }));
+      if (open && !sender.control(frame)) throw new KhloneError('rate-limited', 'too much waits to be sent');
+    },
+    subscribe: (params, signal) => subscribe(peer, params, signal),
+    close: finish,
+    closed: ended.promise,
+    lastReceivedMs: () => receivedMs,
+  };
+  return peer;
+};
+
+async function* subscribe(peer: Peer, params: unknown, signal: AbortSignal): AsyncGenerator<unknown> {
+  const { body } = await peer.call('subscribe', params, { signal });
+  if (!body) throw new KhloneError('internal', 'the other side answered a subscription without items');
+  yield* readItems(body);
+}
+
+/** End the duplex, and destroy it when the other side does not take its last bytes in time. */
+const endDuplex = (duplex: Duplex): void => {
+  if (duplex.destroyed) return;
+  const timer = setTimeout(() => duplex.destroy(), CLOSE_GRACE_MS);
+  timer.unref();
+  duplex.once('close', () => clearTimeout(timer));
+  duplex.end(() => duplex.destroy());
+  // Bytes still coming in are read and dropped, so that the end of the stream can be seen.
+  duplex.resume();
+};
