@@ -30,13 +30,13 @@ const SHARED: BuildOptions = {
   logLevel: 'warning',
 };
 
-const ES_MODULE: BuildOptions = {
-  format: 'esm',
-  // Bundled CommonJS packages call require() for Node's own modules; an ES module has none.
-  banner: {
-    js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(import.meta.url);",
-  },
-};
+// What bundled CommonJS packages expect and an ES module lacks (ssh2 reads __dirname when it loads).
+const COMMONJS_WORDS = [
+  "import { createRequire as requireFrom } from 'node:module';",
+  'const require = requireFrom(import.meta.url), __filename = import.meta.filename, __dirname = import.meta.dirname;',
+].join('\n');
+
+const ES_MODULE: BuildOptions = { format: 'esm', banner: { js: COMMONJS_WORDS } };
 
 const PROGRAMS: Program[] = [
   {
