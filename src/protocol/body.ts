@@ -1,5 +1,6 @@
 import { KhloneError } from './error.ts';
-import { CREDIT_STEP_BYTES, UNREAD_PIECES, WINDOW_BYTES } from './limits.ts';
+import { CREDIT_STEP_BYTES, WINDOW_BYTES } from './limits.ts';
+import { createPieces } from './pieces.ts';
 
 /** Bytes that follow a call or an answer. Read once, to its end, or left early by return(). */
 export type Body = AsyncIterable<Uint8Array>;
@@ -16,117 +17,98 @@ export type Inlet = {
   end(): void;
   /** The body broke before its end: what lies unread is dropped, readers see the error. */
   fail(error: KhloneError): void;
-  /** Leave early, as the reader's return() does. */
-  stop(): void;
-  /** Leave early with an error for the reader. */
-  abandon(error: KhloneError): void;
+  /** Leave early, as the reader's return() does; with an error, readers see it. */
+  leave(error?: KhloneError): void;
 };
 
-type Waiter = { resolve(step: IteratorResult<Uint8Array>): void; reject(error: KhloneError): void };
+type Step = IteratorResult<Uint8Array>;
+type Waiter = Pick<PromiseWithResolvers<Step>, 'resolve' | 'reject'>;
+
+/** `open`: more may come; `ended`: all came; `left`: nobody reads; an error: it broke. */
+type State = 'open' | 'ended' | 'left' | KhloneError;
+
+const END: Step = { done: true, value: undefined };
+
+/** A body that can be iterated once. */
+const onceReadable = (next: () => Promise<Step>, leave: () => void): Body => {
+  let taken = false;
+  const iterator: AsyncIterator<Uint8Array> = {
+    next,
+    return: async () => {
+      leave();
+      return END;
+    },
+  };
+  return {
+    [Symbol.asyncIterator]: () => {
+      if (taken) throw new KhloneError('internal', 'a body can be read only once');
+      taken = true;
+      return iterator;
+    },
+  };
+};
 
 /**
  * An inlet holds at most the window of its class. `grant` is told when bytes were read (in steps, so that credit
  * frames stay rare), `left` once, when the reader leaves before the end.
  */
 export const createInlet = (klass: Klass, grant: (bytes: number) => void, left: () => void): Inlet => {
-  const unread: Buffer[] = [];
+  const pieces = createPieces();
   const waiters: Waiter[] = [];
-  let unreadBytes = 0;
-  let joined = 0;
+  let aheadBytes = 0;
   let ungrantedBytes = 0;
-  let taken = false;
-  let state: 'open' | 'ended' | 'left' | KhloneError = 'open';
+  let state: State = 'open';
 
-  const drop = (): void => {
-    unread.length = 0;
-    joined = 0;
-  };
-
-  const wakeAll = (): void => {
+  const settle = (to: State): void => {
+    state = to;
+    if (to !== 'ended') pieces.clear();
     for (const waiter of waiters.splice(0)) {
-      if (state instanceof KhloneError) waiter.reject(state);
-      else waiter.resolve({ done: true, value: undefined });
+      if (to instanceof KhloneError) waiter.reject(to);
+      else waiter.resolve(END);
     }
   };
 
-  /** Credit counts bytes the reader took, plus what it has not: the writer is never ahead by more than the window. */
-  const read = (bytes: number): void => {
-    unreadBytes -= bytes;
-    ungrantedBytes += bytes;
-    if (ungrantedBytes < CREDIT_STEP_BYTES || state !== 'open') return;
-    grant(ungrantedBytes);
-    ungrantedBytes = 0;
+  const granted = (piece: Buffer): Step => {
+    ungrantedBytes += piece.length;
+    if (state === 'open' && ungrantedBytes >= CREDIT_STEP_BYTES) {
+      grant(ungrantedBytes);
+      aheadBytes -= ungrantedBytes;
+      ungrantedBytes = 0;
+    }
+    return { done: false, value: piece };
   };
 
-  const stop = (): void => {
-    if (state === 'open') {
-      state = 'left';
-      left();
-    } else if (state === 'ended') state = 'left';
-    drop();
-    wakeAll();
-  };
-
-  const next = async (): Promise<IteratorResult<Uint8Array>> => {
+  const next = async (): Promise<Step> => {
+    const piece = pieces.shift();
+    if (piece) return granted(piece);
     if (state instanceof KhloneError) throw state;
-    const piece = unread.shift();
-    if (piece) {
-      if (joined > 0) joined--;
-      read(piece.length);
-      return { done: false, value: piece };
-    }
-    if (state !== 'open') return { done: true, value: undefined };
+    if (state !== 'open') return END;
     return new Promise((resolve, reject) => waiters.push({ resolve, reject }));
   };
 
-  const iterator: AsyncIterator<Uint8Array> = {
-    next,
-    return: async () => {
-      stop();
-      return { done: true, value: undefined };
-    },
-  };
-
-  const fail = (error: KhloneError): void => {
-    if (state !== 'open') return;
-    state = error;
-    drop();
-    wakeAll();
+  const leave = (error?: KhloneError): void => {
+    const early = state === 'open';
+    if (early || state === 'ended') settle(error ?? 'left');
+    if (early) left();
   };
 
   return {
-    body: {
-      [Symbol.asyncIterator]: () => {
-        if (taken) throw new KhloneError('internal', 'a body can be read only once');
-        taken = true;
-        return iterator;
-      },
-    },
+    body: onceReadable(next, () => leave()),
     push: (bytes) => {
       if (state !== 'open') return true;
-      unreadBytes += bytes.length;
-      if (unreadBytes + ungrantedBytes > WINDOW_BYTES[klass]) return false;
+      aheadBytes += bytes.length;
+      if (aheadBytes > WINDOW_BYTES[klass]) return false;
       const waiter = waiters.shift();
-      if (waiter) {
-        read(bytes.length);
-        waiter.resolve({ done: false, value: bytes });
-        return true;
-      }
-      unread.push(bytes);
-      if (unread.length - joined >= UNREAD_PIECES) unread.push(Buffer.concat(unread.splice(joined++)));
+      if (waiter) waiter.resolve(granted(bytes));
+      else pieces.push(bytes);
       return true;
     },
     end: () => {
-      if (state !== 'open') return;
-      state = 'ended';
-      wakeAll();
+      if (state === 'open') settle('ended');
     },
-    fail,
-    stop,
-    abandon: (error) => {
-      if (state !== 'open') return;
-      fail(error);
-      left();
+    fail: (error) => {
+      if (state === 'open') settle(error);
     },
+    leave,
   };
 };

@@ -41,7 +41,7 @@ export const createInlets = (sender: Sender): Inlets => {
   };
 
   const leave = (stream: number): void => {
-    sender.control(encodeFrame('stop', stream));
+    sender.send(encodeFrame('stop', stream));
     forget(stream);
   };
 
@@ -49,7 +49,7 @@ export const createInlets = (sender: Sender): Inlets => {
   const confirm = (bytes: number): void => {
     unconfirmedBytes += bytes;
     if (unconfirmedBytes < CREDIT_STEP_BYTES) return;
-    sender.control(encodeCredit(0, unconfirmedBytes));
+    sender.send(encodeCredit(0, unconfirmedBytes));
     unconfirmedBytes = 0;
   };
 
@@ -57,17 +57,17 @@ export const createInlets = (sender: Sender): Inlets => {
     accept: ({ stream, klass }, over) => {
       announce(stream);
       if (open.size >= BODIES_IN_FLIGHT) {
-        sender.control(encodeFrame('stop', stream));
+        sender.send(encodeFrame('stop', stream));
         return undefined;
       }
-      const grant = (bytes: number): void => void sender.control(encodeCredit(stream, bytes));
+      const grant = (bytes: number): void => sender.send(encodeCredit(stream, bytes));
       const inlet = createInlet(klass, grant, () => leave(stream));
       open.set(stream, { inlet, over });
       return inlet;
     },
     refuse: ({ stream }) => {
       announce(stream);
-      sender.control(encodeFrame('stop', stream));
+      sender.send(encodeFrame('stop', stream));
     },
     take: ({ type, stream, payload }) => {
       if (type === 'data') confirm(payload.length);

@@ -24,8 +24,9 @@ export const ERROR_MESSAGE_CHARS = 2_000;
 export const CALLS_IN_FLIGHT = 256;
 /** Bodies one side may have open on one connection: what a stalled reader can make us hold is this × its window. */
 export const BODIES_IN_FLIGHT = 256;
-/** Bytes of control frames waiting for a duplex that does not drain: full, calls are refused, then the link is cut. */
-export const CONTROL_QUEUE_BYTES = 16 * MIB;
+/** Bytes of control frames waiting for a duplex that does not drain. Over `refuse` our own calls are refused; over
+ * `cut` even answers find no room, and the connection ends. */
+export const CONTROL_QUEUE_BYTES = { refuse: 8 * MIB, cut: 16 * MIB } as const;
 
 /** Bytes a body may be ahead of its reader, by class. Interactive: a screenful of redraws; bulk: 40 MB/s at 50 ms. */
 export const WINDOW_BYTES = { interactive: 256 * KIB, bulk: 2 * MIB } as const;

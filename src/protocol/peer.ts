@@ -1,13 +1,13 @@
 import type { Duplex } from 'node:stream';
-import { type CallOptions, createCalling, type Reply } from './calling.ts';
+import { type Calling, type CallOptions, createCalling, type Reply } from './calling.ts';
 import { asKhloneError, KhloneError, toWire } from './error.ts';
 import { createFrameDecoder, encodeControl, type Frame } from './frame.ts';
-import { createInlets } from './inlets.ts';
+import { createInlets, type Inlets } from './inlets.ts';
 import { readItems } from './items.ts';
 import { BULK_IN_FLIGHT_BYTES, CLOSE_GRACE_MS } from './limits.ts';
 import { readMessage } from './message.ts';
-import { createSender } from './sender.ts';
-import { createServing, type Handlers } from './serving.ts';
+import { createSender, type Sender } from './sender.ts';
+import { createServing, type Handlers, type Serving } from './serving.ts';
 
 export type { Body, Klass } from './body.ts';
 export type { CallOptions, Reply } from './calling.ts';
@@ -48,10 +48,34 @@ export type PeerOptions = {
 
 const LOST = 'the connection ended';
 
+/** What those who wait are told: a breach of the protocol is a lost connection to them. */
+const lossOf = (why: KhloneError | undefined): KhloneError => {
+  if (!why) return new KhloneError('unreachable', LOST);
+  return why.code === 'parse-error' ? new KhloneError('unreachable', `${LOST}: ${why.message}`) : why;
+};
+
+/** Gives each frame to the part it is for. Throws `parse-error` where the frame breaks the protocol. */
+const createTaker =
+  (sender: Sender, inlets: Inlets, calling: Calling, serving: Serving) =>
+  (frame: Frame): void => {
+    const { type, stream, payload } = frame;
+    if (type === 'control') {
+      const message = readMessage(payload);
+      if (message.kind === 'answer' || message.kind === 'failure') calling.settle(message);
+      else serving.take(message);
+    } else if (type === 'credit' || type === 'stop') {
+      const known = type === 'stop' ? sender.stop(stream) : sender.credit(stream, payload.readUInt32BE(0));
+      if (!known)
+        throw new KhloneError('parse-error', `a ${type} frame for stream ${stream}, which never was`);
+    } else inlets.take(frame);
+  };
+
 /** A peer over any duplex: a socket, a pair of pipes, an ssh channel. Takes the duplex over, its errors included. */
 export const createPeer = (duplex: Duplex, handlers: Handlers, options: PeerOptions = {}): Peer => {
   const ended = Promise.withResolvers<KhloneError | undefined>();
-  const sender = createSender(duplex, options.bulkWindowBytes ?? (() => BULK_IN_FLIGHT_BYTES.max));
+  const sender = createSender(duplex, options.bulkWindowBytes ?? (() => BULK_IN_FLIGHT_BYTES.max), () =>
+    finish(new KhloneError('rate-limited', 'the other side asks but does not read')),
+  );
   const inlets = createInlets(sender);
   const calling = createCalling(sender, inlets);
   const decode = createFrameDecoder();
@@ -62,11 +86,9 @@ export const createPeer = (duplex: Duplex, handlers: Handlers, options: PeerOpti
   const finish = (why: KhloneError | undefined): void => {
     if (!open) return;
     open = false;
-    const loss = why ?? new KhloneError('unreachable', LOST);
-    const forOthers =
-      loss.code === 'parse-error' ? new KhloneError('unreachable', `${LOST}: ${loss.message}`) : loss;
-    calling.failAll(forOthers);
-    inlets.failAll(forOthers);
+    const loss = lossOf(why);
+    calling.failAll(loss);
+    inlets.failAll(loss);
     serving.abortAll();
     sender.close();
     endDuplex(duplex);
@@ -75,38 +97,24 @@ export const createPeer = (duplex: Duplex, handlers: Handlers, options: PeerOpti
 
   /** The other side broke the protocol: say so if it still listens, and hang up. */
   const breach = (error: KhloneError): void => {
-    sender.control(encodeControl(JSON.stringify({ jsonrpc: '2.0', id: null, error: toWire(error) })));
+    sender.send(encodeControl(JSON.stringify({ jsonrpc: '2.0', id: null, error: toWire(error) })));
     finish(error);
   };
 
-  /** Answers must go: a connection that cannot take them is of no use to the one who waits for them. */
-  const send = (frame: Buffer): void => {
-    if (!sender.control(frame))
-      finish(new KhloneError('rate-limited', 'the other side asks but does not read'));
-  };
-
-  const onFault = options.onFault ?? (() => undefined);
-  const serving = createServing(sender, inlets, handlers, () => peer, send, onFault);
-
-  const takeFrame = (frame: Frame): void => {
-    if (frame.type === 'control') {
-      const message = readMessage(frame.payload);
-      if (message.kind === 'answer' || message.kind === 'failure') calling.settle(message);
-      else serving.take(message);
-    } else if (frame.type === 'credit' || frame.type === 'stop') {
-      const { stream, payload } = frame;
-      const known =
-        frame.type === 'stop' ? sender.stop(stream) : sender.credit(stream, payload.readUInt32BE(0));
-      if (!known)
-        throw new KhloneError('parse-error', `a ${frame.type} frame for stream ${stream}, which never was`);
-    } else inlets.take(frame);
-  };
+  const serving = createServing({
+    sender,
+    inlets,
+    handlers: { '$/ping': () => ({ value: null }), ...handlers },
+    peer: () => peer,
+    onFault: options.onFault ?? (() => undefined),
+  });
+  const take = createTaker(sender, inlets, calling, serving);
 
   duplex.on('data', (chunk: Buffer) => {
     receivedMs = performance.now();
     if (!open) return;
     try {
-      for (const frame of decode(chunk)) if (open) takeFrame(frame);
+      for (const frame of decode(chunk)) if (open) take(frame);
     } catch (thrown) {
       breach(asKhloneError(thrown));
     }
@@ -119,7 +127,7 @@ export const createPeer = (duplex: Duplex, handlers: Handlers, options: PeerOpti
     call: calling.call,
     notify: (method, params) => {
       const frame = encodeControl(JSON.stringify({ jsonrpc: '2.0', method, params }));
-      if (open && !sender.control(frame)) throw new KhloneError('rate-limited', 'too much waits to be sent');
+      if (open && !sender.offer(frame)) throw new KhloneError('rate-limited', 'too much waits to be sent');
     },
     subscribe: (params, signal) => subscribe(peer, params, signal),
     close: finish,
@@ -135,13 +143,14 @@ async function* subscribe(peer: Peer, params: unknown, signal: AbortSignal): Asy
   yield* readItems(body);
 }
 
-/** End the duplex, and destroy it when the other side does not take its last bytes in time. */
+/**
+ * End our side and wait for the other's: destroying with bytes unread would make the kernel throw away what the other
+ * side has not read yet. It is destroyed when that takes over CLOSE_GRACE_MS.
+ */
 const endDuplex = (duplex: Duplex): void => {
   if (duplex.destroyed) return;
   const timer = setTimeout(() => duplex.destroy(), CLOSE_GRACE_MS);
-  timer.unref();
   duplex.once('close', () => clearTimeout(timer));
-  duplex.end(() => duplex.destroy());
-  // Bytes still coming in are read and dropped, so that the end of the stream can be seen.
+  duplex.end();
   duplex.resume();
 };

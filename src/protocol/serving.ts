@@ -23,41 +23,104 @@ export type Serving = {
   abortAll(): void;
 };
 
-type Job = { cancel(): void };
-type Send = (frame: Buffer) => void;
+/**
+ * What serving needs of the connection. A handler's own fault (anything
+ * but a KhloneError) answers `internal` and is told to `onFault` with its stack, which never goes on the wire.
+ */
+export type Floor = {
+  sender: Sender;
+  inlets: Inlets;
+  handlers: Handlers;
+  peer(): Peer;
+  onFault(method: string, thrown: unknown): void;
+};
+
+/** A call being served: `over` is for when nothing of it is left, its answer's body included. */
+type Job = { call: Call; cancel(): void; over(): void; cancelled(): boolean };
 
 const failureFrame = (id: CallId | null, error: KhloneError): Buffer => {
+  const frame = (told: KhloneError): Buffer =>
+    encodeControl(JSON.stringify({ jsonrpc: '2.0', id, error: toWire(told) }));
   try {
-    return encodeControl(JSON.stringify({ jsonrpc: '2.0', id, error: toWire(error) }));
+    return frame(error);
   } catch {
-    return encodeControl(
-      JSON.stringify({ jsonrpc: '2.0', id, error: toWire(new KhloneError(error.code, error.message)) }),
-    );
+    // The error's data is too large or no JSON: the words alone must do.
+    return frame(new KhloneError(error.code, error.message));
   }
 };
 
 /** End a body that will not be sent: its source may hold files. */
-const discard = (body: Body | undefined): void => {
-  if (body) Promise.resolve(body[Symbol.asyncIterator]().return?.()).catch(() => undefined);
+const discard = async (body: Body | undefined): Promise<void> => {
+  try {
+    await body?.[Symbol.asyncIterator]().return?.();
+  } catch {
+    // Nobody is left who could be told.
+  }
 };
 
-/**
- * `send` takes a frame or ends the connection. A handler's own fault (anything but a KhloneError) answers `internal`
- * and is told to `onFault`, with its stack, which never goes on the wire.
- */
-export const createServing = (
-  sender: Sender,
-  inlets: Inlets,
-  handlers: Handlers,
-  peer: () => Peer,
-  send: Send,
-  onFault: (method: string, thrown: unknown) => void,
-): Serving => {
+const createJob = (floor: Floor, params: unknown, inlet: Inlet | undefined): Job => {
+  // Most calls never look at their signal, so it is made when it is asked for.
+  let controller: AbortController | undefined;
+  let cancelled = false;
+  const cancel = (): void => {
+    cancelled = true;
+    controller?.abort();
+  };
+  const call: Call = {
+    params,
+    body: inlet?.body,
+    peer: floor.peer(),
+    get signal() {
+      controller ??= new AbortController();
+      if (cancelled) controller.abort();
+      return controller.signal;
+    },
+  };
+  const over = (): void => {
+    inlet?.leave();
+    cancel();
+  };
+  return { call, cancel, over, cancelled: () => cancelled };
+};
+
+/** Send an answer and the body behind it. */
+const reply = ({ sender }: Floor, id: CallId, answer: Answer, over: () => void): void => {
+  const { value, body, klass = 'bulk' } = answer;
+  if (body && sender.size() >= BODIES_IN_FLIGHT) {
+    throw new KhloneError('rate-limited', `over ${BODIES_IN_FLIGHT} bodies on one connection`);
+  }
+  const mark = body && { stream: sender.reserve(), klass };
+  sender.send(encodeControl(JSON.stringify({ jsonrpc: '2.0', id, result: value ?? null, body: mark })));
+  if (body && mark) sender.open(mark.stream, body, klass, over);
+  else over();
+};
+
+/** Run a handler; `served` when it has returned. A call without an id (a notice) gets no answer. */
+const run = async (floor: Floor, method: string, id: CallId | undefined, job: Job, served: () => void) => {
+  let answer: Answer | undefined;
+  try {
+    answer = await floor.handlers[method]?.(job.call);
+    served();
+    if (job.cancelled()) throw new KhloneError('interrupted', 'the caller left');
+    if (id !== undefined) return reply(floor, id, answer ?? { value: null }, job.over);
+  } catch (thrown) {
+    served();
+    if (!(thrown instanceof KhloneError) && !job.cancelled()) floor.onFault(method, thrown);
+    if (id !== undefined) floor.sender.send(failureFrame(id, publicError(thrown)));
+  }
+  void discard(answer?.body);
+  job.over();
+};
+
+export const createServing = (floor: Floor): Serving => {
+  const { sender, inlets, handlers } = floor;
   const jobs = new Map<CallId | symbol, Job>();
 
-  const refuse = (id: CallId | null, error: KhloneError, body: BodyMark | undefined): void => {
-    if (body) inlets.refuse(body);
-    send(failureFrame(id, error));
+  const start = (method: string, params: unknown, id: CallId | undefined, inlet: Inlet | undefined): void => {
+    const key = id ?? Symbol(method);
+    const job = createJob(floor, params, inlet);
+    jobs.set(key, job);
+    void run(floor, method, id, job, () => jobs.delete(key));
   };
 
   const refusal = (id: CallId, method: string): KhloneError | undefined => {
@@ -69,85 +132,20 @@ export const createServing = (
     return new KhloneError('unknown-method', `no call is named ${JSON.stringify(method.slice(0, 100))}`);
   };
 
-  /** Answer a call; the body goes after it. `over` runs when nothing of this call is left. */
-  const reply = (id: CallId, answer: Answer, over: () => void): void => {
-    const { value, body, klass = 'bulk' } = answer;
-    if (!body) {
-      send(encodeControl(JSON.stringify({ jsonrpc: '2.0', id, result: value ?? null })));
-      return over();
-    }
-    if (sender.size() >= BODIES_IN_FLIGHT) {
-      throw new KhloneError('rate-limited', `over ${BODIES_IN_FLIGHT} bodies on one connection`);
-    }
-    const stream = sender.reserve();
-    send(
-      encodeControl(JSON.stringify({ jsonrpc: '2.0', id, result: value ?? null, body: { stream, klass } })),
-    );
-    sender.open(stream, body, klass, over);
+  const refuse = (id: CallId | null, error: KhloneError, body: BodyMark | undefined): void => {
+    if (body) inlets.refuse(body);
+    sender.send(failureFrame(id, error));
   };
 
-  /** Run one handler from its call to its last byte. */
-  const run = async (
-    id: CallId | symbol,
-    method: string,
-    params: unknown,
-    inlet: Inlet | undefined,
-  ): Promise<void> => {
-    // Most calls never look at their signal, so it is made when it is asked for.
-    let controller: AbortController | undefined;
-    let cancelled = false;
-    let running = true;
-    const cancel = (): void => {
-      cancelled = true;
-      controller?.abort();
-    };
-    const over = (): void => {
-      inlet?.stop();
-      cancel();
-    };
-    const call: Call = {
-      params,
-      body: inlet?.body,
-      peer: peer(),
-      get signal() {
-        controller ??= new AbortController();
-        if (cancelled) controller.abort();
-        return controller.signal;
-      },
-    };
-    jobs.set(id, { cancel });
-    const release = (): void => {
-      if (running) jobs.delete(id);
-      running = false;
-    };
-    let answer: Answer | undefined;
-    try {
-      answer = (await handlers[method]?.(call)) ?? { value: null };
-      release();
-      if (typeof id === 'symbol' || cancelled) {
-        discard(answer.body);
-        if (typeof id !== 'symbol') send(failureFrame(id, new KhloneError('interrupted', 'cancelled')));
-        over();
-      } else reply(id, answer, over);
-    } catch (thrown) {
-      release();
-      discard(answer?.body);
-      if (!(thrown instanceof KhloneError) && !cancelled) onFault(method, thrown);
-      if (typeof id !== 'symbol') send(failureFrame(id, publicError(thrown)));
-      over();
-    }
-  };
-
-  const takeCall = (message: Extract<Message, { kind: 'call' }>): void => {
-    const { id, method, params, body } = message;
-    if (method === '$/ping' && !body)
-      return send(encodeControl(`{"jsonrpc":"2.0","id":${JSON.stringify(id)},"result":null}`));
+  const takeCall = ({ id, method, params, body }: Extract<Message, { kind: 'call' }>): void => {
     const refused = refusal(id, method);
-    if (refused) return refuse(id, refused, body);
+    if (refused) {
+      refuse(id, refused, body);
+      return;
+    }
     const inlet = body && inlets.accept(body, () => undefined);
-    if (body && !inlet)
-      return send(failureFrame(id, new KhloneError('rate-limited', 'too many bodies at once')));
-    void run(id, method, params, inlet);
+    if (inlet || !body) start(method, params, id, inlet);
+    else sender.send(failureFrame(id, new KhloneError('rate-limited', `over ${BODIES_IN_FLIGHT} bodies`)));
   };
 
   /** Nobody waits for a notice, so one that cannot be served is dropped. */
@@ -156,15 +154,16 @@ export const createServing = (
       const { id } = (params ?? {}) as { id?: unknown };
       if (typeof id === 'number' || typeof id === 'string') jobs.get(id)?.cancel();
     } else if (Object.hasOwn(handlers, method) && jobs.size < CALLS_IN_FLIGHT) {
-      void run(Symbol(method), method, params, undefined);
+      start(method, params, undefined, undefined);
     }
   };
 
   return {
     take: (message) => {
-      if (message.kind === 'call') return takeCall(message);
-      if (message.kind === 'notice') return takeNotice(message);
-      if (message.asks) refuse(message.id, new KhloneError('invalid-request', message.why), message.body);
+      if (message.kind === 'call') takeCall(message);
+      else if (message.kind === 'notice') takeNotice(message);
+      else if (message.asks)
+        refuse(message.id, new KhloneError('invalid-request', message.why), message.body);
       else if (message.body) inlets.refuse(message.body);
     },
     abortAll: () => {
