@@ -103,10 +103,14 @@ export const createHolder = (where: { socketPath: string; configPath: string; pa
   let line: Promise<unknown> = Promise.resolve();
   let closed = false;
 
-  const connect = async (): Promise<Control> => {
-    if (control) return control;
+  /** What no second try would change: the tmux installed here, and the place of its files. */
+  const prepare = async (): Promise<void> => {
     await tmuxVersion(env);
     await writeConfig(where.socketPath, where.configPath, env);
+  };
+
+  const connect = async (): Promise<Control> => {
+    if (control) return control;
     const opened = await openControl({ ...where, env });
     control = opened;
     opened.onGone(() => {
@@ -117,10 +121,11 @@ export const createHolder = (where: { socketPath: string; configPath: string; pa
 
   /** Tries `work`, which must be harmless to repeat, anew on a fresh connection when tmux is gone. */
   const reach = async <T>(work: (control: Control) => Promise<T>): Promise<T> => {
+    if (closed) throw new KhloneError('shutting-down', 'the panes are closed');
+    if (!control) await prepare();
     let last: unknown;
     for (const delayMs of RETRY_DELAYS_MS) {
       if (delayMs > 0) await delay(delayMs);
-      if (closed) throw new KhloneError('shutting-down', 'the panes are closed');
       try {
         return await work(await connect());
       } catch (error) {

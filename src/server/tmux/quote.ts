@@ -23,6 +23,6 @@ export const quoteTmux = (word: string | Uint8Array): string => {
 
 /**
  * Text that a format expands to itself. `new-window -c` and `-n` are formats: in a directory named `#(touch x)`
- * tmux would run that command.
+ * tmux would run that command. `##` stands for `#`, except before `[`, where tmux leaves all of them as they are.
  */
-export const literalFormat = (text: string): string => text.replaceAll('#', '##');
+export const literalFormat = (text: string): string => text.replace(/#+(?!#|\[)/g, '$&$&');
