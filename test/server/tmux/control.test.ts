@@ -142,6 +142,13 @@ describe('the connection', () => {
     expect(flags).toEqual(expect.arrayContaining(['control-mode', 'no-output', 'ignore-size', 'UTF-8']));
   });
 
+  test('is a process group of its own, which a signal to ours does not reach', async () => {
+    await open();
+    const pid = scratch.ask('list-clients', '-F', '#{client_pid}').trim();
+    const [, , group] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+    expect(group).toBe(pid);
+  });
+
   test('tells once that tmux was killed, and fails what waits', async () => {
     const control = await open();
     const reasons: string[] = [];
