@@ -1,0 +1,35 @@
+import type { ZoneView } from '../protocol/calls.ts';
+import type { Home } from '../protocol/home.ts';
+import type { Bindings } from './bindings.ts';
+import type { Env } from './caller.ts';
+import type { Link } from './link/link.ts';
+import type { Outbox } from './outbox.ts';
+
+/** What the hub holds for all commands: links, outbox, bindings, environments, and what was last known. */
+export type App = {
+  home: Home;
+  version: string;
+  bindings: Bindings;
+  outbox: Outbox;
+  /** The link of a host, made on first use: one per host whatever the number of zones and shells. */
+  link(host: string): Link;
+  links(): Link[];
+  /** Environment or secrets of a zone's clones: memory only. */
+  environments: Map<string, Env>;
+  /** The session that a shell dispatched in last, by the plugin's shell id. */
+  shellSessions: Map<string, string>;
+  /** The last view of each zone, and when it was taken. */
+  known: Known;
+  /** Sends what waits for a host, in order. Resolves when nothing more can be sent now. */
+  flush(host: string): Promise<void>;
+  /** Ends the hub once the running commands have ended. */
+  stop(): void;
+};
+
+export type Known = {
+  get(zone: string): { view: ZoneView; atMs: number } | undefined;
+  put(view: ZoneView): void;
+  forget(zone: string): void;
+  /** Writes the zone's line for prompts anew: link or outbox changed. */
+  touch(zone: string): void;
+};

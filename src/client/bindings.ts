@@ -1,0 +1,84 @@
+import { createHash } from 'node:crypto';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import * as z from 'zod';
+import type { ZoneSpec } from '../protocol/calls.ts';
+
+/** Which worktree of this machine is bound to which zone: zones.json, read once, written by rename when it changes. */
+
+const Binding = z.object({
+  /** The zone's id on its server; also the name of its files here. */
+  zone: z.string(),
+  root: z.string(),
+  gitDir: z.string(),
+  address: z.string(),
+  branch: z.string(),
+  mode: z.enum(['local', 'ssh', 'ec2']),
+  /** `local`, or the host as the person wrote it. */
+  host: z.string(),
+  /** The worktree on the zone's machine; `~/…` is that machine's home. */
+  path: z.string(),
+  session: z.string().optional(),
+  usedMs: z.number(),
+});
+export type Binding = z.infer<typeof Binding>;
+
+export type Bindings = {
+  all(): Binding[];
+  byRoot(root: string): Binding | undefined;
+  byZone(zone: string): Binding | undefined;
+  put(binding: Binding): void;
+  remove(zone: string): void;
+};
+
+/**
+ * A zone is its worktree: its id comes from the place, so the same one is found by every caller, however many come
+ * first at once, and by every device that shares a host.
+ */
+export const zoneIdOf = (host: string, path: string): string =>
+  `z-${createHash('sha256')
+    .update(`${host === 'local' ? 'local' : 'remote'}\0${path}`)
+    .digest('hex')
+    .slice(0, 16)}`;
+
+export const specOf = (binding: Binding): ZoneSpec => ({
+  id: binding.zone,
+  address: binding.address,
+  branch: binding.branch,
+  mode: binding.mode,
+  path: binding.path,
+});
+
+const read = (path: string): Binding[] => {
+  try {
+    return z.array(Binding).parse(JSON.parse(readFileSync(path, 'utf8')));
+  } catch {
+    // None yet, or not ours any more: bindings are found again by the next init.
+    return [];
+  }
+};
+
+/** Opens zones.json. Only the hub writes it, and there is one hub. */
+export const openBindings = (path: string): Bindings => {
+  const byRoot = new Map(read(path).map((binding) => [binding.root, binding]));
+  const save = (): void => {
+    const temp = `${path}.${process.pid}`;
+    writeFileSync(temp, `${JSON.stringify([...byRoot.values()], null, 1)}\n`, { mode: 0o600 });
+    renameSync(temp, path);
+  };
+  return {
+    all: () => [...byRoot.values()],
+    byRoot: (root) => byRoot.get(root),
+    byZone: (zone) => [...byRoot.values()].find((binding) => binding.zone === zone),
+    put: (binding) => {
+      const before = byRoot.get(binding.root);
+      byRoot.set(binding.root, binding);
+      const { usedMs: _a, ...was } = before ?? { usedMs: 0 };
+      const { usedMs: _b, ...is } = binding;
+      if (JSON.stringify(was) !== JSON.stringify(is)) save();
+    },
+    remove: (zone) => {
+      for (const [root, binding] of byRoot) if (binding.zone === zone) byRoot.delete(root);
+      save();
+    },
+  };
+};

@@ -1,0 +1,56 @@
+import { KhloneError } from '../protocol/error.ts';
+
+/**
+ * Whoever typed a command: its words, place, environment and terminal. Commands run in the hub for many callers at
+ * once, so nothing of a caller is ever read from the hub's own process.
+ */
+
+export type Env = Readonly<Record<string, string | undefined>>;
+
+/** What a caller tells of itself. `nonce` is minted by the outermost program, so every retry is the same command. */
+export type Invocation = {
+  argv: string[];
+  cwd: string;
+  env: Record<string, string>;
+  nonce: string;
+  /** Sent before, to a hub that died: lines that were printed are not printed again. */
+  repeated: boolean;
+  terminal: { stdin: boolean; stdout: boolean; stderr: boolean; columns: number };
+};
+
+export type Question = { text: string; secret: boolean };
+
+export type Caller = Invocation & {
+  out(text: string): void;
+  err(text: string): void;
+  /** All of the caller's standard input, up to a limit in bytes. */
+  readStdin(maxBytes: number): Promise<Buffer>;
+  /** Asks at the caller's terminal; undefined where there is none. */
+  ask: ((question: Question) => Promise<string>) | undefined;
+  /** Runs a program at the caller's terminal and answers its exit code; undefined where there is none. */
+  run: ((argv: string[], cwd: string) => Promise<number>) | undefined;
+  /** Aborts when the caller interrupted or went away. */
+  signal: AbortSignal;
+};
+
+/** A yes at the terminal. Without a terminal nobody said yes. */
+export const confirm = async (caller: Caller, text: string): Promise<boolean> => {
+  if (!caller.ask) return false;
+  const answer = await caller.ask({ text: `${text} [y/N] `, secret: false });
+  return /^y(es)?$/i.test(answer.trim());
+};
+
+/** Marks for people: letters where the terminal speaks no UTF-8, colours only at a terminal that wants them. */
+export type Style = { utf8: boolean; colour: boolean };
+
+export const styleOf = (caller: Caller, stream: 'stdout' | 'stderr'): Style => {
+  const { env } = caller;
+  const locale = env.LC_ALL || env.LC_CTYPE || env.LANG || '';
+  return {
+    utf8: /utf-?8/i.test(locale) || !caller.terminal[stream],
+    colour: caller.terminal[stream] && !env.NO_COLOR && env.TERM !== 'dumb',
+  };
+};
+
+/** The next step of a command that stopped because its caller left. */
+export const interrupted = (): KhloneError => new KhloneError('interrupted', 'interrupted');

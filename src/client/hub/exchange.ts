@@ -1,0 +1,132 @@
+import * as z from 'zod';
+import { KhloneError } from '../../protocol/error.ts';
+import type { Call } from '../../protocol/peer.ts';
+import { type Caller, type Invocation, interrupted, type Question } from '../caller.ts';
+
+/**
+ * One command between the hub and whoever typed it. The caller subscribes with its invocation and gets lines to print,
+ * questions to ask and programs to run, in order, and at last the exit code; it answers with the calls below.
+ */
+
+const InvocationShape = z.object({
+  argv: z.array(z.string().max(8 * 1024 * 1024)).max(4096),
+  cwd: z.string().max(4096),
+  env: z.record(z.string(), z.string()),
+  nonce: z.string().regex(/^[A-Za-z0-9._-]{8,80}$/),
+  repeated: z.boolean(),
+  terminal: z.object({
+    stdin: z.boolean(),
+    stdout: z.boolean(),
+    stderr: z.boolean(),
+    columns: z.number().int().min(1).max(10_000),
+  }),
+});
+
+/** What the hub sends: `o` and `e` are text for stdout and stderr, `x` ends the command. */
+export type Said =
+  | { o: string }
+  | { e: string }
+  | { ask: number; text: string; secret: boolean }
+  | { stdin: number; max: number }
+  | { run: number; argv: string[]; cwd: string }
+  | { x: number };
+
+/** Text travels in pieces below the limit of an item. */
+const PIECE_CHARS = 64 * 1024;
+/** A person may take their time, but a forgotten question must not hold a command for ever. */
+const ANSWER_DEADLINE_MS = 10 * 60_000;
+/** A caller that reads slower than its command writes: beyond this the command waits for nothing and is ended. */
+const QUEUE_MAX_ITEMS = 50_000;
+
+type Pending = { resolve: (value: unknown) => void; reject: (why: Error) => void };
+
+/** Commands of one connection by their number, so that answers find their question. */
+export type Exchange = { items: AsyncIterable<Said>; answer(n: number, value: unknown): void };
+
+export const parseInvocation = (params: unknown): Invocation => {
+  const parsed = InvocationShape.safeParse(params);
+  if (parsed.success) return parsed.data;
+  throw new KhloneError('invalid-params', 'the command came in an unknown shape', 'khlone --version on both sides');
+};
+
+/** A queue of what is said, drained by the caller's own pace. */
+const createSaid = () => {
+  const queue: Said[] = [];
+  let wake: (() => void) | undefined;
+  let over = false;
+  const push = (said: Said): void => {
+    if (over) return;
+    if (queue.length >= QUEUE_MAX_ITEMS) throw new KhloneError('rate-limited', 'the caller does not read its output');
+    queue.push(said);
+    if ('x' in said) over = true;
+    wake?.();
+  };
+  async function* drain(signal: AbortSignal): AsyncGenerator<Said> {
+    const left = (): void => wake?.();
+    signal.addEventListener('abort', left);
+    try {
+      while (!signal.aborted) {
+        for (let said = queue.shift(); said; said = queue.shift()) {
+          yield said;
+          if ('x' in said) return;
+        }
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+          if (queue.length > 0 || signal.aborted) resolve();
+        });
+      }
+    } finally {
+      signal.removeEventListener('abort', left);
+    }
+  }
+  return { push, drain };
+};
+
+/** Starts a command for a caller; `run` gets the caller and answers the exit code. */
+export const startExchange = (
+  invocation: Invocation,
+  call: Call,
+  run: (caller: Caller) => Promise<number>,
+): Exchange => {
+  const said = createSaid();
+  const pending = new Map<number, Pending>();
+  let next = 1;
+
+  const request = <T>(make: (n: number) => Said): Promise<T> =>
+    new Promise<T>((resolve, reject) => {
+      const n = next++;
+      const timer = setTimeout(() => settle(() => reject(new KhloneError('timeout', 'nobody answered'))), ANSWER_DEADLINE_MS);
+      const onAbort = (): void => settle(() => reject(interrupted()));
+      const settle = (then: () => void): void => {
+        clearTimeout(timer);
+        call.signal.removeEventListener('abort', onAbort);
+        pending.delete(n);
+        then();
+      };
+      pending.set(n, {
+        resolve: (value) => settle(() => resolve(value as T)),
+        reject: (why) => settle(() => reject(why)),
+      });
+      call.signal.addEventListener('abort', onAbort);
+      said.push(make(n));
+    });
+
+  const pieces = (text: string, make: (piece: string) => Said): void => {
+    for (let at = 0; at < text.length; at += PIECE_CHARS) said.push(make(text.slice(at, at + PIECE_CHARS)));
+  };
+  const hasTerminal = invocation.terminal.stdin && invocation.terminal.stderr;
+  const caller: Caller = {
+    ...invocation,
+    signal: call.signal,
+    out: (text) => pieces(text, (o) => ({ o })),
+    err: (text) => pieces(text, (e) => ({ e })),
+    readStdin: async (max) => Buffer.from(await request<string>((n) => ({ stdin: n, max })), 'base64'),
+    ask: hasTerminal ? (q: Question) => request<string>((n) => ({ ask: n, text: q.text, secret: q.secret })) : undefined,
+    run: hasTerminal ? (argv, cwd) => request<number>((n) => ({ run: n, argv, cwd })) : undefined,
+  };
+  run(caller).then(
+    (code) => said.push({ x: code }),
+    () => said.push({ x: 1 }),
+  );
+  return { items: said.drain(call.signal), answer: (n, value) => pending.get(n)?.resolve(value) };
+};

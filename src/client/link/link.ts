@@ -1,0 +1,36 @@
+import type { KhloneError } from '../../protocol/error.ts';
+import type { Peer } from '../../protocol/peer.ts';
+import type { Question } from '../caller.ts';
+
+/** The way to a zone's server: local by its socket, or the one SSH connection to its host. */
+
+export type LinkState = 'idle' | 'connecting' | 'online' | 'offline' | 'refused';
+
+/** What a caller lends a link while it connects: its ssh agent, its environment, its terminal. */
+export type Lender = {
+  env: Readonly<Record<string, string | undefined>>;
+  ask: ((question: Question) => Promise<string>) | undefined;
+  /** Steps worth a line while a person waits: a first setup of a host takes a while. */
+  progress?: (line: string) => void;
+};
+
+export type ServerFacts = { uuid: string; boot: string; build: string; host: string; home: string };
+
+export type Connected = { peer: Peer; server: ServerFacts };
+
+export type Link = {
+  /** `local`, or the host as the person wrote it. */
+  readonly name: string;
+  state(): LinkState;
+  /** When the link was last known to work, in ms since the epoch. */
+  lastSeenMs(): number | undefined;
+  /** Why it is offline or refused. */
+  trouble(): KhloneError | undefined;
+  /** True while a host is being set up for the first time: longer waits are expected. */
+  installing(): boolean;
+  /** The connection, made when there is none. Throws unreachable, host-key, ssh-auth, remote-setup, version. */
+  connect(lender: Lender): Promise<Connected>;
+  /** The connection if it is there now. */
+  current(): Connected | undefined;
+  close(): void;
+};

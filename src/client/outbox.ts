@@ -1,0 +1,118 @@
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import * as z from 'zod';
+import { CALLS } from '../protocol/calls.ts';
+import { KhloneError } from '../protocol/error.ts';
+
+/**
+ * What was accepted here and has not reached its server: one file per entry, in one order, fsynced before the receipt.
+ * An entry goes when the server answered; sending it twice is harmless, because the task's id is the client's.
+ */
+
+/** Entries of all hosts together; one more is refused, because nobody reads them for days on purpose. */
+export const OUTBOX_MAX_ENTRIES = 10_000;
+
+const Entry = z.object({
+  version: z.literal(1),
+  host: z.string(),
+  /** The server that may have got it already; another server must not run it unseen. */
+  sentTo: z.string().optional(),
+  queuedMs: z.number(),
+  say: z.string(),
+  call: z.union([
+    z.object({
+      name: z.literal('task.add'),
+      params: CALLS['task.add'].params,
+      prompt: z.string().optional(),
+    }),
+    z.object({ name: z.literal('task.cancel'), params: CALLS['task.cancel'].params }),
+  ]),
+});
+export type Entry = z.infer<typeof Entry>;
+export type Queued = { file: string; entry: Entry };
+
+export type Outbox = {
+  /** Durable when it returns. */
+  put(entry: Omit<Entry, 'version'>): Queued;
+  list(host?: string): Queued[];
+  /** Rewritten durably: used to note that a server may have got it. */
+  update(queued: Queued, entry: Entry): void;
+  remove(queued: Queued): void;
+};
+
+const syncDir = (dir: string): void => {
+  const fd = openSync(dir, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+};
+
+const writeDurably = (dir: string, file: string, text: string): void => {
+  const temp = join(dir, `.${file}.${process.pid}`);
+  const fd = openSync(temp, 'w', 0o600);
+  try {
+    const bytes = Buffer.from(text);
+    let done = 0;
+    while (done < bytes.length) done += writeSync(fd, bytes, done, bytes.length - done);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  renameSync(temp, join(dir, file));
+  syncDir(dir);
+};
+
+const isEntry = (name: string): boolean => /^\d{12}\.json$/.test(name);
+
+/** Opens the outbox of a home. An unreadable entry is left where it is and passed over: a person may look at it. */
+export const openOutbox = (dir: string): Outbox => {
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  const names = readdirSync(dir).filter(isEntry).sort();
+  let next = Number(names.at(-1)?.slice(0, 12) ?? 0) + 1;
+  const entries = new Map<string, Entry>();
+  for (const name of names) {
+    try {
+      entries.set(name, Entry.parse(JSON.parse(readFileSync(join(dir, name), 'utf8'))));
+    } catch {
+      // Passed over; see above.
+    }
+  }
+  return {
+    put: (given) => {
+      if (entries.size >= OUTBOX_MAX_ENTRIES) {
+        throw new KhloneError('queue-full', `${entries.size} entries wait in the outbox`, 'khlone reconnect');
+      }
+      const file = `${String(next).padStart(12, '0')}.json`;
+      const entry: Entry = { version: 1, ...given };
+      writeDurably(dir, file, JSON.stringify(entry));
+      next += 1;
+      entries.set(file, entry);
+      return { file, entry };
+    },
+    list: (host) =>
+      [...entries]
+        .filter(([, entry]) => host === undefined || entry.host === host)
+        .map(([file, entry]) => ({ file, entry })),
+    update: (queued, entry) => {
+      writeDurably(dir, queued.file, JSON.stringify(entry));
+      entries.set(queued.file, entry);
+      queued.entry = entry;
+    },
+    remove: (queued) => {
+      entries.delete(queued.file);
+      rmSync(join(dir, queued.file), { force: true });
+    },
+  };
+};

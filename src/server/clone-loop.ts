@@ -1,0 +1,237 @@
+import type { Policy } from '../protocol/calls.ts';
+import { asKhloneError } from '../protocol/error.ts';
+import { findBrain } from '../brains/registry.ts';
+import { isRunning, type TaskEvent } from './queue.ts';
+import { type PrepareDeps, prepare, type Ready } from './prepare.ts';
+import { endRun, type LiveRun, liveRunOf, type RunDeps, repairInput, startRun } from './run.ts';
+import { verdictOf, writeInput } from './run-dir.ts';
+import { liveRun, noteInput, runRow } from './store/runs.ts';
+import { advance, liveTasks, type TaskRow, taskRow } from './store/tasks.ts';
+import { type CloneRow, cloneRow, policyOf, type ZoneRow, zoneRow } from './store/zones.ts';
+import { openTail } from './tail.ts';
+import { followTurn } from './turn.ts';
+
+/** The life of one clone: takes its head task, brings it to its brain, follows the turn, and begins again. */
+
+export type LoopDeps = RunDeps &
+  PrepareDeps & {
+    /** Waits for one of the host's places for working clones; the answer gives it back. */
+    takePlace(): Promise<() => void>;
+    log(line: string): void;
+  };
+
+export type CloneLoop = {
+  /** Something changed: look at the queue again, or at the running turn. */
+  wake(): void;
+  /** Ends the loop. `keep`: the run goes on without us, for the next server to find. */
+  stop(keep: boolean): Promise<void>;
+};
+
+/** What the loop of one clone holds between its steps. */
+type Worker = { deps: LoopDeps; id: number; run: LiveRun | undefined; stopped: boolean; nudger: AbortController };
+
+/** A process that waits for work is ended after this long and resumed on demand. */
+const IDLE_MS = 10 * 60_000;
+const RETRY_AFTER_FAULT_MS = 2_000;
+const HOLD_AFTER_FAULT_MS = 30_000;
+
+const wakeUp = (worker: Worker): void => {
+  const before = worker.nudger;
+  worker.nudger = new AbortController();
+  before.abort();
+};
+
+const wait = (nudge: AbortSignal, ms: number): Promise<void> =>
+  new Promise((resolve) => {
+    if (nudge.aborted) return resolve();
+    const done = (): void => {
+      clearTimeout(timer);
+      nudge.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, Math.min(ms, 2 ** 31 - 1));
+    timer.unref();
+    nudge.addEventListener('abort', done);
+  });
+
+const move = ({ deps }: Worker, task: TaskRow, event: TaskEvent): Promise<TaskRow> =>
+  deps.store.write((tx) => advance(deps.store, tx, task.id, event, Date.now()));
+
+/** The clone's live run if it fits; else the old one is ended and a new one resumes the session. */
+const runFor = async (worker: Worker, task: TaskRow, ready: Ready): Promise<LiveRun> => {
+  const { deps } = worker;
+  if (worker.run) {
+    const { row, dir } = worker.run;
+    const fits = row.mode === task.kind && row.session === task.session;
+    if (fits && verdictOf(dir, deps.boot).type === 'alive') return worker.run;
+    await endRun(deps, worker.run, 'gracefully');
+    worker.run = undefined;
+  }
+  worker.run = await startRun(deps, { ...ready, mode: task.kind, session: task.session });
+  return worker.run;
+};
+
+/** What the process said since its last turn belongs to no task: it is passed over before the next one begins. */
+const passOver = async (run: LiveRun): Promise<void> => {
+  const tail = await openTail(run.dir, 'out.jsonl', run.row.out_offset);
+  try {
+    for (let chunk = await tail.read(); chunk; chunk = await tail.read()) run.row.out_offset = chunk.end;
+  } finally {
+    await tail.close();
+  }
+};
+
+/** State and input are committed first, then the input is written: a crash in between repeats the same write. */
+const dispatch = async (worker: Worker, task: TaskRow, ready: Ready): Promise<void> => {
+  const { store } = worker.deps;
+  const run = await runFor(worker, task, ready);
+  await passOver(run);
+  const bytes = run.brain.say({ uuid: task.uuid, text: task.prompt, mode: task.kind });
+  const offset = await store.write((tx) => {
+    const moved = advance(store, tx, task.id, { type: 'dispatch' }, Date.now());
+    // A cancel may have come first: then nothing may be said.
+    if (moved.state !== 'dispatching') return undefined;
+    store.run('UPDATE tasks SET run = ? WHERE id = ?', run.row.n, task.id);
+    store.run(
+      'UPDATE runs SET out_offset = ? WHERE clone = ? AND n = ?',
+      ...[run.row.out_offset, run.row.clone, run.row.n],
+    );
+    return noteInput(store, run.row, bytes);
+  });
+  if (offset === undefined) return;
+  writeInput(run.dir, offset, bytes);
+  await follow(worker, task, run);
+};
+
+const follow = async (worker: Worker, task: TaskRow, run: LiveRun): Promise<void> => {
+  const { deps } = worker;
+  const current = taskRow(deps.store, task.id) ?? task;
+  const result = await followTurn(deps, run, current, {
+    cancelled: () => taskRow(deps.store, task.id)?.state === 'cancelling',
+    stopped: () => worker.stopped,
+    limitAtMs: task.limit_ms === null ? undefined : (current.started_ms ?? Date.now()) + task.limit_ms,
+    nudge: () => worker.nudger.signal,
+  });
+  if (result === 'stopped') return;
+  if (result === 'ended' && verdictOf(run.dir, deps.boot).type === 'alive') return;
+  if (result === 'ended') await endRun(deps, run, 'now');
+  worker.run = undefined;
+};
+
+/** A task that was running when the last server ended: its run is judged by proof, and followed to its end. */
+const takeUp = async (worker: Worker, task: TaskRow, clone: CloneRow, policy: Policy): Promise<void> => {
+  const { deps } = worker;
+  const row = task.run === null ? undefined : runRow(deps.store, clone.id, task.run);
+  if (!row) {
+    await move(worker, task, { type: 'died', how: 'exit', message: 'the run was never started' });
+    return;
+  }
+  worker.run ??= liveRunOf(deps, clone, row, findBrain(clone.brain, policy.brains).brain);
+  if (verdictOf(worker.run.dir, deps.boot).type === 'alive') repairInput(deps, worker.run);
+  await follow(worker, task, worker.run);
+};
+
+const perform = async (worker: Worker, task: TaskRow, zone: ZoneRow, clone: CloneRow): Promise<void> => {
+  if (isRunning(task.state)) return takeUp(worker, task, clone, policyOf(zone));
+  const giveBack = await worker.deps.takePlace();
+  try {
+    const ready = await prepare(worker.deps, task, zone, clone);
+    if ('type' in ready) await move(worker, task, ready);
+    else await dispatch(worker, task, ready);
+  } finally {
+    giveBack();
+  }
+};
+
+type Step = { task: TaskRow; zone: ZoneRow; clone: CloneRow } | { waitMs: number };
+
+/** The task to work on, or how long to wait for a change. */
+const next = ({ deps: { store }, id }: Worker): Step => {
+  const clone = cloneRow(store, id);
+  const zone = clone && zoneRow(store, clone.zone);
+  if (!clone || !zone) return { waitMs: IDLE_MS };
+  // A task of unknown outcome waits for a person, not in the way of what was queued behind it.
+  const task = liveTasks(store, id).find((t) => t.state !== 'unknown' && t.state !== 'paused');
+  if (!task) return { waitMs: IDLE_MS };
+  if (isRunning(task.state)) return { task, zone, clone };
+  if (task.state === 'held') {
+    return { waitMs: task.wake_ms === null ? IDLE_MS : Math.max(0, task.wake_ms - Date.now()) };
+  }
+  return zone.paused || zone.state !== 'ready' ? { waitMs: IDLE_MS } : { task, zone, clone };
+};
+
+const wakeHeld = async (worker: Worker): Promise<void> => {
+  const { store } = worker.deps;
+  const due = liveTasks(store, worker.id).find((t) => t.state === 'held' && (t.wake_ms ?? Infinity) <= Date.now());
+  if (due) await move(worker, due, { type: 'wake' });
+};
+
+/** A run that an earlier server left: adopted when alive or when a task waits for its end, else buried. */
+const adopt = async (worker: Worker): Promise<void> => {
+  const { deps } = worker;
+  const clone = cloneRow(deps.store, worker.id);
+  const row = clone && liveRun(deps.store, worker.id);
+  const zone = clone && zoneRow(deps.store, clone.zone);
+  if (!clone || !row || !zone || worker.run) return;
+  const found = liveRunOf(deps, clone, row, findBrain(clone.brain, policyOf(zone).brains).brain);
+  const awaited = liveTasks(deps.store, worker.id).some((t) => isRunning(t.state) && t.run === row.n);
+  if (awaited || verdictOf(found.dir, deps.boot).type === 'alive') worker.run = found;
+  else await endRun(deps, found, 'now');
+};
+
+const live = async (worker: Worker): Promise<void> => {
+  await adopt(worker);
+  while (!worker.stopped) {
+    const nudge = worker.nudger.signal;
+    const step = next(worker);
+    if ('task' in step) {
+      await perform(worker, step.task, step.zone, step.clone);
+      continue;
+    }
+    await wait(nudge, step.waitMs);
+    await wakeHeld(worker);
+    if (nudge.aborted || !worker.run || step.waitMs !== IDLE_MS) continue;
+    await endRun(worker.deps, worker.run, 'gracefully');
+    worker.run = undefined;
+  }
+};
+
+/** The head task waits with the reason of a fault, and is tried again later: it is neither lost nor spun on. */
+const holdHead = async (worker: Worker, thrown: unknown): Promise<void> => {
+  const error = asKhloneError(thrown);
+  worker.deps.log(`clone ${worker.id}: ${error.code} ${error.message}`);
+  const head = liveTasks(worker.deps.store, worker.id).find((t) => t.state === 'queued');
+  if (!head) return;
+  await move(worker, head, {
+    type: 'hold',
+    hold: error.code === 'tmux-failed' ? 'tmux' : 'start',
+    message: error.message,
+    hint: error.hint ?? 'khlone doctor',
+    wakeAtMs: Date.now() + HOLD_AFTER_FAULT_MS,
+  });
+};
+
+const guarded = async (worker: Worker): Promise<void> => {
+  while (!worker.stopped) {
+    try {
+      await live(worker);
+    } catch (thrown) {
+      await holdHead(worker, thrown).catch(() => worker.deps.log(`clone ${worker.id}: its task could not be held`));
+      await wait(worker.nudger.signal, RETRY_AFTER_FAULT_MS);
+    }
+  }
+};
+
+export const startCloneLoop = (deps: LoopDeps, id: number): CloneLoop => {
+  const worker: Worker = { deps, id, run: undefined, stopped: false, nudger: new AbortController() };
+  const running = guarded(worker);
+  return {
+    wake: () => wakeUp(worker),
+    stop: async (keep) => {
+      worker.stopped = true;
+      wakeUp(worker);
+      await running;
+      if (!keep && worker.run) await endRun(deps, worker.run, 'gracefully');
+    },
+  };
+};

@@ -1,0 +1,84 @@
+import { ENDED, type Item, Subscribe } from '../../protocol/calls.ts';
+import { KhloneError } from '../../protocol/error.ts';
+import { type Answer, type Call, items } from '../../protocol/peer.ts';
+import type { Position } from '../journal.ts';
+import type { Store } from '../store/store.ts';
+
+/** Watching a zone's journal from a cursor: each watcher reads the files at its own pace, so none costs another. */
+
+/** Watchers of the whole server; one more is refused, because each holds a file open while it reads. */
+const MAX_WATCHERS = 256;
+
+const matches = (item: Item, sub: Subscribe): boolean =>
+  (sub.task === undefined || item.task === sub.task) &&
+  (sub.clone === undefined || item.clone === sub.clone) &&
+  (sub.session === undefined || item.session === sub.session);
+
+const endsTask = (item: Item): boolean =>
+  item.event.type === 'task' && (ENDED.has(item.event.state) || item.event.state === 'unknown');
+
+/** The cursor as a sequence number in today's journal; what is no longer there is told as a gap, never passed over. */
+const entryOf = (store: Store, sub: Subscribe, head: { epoch: string; seq: number }) => {
+  const first = store.firstSeq(sub.zone);
+  if (sub.from === 'live') return { after: head.seq, gap: undefined };
+  if (sub.from === 'start') return { after: first - 1, gap: undefined };
+  if (sub.from.epoch !== head.epoch) return { after: first - 1, gap: { from: sub.from.seq + 1, to: first - 1 } };
+  if (sub.from.seq + 1 < first) return { after: first - 1, gap: { from: sub.from.seq + 1, to: first - 1 } };
+  return { after: sub.from.seq, gap: undefined };
+};
+
+/** Resolves at the zone's next commit, or when the watcher leaves. */
+const nextCommit = (store: Store, zone: string, signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    const done = (): void => {
+      stop();
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const stop = store.onCommit((zones) => {
+      if (zones.has(zone)) done();
+    });
+    signal.addEventListener('abort', done);
+    if (signal.aborted) done();
+  });
+
+export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal): AsyncGenerator<unknown> {
+  const head = store.head(sub.zone);
+  if (!head) throw new KhloneError('not-found', 'that zone is not known here', 'khlone status --all');
+  const { after, gap } = entryOf(store, sub, head);
+  if (gap) yield { epoch: head.epoch, gap };
+  const position: Position = { n: 0, offset: 0 };
+  let seq = after;
+  while (!signal.aborted) {
+    for await (const item of store.items(sub.zone, seq, position)) {
+      seq = item.seq;
+      if (matches(item, sub)) yield item;
+      if (sub.until === 'task' && item.task === sub.task && endsTask(item)) return;
+      if (sub.until === 'now' && seq >= head.seq) return;
+    }
+    if (sub.until === 'now') return;
+    const now = store.head(sub.zone);
+    if (now && now.seq > seq) continue;
+    await nextCommit(store, sub.zone, signal);
+  }
+}
+
+export const subscribeHandler = (store: Store) => {
+  let watchers = 0;
+  async function* counted(sub: Subscribe, signal: AbortSignal): AsyncGenerator<unknown> {
+    watchers += 1;
+    try {
+      yield* follow(store, sub, signal);
+    } finally {
+      watchers -= 1;
+    }
+  }
+  return (call: Call): Answer => {
+    const parsed = Subscribe.safeParse(call.params);
+    if (!parsed.success) throw new KhloneError('invalid-params', 'subscribe: wrong shape');
+    if (watchers >= MAX_WATCHERS) {
+      throw new KhloneError('rate-limited', `${MAX_WATCHERS} watchers are connected`, 'end one of them');
+    }
+    return { value: {}, body: items(counted(parsed.data, call.signal)), klass: 'interactive' };
+  };
+};

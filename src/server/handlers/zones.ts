@@ -1,0 +1,238 @@
+import type { AnswerOf, CloneView, Params, ZoneView } from '../../protocol/calls.ts';
+import { KhloneError } from '../../protocol/error.ts';
+import type { Hall } from '../hall.ts';
+import { isRunning } from '../queue.ts';
+import type { Store, Tx } from '../store/store.ts';
+import { advance, liveTasks, type TaskRow, tasksOf, viewOf } from '../store/tasks.ts';
+import { type CloneRow, cloneByName, crewRows, findOrMakeZone, type ZoneRow, zoneRow, zoneRows } from '../store/zones.ts';
+import { route } from './route.ts';
+import { cloneFor, type TaskDeps } from './tasks.ts';
+
+/** Calls about zones and their crews. */
+
+export type ZoneDeps = TaskDeps & {
+  /** Removes what khlone made for a zone; the path of what was saved first, if anything was. */
+  removeZone(zone: ZoneRow, force: boolean): Promise<string | undefined>;
+};
+
+const noteOf = (tasks: readonly TaskRow[], zone: ZoneRow): string | undefined => {
+  if (zone.state === 'preparing') return 'preparing zone';
+  if (zone.state === 'halted') return 'halted';
+  if (zone.paused) return 'queue paused';
+  const held = tasks.find((t) => t.state === 'held');
+  return held ? (held.message ?? held.hold ?? 'held') : undefined;
+};
+
+export const cloneView = (store: Store, clone: CloneRow, zone: ZoneRow): CloneView => {
+  const tasks = liveTasks(store, clone.id).filter((t) => t.state !== 'unknown');
+  const head = tasks[0];
+  const running = head && isRunning(head.state) ? head : undefined;
+  const note = noteOf(tasks, zone);
+  return {
+    name: `${clone.role}.${clone.idx}`,
+    role: clone.role,
+    brain: clone.brain,
+    state: running ? 'active' : head?.state === 'held' ? 'waiting' : 'idle',
+    ...(head && { task: head.id, title: head.title }),
+    ...(running &&
+      clone.plan_total !== null && { progress: { done: clone.plan_done ?? 0, total: clone.plan_total } }),
+    queued: tasks.length - (running ? 1 : 0),
+    ...(note && { note }),
+  };
+};
+
+/** What waits for a person: tasks of unknown outcome, and those held for a login or a missing brain. */
+const attentionOf = (store: Store, zone: string): TaskRow[] =>
+  tasksOf(store, { zone, ended: false, most: 1000 })
+    .filter((t) => t.state === 'unknown' || (t.state === 'held' && t.hold !== 'rate'))
+    .slice(0, 100);
+
+export const zoneView = (store: Store, zone: ZoneRow): ZoneView => {
+  const head = store.head(zone.id) ?? { epoch: zone.epoch, seq: zone.seq };
+  return {
+    id: zone.id,
+    address: zone.address,
+    branch: zone.branch,
+    mode: zone.mode,
+    path: zone.path,
+    state: zone.state,
+    epoch: head.epoch,
+    seq: head.seq,
+    paused: zone.paused === 1,
+    crew: crewRows(store, zone.id).map((clone) => cloneView(store, clone, zone)),
+    attention: attentionOf(store, zone.id).map((row) => viewOf(row)),
+    costUsd: zone.cost_usd,
+    tokens: zone.tokens,
+  };
+};
+
+const needZone = (store: Store, id: string): ZoneRow => {
+  const zone = zoneRow(store, id);
+  if (!zone) throw new KhloneError('not-found', 'that zone is not known on its machine', 'khlone init makes it');
+  return zone;
+};
+
+const wakeCrew = (hall: Hall, zone: string): void => {
+  for (const clone of crewRows(hall.store, zone)) hall.wake(clone.id);
+};
+
+/** Lets every task go on that waited for one of these reasons. */
+export const release = async (hall: Hall, zone: string, holds: readonly string[]): Promise<void> => {
+  const { store } = hall;
+  const held = tasksOf(store, { zone, ended: false, most: 1000 }).filter(
+    (t) => t.state === 'held' && holds.includes(t.hold ?? ''),
+  );
+  if (held.length > 0) {
+    await store.write((tx) => {
+      for (const task of held) advance(store, tx, task.id, { type: 'wake' }, Date.now());
+    });
+  }
+  wakeCrew(hall, zone);
+};
+
+/** Finds or makes the zone; a halted one goes on. */
+const onOpen = async (deps: ZoneDeps, params: Params<'zone.open'>): Promise<AnswerOf<'zone.open'>> => {
+  const { store } = deps.hall;
+  const spec = { ...params.zone, path: deps.expandPath(params.zone.path) };
+  const { zone, made } = await store.write(() => {
+    const found = findOrMakeZone(store, deps.zonesDir, spec, params.policy, Date.now());
+    if (found.zone.state === 'halted') store.run("UPDATE zones SET state = 'ready' WHERE id = ?", spec.id);
+    return found;
+  });
+  const known = deps.hall.environmentOf(zone.id) !== undefined;
+  if (known) await release(deps.hall, zone.id, ['brain-missing', 'brain-auth', 'halted', 'environment']);
+  return {
+    zone: zoneView(store, zoneRow(store, zone.id) ?? zone),
+    made,
+    needsEnvironment: !known,
+    needsCode: zone.state === 'preparing',
+    notes: [],
+  };
+};
+
+const onEnvironment = async (deps: ZoneDeps, params: Params<'zone.environment'>) => {
+  const known = deps.hall.environmentOf(params.zone) !== undefined;
+  if (known && !params.refresh) return { taken: false };
+  deps.hall.setEnvironment(params.zone, params.environment);
+  if (zoneRow(deps.hall.store, params.zone)) {
+    await release(deps.hall, params.zone, ['environment', 'brain-missing', 'brain-auth']);
+  }
+  return { taken: true };
+};
+
+/** Cancels what a clone has and ends its processes; its transcript stays. */
+const endClone = async (deps: ZoneDeps, clone: CloneRow, cancel: boolean): Promise<void> => {
+  const { store } = deps.hall;
+  const cancelAll = (tx: Tx): void => {
+    for (const task of liveTasks(store, clone.id)) advance(store, tx, task.id, { type: 'cancel' }, Date.now());
+  };
+  if (cancel) await store.write(cancelAll);
+  await deps.hall.dismiss(clone.id);
+  if (!cancel) return;
+  // The loop ended with the run: what was being cancelled is proved gone now.
+  await store.write((tx) => {
+    for (const task of liveTasks(store, clone.id)) {
+      advance(store, tx, task.id, { type: 'died', how: 'killed', message: 'cancelled' }, Date.now());
+    }
+  });
+};
+
+const onHalt = async (deps: ZoneDeps, id: string): Promise<{ ended: number }> => {
+  const { store } = deps.hall;
+  needZone(store, id);
+  await store.write(() => store.run("UPDATE zones SET state = 'halted' WHERE id = ? AND state = 'ready'", id));
+  const crew = crewRows(store, id);
+  const running = crew.flatMap((c) => liveTasks(store, c.id).filter((t) => isRunning(t.state)));
+  await store.write((tx) => {
+    for (const task of running) advance(store, tx, task.id, { type: 'cancel' }, Date.now());
+  });
+  await Promise.all(crew.map((clone) => deps.hall.dismiss(clone.id)));
+  await store.write((tx) => {
+    for (const task of running) {
+      advance(store, tx, task.id, { type: 'died', how: 'killed', message: 'the zone was halted' }, Date.now());
+    }
+  });
+  return { ended: crew.length };
+};
+
+const onDelete = async (deps: ZoneDeps, id: string, force: boolean): Promise<AnswerOf<'zone.del'>> => {
+  const { store } = deps.hall;
+  const zone = zoneRow(store, id);
+  if (!zone) return { deleted: false };
+  const live = tasksOf(store, { zone: id, ended: false, most: 1000 });
+  if (live.length > 0 && !force) {
+    throw new KhloneError(
+      'conflict',
+      `${zone.address} has ${live.length} ${live.length === 1 ? 'task' : 'tasks'} that did not end`,
+      'khlone queue, or khlone zone del --force',
+    );
+  }
+  const crew = crewRows(store, id);
+  await Promise.all(crew.map((clone) => endClone(deps, clone, true)));
+  const kept = await deps.removeZone(zone, force);
+  await store.write(() => {
+    store.run('UPDATE clones SET gone_ms = ? WHERE zone = ?', Date.now(), id);
+    store.run('UPDATE zones SET deleted_ms = ? WHERE id = ?', Date.now(), id);
+  });
+  deps.hall.forgetEnvironment(id);
+  return { deleted: true, ...(kept && { kept }) };
+};
+
+const onCrewDelete = async (deps: ZoneDeps, params: Params<'crew.del'>): Promise<{ deleted: string[] }> => {
+  const { store } = deps.hall;
+  const clones = params.clones.map((name) => {
+    const [role = '', index = ''] = name.split('.');
+    const row = cloneByName(store, params.zone, role, Number(index));
+    if (!row) throw new KhloneError('not-found', `no clone ${name} in this zone`, 'khlone crew');
+    const live = liveTasks(store, row.id).length;
+    if (live > 0 && !params.force) {
+      throw new KhloneError(
+        'conflict',
+        `${name} has ${live} ${live === 1 ? 'task' : 'tasks'}`,
+        `khlone crew del ${name} --force cancels them`,
+      );
+    }
+    return row;
+  });
+  await Promise.all(clones.map((clone) => endClone(deps, clone, true)));
+  await store.write(() => {
+    for (const clone of clones) store.run('UPDATE clones SET gone_ms = ? WHERE id = ?', Date.now(), clone.id);
+  });
+  return { deleted: clones.map((c) => `${c.role}.${c.idx}`) };
+};
+
+const onCrewAdd = async (deps: ZoneDeps, params: Params<'crew.add'>): Promise<AnswerOf<'crew.add'>> => {
+  const { store } = deps.hall;
+  const { policy } = params;
+  const who = `${params.role}${params.brain ? `@${params.brain}` : ''}++`;
+  const spec = { ...params.zone, path: deps.expandPath(params.zone.path) };
+  const fallback = await deps.fallbackBrain(params.zone.id, policy, who);
+  const { zone, clone } = await store.write(() => {
+    const found = findOrMakeZone(store, deps.zonesDir, spec, policy, Date.now());
+    return { ...found, ...cloneFor(store, found.zone, policy, who, fallback) };
+  });
+  return { clone: cloneView(store, clone, zone) };
+};
+
+export const zoneRoutes = (deps: ZoneDeps) => {
+  const { store } = deps.hall;
+  return [
+    route('zone.open', ({ params }) => onOpen(deps, params)),
+    route('zone.environment', ({ params }) => onEnvironment(deps, params)),
+    route('zone.list', () => ({ zones: zoneRows(store).map((zone) => zoneView(store, zone)) })),
+    route('zone.get', ({ params }) => {
+      const zone = zoneRow(store, params.zone);
+      return zone ? { zone: zoneView(store, zone) } : {};
+    }),
+    route('zone.halt', ({ params }) => onHalt(deps, params.zone)),
+    route('zone.del', ({ params }) => onDelete(deps, params.zone, params.force)),
+    route('queue.pause', async ({ params }) => {
+      needZone(store, params.zone);
+      await store.write(() => store.run('UPDATE zones SET paused = ? WHERE id = ?', params.paused ? 1 : 0, params.zone));
+      wakeCrew(deps.hall, params.zone);
+      return { paused: params.paused };
+    }),
+    route('crew.add', ({ params }) => onCrewAdd(deps, params)),
+    route('crew.del', ({ params }) => onCrewDelete(deps, params)),
+  ];
+};

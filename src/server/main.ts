@@ -1,0 +1,54 @@
+import { realpathSync } from 'node:fs';
+import { runShProgram } from '../brains/sh-program.ts';
+import { asKhloneError } from '../protocol/error.ts';
+import { homeOf } from '../protocol/home.ts';
+import { askedNonce } from '../protocol/magic.ts';
+import { connectOrStart, socketPathIn } from '../protocol/resident.ts';
+import { relay } from './relay.ts';
+import { serve } from './serve.ts';
+
+/** One file, three programs: `serve` the resident, `relay` the far end of a link, `brain-sh` the built-in brain. */
+
+declare const __KHLONE_VERSION__: string;
+
+const START_DEADLINE_MS = 15_000;
+const bundle = realpathSync(process.argv[1] ?? import.meta.filename);
+
+/** Lines for whoever looks for a fault: they go to the boot log, dated, without anything of a task. */
+const log = (line: string): void => void process.stderr.write(`${new Date().toISOString()} ${line}\n`);
+
+const serveHere = (): Promise<void> =>
+  serve({ home: homeOf(process.env), build: __KHLONE_VERSION__, entry: bundle, readable: [bundle, process.execPath], log });
+
+const relayHere = async (): Promise<void> => {
+  const home = homeOf(process.env);
+  const server = await connectOrStart({
+    socketPath: socketPathIn(home.root, 'server'),
+    startLockPath: home.serverStartLock,
+    spawn: { argv: [process.execPath, bundle, 'serve'], env: process.env, cwd: '/' },
+    bootLogPath: home.bootLog('server'),
+    deadlineMs: START_DEADLINE_MS,
+  });
+  await relay(server, askedNonce(process.argv.slice(2), process.env.SSH_ORIGINAL_COMMAND));
+};
+
+const programs: Record<string, () => Promise<void>> = {
+  serve: serveHere,
+  relay: relayHere,
+  'brain-sh': () => runShProgram(process.stdin, process.stdout),
+  version: async () => void process.stdout.write(`${__KHLONE_VERSION__}\n`),
+};
+
+const program = programs[process.argv[2] ?? ''];
+if (!program) {
+  process.stderr.write('✗ khlone-server takes: serve, relay, version\n  ↳ khlone starts it by itself\n');
+  process.exit(2);
+}
+program().then(
+  () => process.exit(process.exitCode ?? 0),
+  (thrown) => {
+    const error = asKhloneError(thrown);
+    process.stderr.write(`✗ ${error.message}\n${error.hint ? `  ↳ ${error.hint}\n` : ''}`);
+    process.exit(error.exit);
+  },
+);

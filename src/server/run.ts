@@ -1,0 +1,164 @@
+import { randomUUID } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import type { Brain } from '../brains/brain.ts';
+import type { View } from '../brains/view.ts';
+import type { Policy } from '../protocol/calls.ts';
+import { KhloneError } from '../protocol/error.ts';
+import {
+  endInput,
+  forbidStart,
+  MARK,
+  makeRunDir,
+  processesOf,
+  RUNNER,
+  signalRun,
+  verdictOf,
+  writeInput,
+} from './run-dir.ts';
+import { brainSession, endRunRow, inputsOf, makeRun, type RunRow } from './store/runs.ts';
+import type { Store } from './store/store.ts';
+import type { CloneRow, ZoneRow } from './store/zones.ts';
+import type { Holder } from './tmux/panes.ts';
+import { gitDirsOf, hiddenPaths } from './zone-paths.ts';
+
+/** A run as a living thing: started in the clone's tmux window, ended gracefully first, and never without proof. */
+
+export type LiveRun = { row: RunRow; dir: string; mark: string; brain: Brain };
+
+export type RunDeps = {
+  store: Store;
+  zonesDir: string;
+  /** KHLONE_HOME: hidden from what runs in a view. */
+  home: string;
+  holder: Holder;
+  boot: string;
+  /** Files that a view must leave readable although they lie in a hidden place: our own bundle, Node. */
+  readable: readonly string[];
+};
+
+/** The runner shows itself by its meta.json; a machine that needs longer than this to start a shell is in trouble. */
+const START_DEADLINE_MS = 15_000;
+/** How long a brain may take to end by itself after the end of its input, then after TERM. */
+const END_GRACE_MS = 10_000;
+const TERM_GRACE_MS = 5_000;
+const LOOK_MS = 15;
+
+export const runDirOf = (zonesDir: string, clone: CloneRow, n: number): string =>
+  join(zonesDir, clone.zone, 'runs', `${clone.role}.${clone.idx}.${n}`);
+
+/** Unique among all homes of a machine, so that two servers never touch each other's processes. */
+const markOf = (store: Store, clone: CloneRow, n: number): string =>
+  `${store.uuid.slice(0, 13)}/${clone.zone}/${clone.role}.${clone.idx}.${n}`;
+
+export const liveRunOf = (deps: RunDeps, clone: CloneRow, row: RunRow, brain: Brain): LiveRun => ({
+  row,
+  dir: runDirOf(deps.zonesDir, clone, row.n),
+  mark: markOf(deps.store, clone, row.n),
+  brain,
+});
+
+/** Waits until `look` answers, looking often: the events of a directory made a moment ago may come before the watcher. */
+const until = async (look: () => boolean, deadlineMs: number): Promise<boolean> => {
+  const end = performance.now() + deadlineMs;
+  while (!look()) {
+    if (performance.now() > end) return false;
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  }
+  return true;
+};
+
+export type RunWish = {
+  zone: ZoneRow;
+  clone: CloneRow;
+  brain: Brain;
+  model: string | undefined;
+  mode: 'ask' | 'act';
+  session: string;
+  environment: Readonly<Record<string, string>>;
+  policy: Policy;
+  view: View | undefined;
+};
+
+const wrapped = async (deps: RunDeps, wish: RunWish, dir: string, argv: string[]): Promise<string[]> => {
+  if (!wish.view) return argv;
+  const statePaths =
+    wish.mode === 'ask' ? wish.brain.statePaths(wish.environment) : wish.brain.actPaths(wish.environment);
+  for (const path of statePaths) mkdirSync(path, { recursive: true, mode: 0o700 });
+  const home = wish.environment.HOME ?? homedir();
+  return wish.view.wrap(argv, {
+    mode: wish.mode,
+    worktree: wish.zone.path,
+    gitDirs: await gitDirsOf(wish.zone.path),
+    statePaths,
+    cachePaths: ['.cache', '.npm', '.cargo', '.local/share/pnpm', 'go/pkg'].map((name) => join(home, name)),
+    tmpDir: join(dir, 'tmp'),
+    hide: hiddenPaths(deps.home, wish.environment),
+    runDir: dir,
+    readable: [...deps.readable],
+  }).argv;
+};
+
+/** Starts a run for one mode and session. Its number and directory are committed before anything is started. */
+export const startRun = async (deps: RunDeps, wish: RunWish): Promise<LiveRun> => {
+  const { clone, brain } = wish;
+  const row = await deps.store.write(() =>
+    makeRun(deps.store, clone.id, { mode: wish.mode, session: wish.session }, Date.now()),
+  );
+  const run = liveRunOf(deps, clone, row, brain);
+  const name = `${clone.role}.${clone.idx}`;
+  const resumed = brainSession(deps.store, wish.session, clone.id);
+  const spawn = brain.start({
+    mode: wish.mode,
+    cwd: wish.zone.path,
+    env: wish.environment,
+    ...(resumed && { sessionId: resumed }),
+    newSessionId: randomUUID(),
+    ...(wish.model && { model: wish.model }),
+    ...(wish.policy.roles[clone.role] && { roleText: wish.policy.roles[clone.role] }),
+    trusted: wish.policy.trusted,
+    tmpDir: join(run.dir, 'tmp'),
+    isRoot: process.getuid?.() === 0,
+  });
+  makeRunDir(run.dir, { argv: spawn.argv, cwd: wish.zone.path, mode: wish.mode, session: wish.session });
+  const argv = await wrapped(deps, wish, run.dir, spawn.argv);
+  const env = {
+    ...wish.environment,
+    ...spawn.env,
+    TMPDIR: join(run.dir, 'tmp'),
+    PWD: wish.zone.path,
+    [MARK]: run.mark,
+    KHLONE_CLONE: name,
+    KHLONE_ZONE: wish.zone.address,
+  };
+  const shell = ['/bin/sh', '-c', RUNNER, 'runner', run.dir, wish.zone.path, ...argv];
+  await deps.holder.start({ clone: `${clone.zone}/${name}`, argv: shell, env, cwd: '/' });
+  const shown = await until(() => verdictOf(run.dir, deps.boot).type !== 'starting', START_DEADLINE_MS);
+  if (!shown && forbidStart(run.dir)) {
+    await deps.store.write(() => endRunRow(deps.store, row, Date.now()));
+    throw new KhloneError('tmux-failed', 'tmux did not start the clone in time', 'khlone doctor');
+  }
+  return run;
+};
+
+/** Writes again whatever was committed as input: after a crash in between the file is whole, else nothing changes. */
+export const repairInput = (deps: RunDeps, run: LiveRun): void => {
+  for (const input of inputsOf(deps.store, run.row)) writeInput(run.dir, input.off, input.bytes);
+};
+
+/** Ends a run and proves it: the end of its input, then TERM, then KILL, then whatever still carries its mark. */
+export const endRun = async (deps: RunDeps, run: LiveRun, how: 'gracefully' | 'now'): Promise<void> => {
+  const gone = (): boolean =>
+    verdictOf(run.dir, deps.boot).type !== 'alive' && processesOf(run.mark).length === 0;
+  if (!forbidStart(run.dir)) {
+    if (how === 'gracefully') {
+      endInput(run.dir, run.mark);
+      await until(() => verdictOf(run.dir, deps.boot).type !== 'alive', END_GRACE_MS);
+    }
+    signalRun(run.mark, 'SIGTERM');
+    if (!(await until(gone, TERM_GRACE_MS))) signalRun(run.mark, 'SIGKILL');
+    await until(gone, TERM_GRACE_MS);
+  }
+  await deps.store.write(() => endRunRow(deps.store, run.row, Date.now()));
+};

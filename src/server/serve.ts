@@ -1,0 +1,129 @@
+import { mkdirSync, statfsSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { homedir } from 'node:os';
+import { dirname } from 'node:path';
+import { KhloneError } from '../protocol/error.ts';
+import type { Home } from '../protocol/home.ts';
+import { createPeer, type Handlers } from '../protocol/peer.ts';
+import { holdLifeLock, listenByRename, signalReady } from '../protocol/resident.ts';
+import { baseEnvironment } from './environment.ts';
+import { createHall, type Hall } from './hall.ts';
+import { codeRoutes } from './handlers/code.ts';
+import { machineRoutes } from './handlers/machine.ts';
+import { subscribeHandler } from './handlers/subscribe.ts';
+import { taskRoutes } from './handlers/tasks.ts';
+import { zoneRoutes } from './handlers/zones.ts';
+import { startRetention } from './retention.ts';
+import { bootId } from './run-dir.ts';
+import { openStore, type Store } from './store/store.ts';
+import { createSurvey, fallbackBrain } from './survey.ts';
+import { createHolder } from './tmux/panes.ts';
+import { expandHome } from './zone-paths.ts';
+import { removeZone } from './zone-removal.ts';
+
+/** The resident khlone-server: lock, open, recover, listen, until it is told to stop. */
+
+/** Connections at once; each is a hub, a relay or a clone's own command. */
+const MAX_CONNECTIONS = 512;
+/** Below this much free space nothing new is accepted, so that what runs can still be recorded. */
+const DISK_MIN_BYTES = 64 * 1024 * 1024;
+
+const diskCheck = (dir: string) => (): void => {
+  const { bavail, bsize } = statfsSync(dir);
+  if (bavail * bsize > DISK_MIN_BYTES) return;
+  throw new KhloneError('disk-low', `the disk with ${dir} is nearly full`, 'free some space, then try again');
+};
+
+export type ServeSpec = {
+  home: Home;
+  build: string;
+  /** The bundle that runs, and Node: what a view must leave readable. */
+  readable: string[];
+  log(line: string): void;
+};
+
+type Parts = { store: Store; hall: Hall; handlers: Handlers };
+
+const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Parts => {
+  const { home } = spec;
+  const store = openStore(home.stateDb, home.zonesDir);
+  const survey = createSurvey(home.serverDir);
+  const base = baseEnvironment(process.env, homedir());
+  const boot = bootId();
+  const holder = createHolder({ socketPath: home.tmuxSocket, configPath: home.tmuxConfig, path: base.PATH ?? '' });
+  const hall = createHall({
+    store,
+    zonesDir: home.zonesDir,
+    home: home.root,
+    holder,
+    boot,
+    readable: spec.readable,
+    probe: survey.probe,
+    view: survey.view,
+    log: spec.log,
+    baseEnvironment: base,
+  });
+  const deps = {
+    hall,
+    zonesDir: home.zonesDir,
+    expandPath: expandHome,
+    viewNote: survey.viewNote,
+    assertDisk: diskCheck(home.serverDir),
+    fallbackBrain: fallbackBrain(store, (zone) => ({ ...base, ...hall.environmentOf(zone) })),
+    removeZone: removeZone(home.serverDir),
+  };
+  const handlers: Handlers = {
+    ...Object.fromEntries([
+      ...machineRoutes({ store, build: spec.build, boot, home: home.root, survey: survey.machine, stop }),
+      ...taskRoutes(deps),
+      ...zoneRoutes(deps),
+      ...codeRoutes(deps),
+    ]),
+    subscribe: subscribeHandler(store),
+  };
+  return { store, hall, handlers };
+};
+
+/** Every clone with something left to do gets its loop: what ran is judged by proof, what waits is looked at. */
+const recover = ({ store, hall }: Parts): void => {
+  const rows = store.all<{ clone: number }>(
+    `SELECT DISTINCT clone FROM tasks WHERE state NOT IN ('done', 'failed', 'cancelled')
+     UNION SELECT clone FROM runs WHERE live = 1`,
+  );
+  for (const { clone } of rows) hall.wake(clone);
+};
+
+/** Serves until `stop` is called or a signal arrives. Throws where another server holds the home. */
+export const serve = async (spec: ServeSpec): Promise<void> => {
+  const { home } = spec;
+  process.umask(0o077);
+  mkdirSync(home.zonesDir, { recursive: true, mode: 0o700 });
+  mkdirSync(dirname(home.serverSocket), { recursive: true, mode: 0o700 });
+  await holdLifeLock(home.serverLock);
+  const ended = Promise.withResolvers<void>();
+
+  const stop = async (keep: boolean): Promise<number> => {
+    const count = await parts.hall.stop(keep);
+    // The answer leaves before the process does.
+    setTimeout(() => ended.resolve(), 50);
+    return count;
+  };
+  const parts = assemble(spec, stop);
+  const server = createServer((socket) => {
+    createPeer(socket, parts.handlers, {
+      onFault: (method, thrown) => spec.log(`${method}: ${thrown instanceof Error ? thrown.stack : thrown}`),
+    });
+  });
+  server.maxConnections = MAX_CONNECTIONS;
+  const closeSocket = await listenByRename(server, home.serverSocket);
+  const stopRetention = startRetention(parts.store, home.zonesDir);
+  recover(parts);
+  signalReady();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(true));
+
+  await ended.promise;
+  stopRetention();
+  closeSocket();
+  server.close();
+  parts.store.close();
+};

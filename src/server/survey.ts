@@ -1,0 +1,83 @@
+import type { Brain, Probe } from '../brains/brain.ts';
+import { firstReady, looked } from '../brains/registry.ts';
+import { findView, type View } from '../brains/view.ts';
+import { parseWho } from '../protocol/address.ts';
+import type { AnswerOf, Policy } from '../protocol/calls.ts';
+import { asKhloneError } from '../protocol/error.ts';
+import type { Environment } from './prepare.ts';
+import type { Store } from './store/store.ts';
+import { crewRows } from './store/zones.ts';
+import { tmuxVersion } from './tmux/version.ts';
+
+/** What this machine can do, found once and kept: brains per PATH, and the kernel's view. */
+
+/** A brain that was found stays found this long; one that was not is looked for again sooner. */
+const KEEP_FOUND_MS = 10 * 60_000;
+const KEEP_MISSING_MS = 5_000;
+
+export type Survey = {
+  probe(brain: Brain, environment: Environment): Promise<Probe>;
+  forgetProbes(): void;
+  view(): Promise<View | undefined>;
+  viewNote(kind: 'ask' | 'act', policy: Policy): Promise<string | undefined>;
+  machine(environment: Environment): Promise<AnswerOf<'brain.probe'>>;
+};
+
+export const createSurvey = (tempDir: string): Survey => {
+  const probes = new Map<string, { atMs: number; probe: Promise<Probe>; ready: boolean }>();
+  let found: ReturnType<typeof findView> | undefined;
+
+  const probe = async (brain: Brain, environment: Environment): Promise<Probe> => {
+    // Credentials decide readiness too, so their presence (never their value) is part of the key.
+    const keys = Object.keys(environment).filter((name) => /KEY|TOKEN|_BASE_URL|CONFIG_DIR/.test(name));
+    const key = [brain.name, environment.PATH, environment.HOME, ...keys.sort()].join('\0');
+    const known = probes.get(key);
+    const keepMs = known?.ready ? KEEP_FOUND_MS : KEEP_MISSING_MS;
+    if (known && performance.now() - known.atMs < keepMs) return known.probe;
+    const entry = { atMs: performance.now(), probe: brain.probe(environment), ready: false };
+    probes.set(key, entry);
+    const result = await entry.probe;
+    entry.ready = result.ready;
+    return result;
+  };
+
+  const viewFound = (): ReturnType<typeof findView> => {
+    found ??= findView({ env: process.env, tempDir });
+    return found;
+  };
+
+  return {
+    probe,
+    forgetProbes: () => probes.clear(),
+    view: async () => (await viewFound()).view,
+    viewNote: async (kind, policy) => {
+      const { view, why } = await viewFound();
+      if (kind === 'ask') return view ? undefined : `asks run without a read-only view here: ${why}`;
+      if (policy.sandbox === 'off') return 'acts write wherever you may (crew.sandbox: off)';
+      return view
+        ? `acts write only in the worktree, its git directory, caches and the brain's state (${view.kind})`
+        : `acts are not confined here: ${why}`;
+    },
+    machine: async (environment) => {
+      const [brains, view, tmux] = await Promise.all([
+        looked(environment),
+        viewFound(),
+        tmuxVersion({ PATH: environment.PATH ?? process.env.PATH ?? '' }).then(
+          (version) => ({ version: version.text }),
+          (error) => ({ why: asKhloneError(error).message }),
+        ),
+      ]);
+      return { brains, view: { ...(view.view && { kind: view.view.kind }), why: view.why }, tmux };
+    },
+  };
+};
+
+/** The brain that an omitted one means: the hero's, else the configured one, else the first that is ready. */
+export const fallbackBrain =
+  (store: Store, environmentOf: (zone: string) => Environment) =>
+  async (zone: string, policy: Policy, who: string | undefined): Promise<string | undefined> => {
+    if (who !== undefined && parseWho(who).brain !== undefined) return undefined;
+    if (policy.heroBrain ?? policy.defaultBrain) return undefined;
+    if (crewRows(store, zone).some((clone) => clone.hero === 1)) return undefined;
+    return (await firstReady(environmentOf(zone))).name;
+  };
