@@ -1,0 +1,115 @@
+import { spawn } from 'node:child_process';
+import { connect } from 'node:net';
+import { Duplex } from 'node:stream';
+import { KhloneError } from '../../protocol/error.ts';
+import { oneLine } from '../../provision/remote-shell.ts';
+import { expandTokens, type SshSettings } from './ssh-config.ts';
+
+export const CONNECT_DEADLINE_MS = 10_000;
+
+/** How much of a ProxyCommand's stderr is kept, in characters. */
+const PROXY_SAID_MAX_CHARS = 4_000;
+
+/** How long a ProxyCommand's stderr may outlast its output. */
+const LAST_WORDS_MS = 250;
+
+export type FirstSocket = {
+  readonly sock: Duplex;
+  /** One round trip as the TCP handshake measured it; undefined behind a ProxyCommand. */
+  readonly rttMs: number | undefined;
+  /** What a ProxyCommand printed on stderr so far. */
+  said(): string;
+};
+
+/** A TCP connection with Nagle off from the first byte: ssh2 never sets it, and each request would wait 40 ms. */
+const openTcp = (settings: SshSettings, signal: AbortSignal): Promise<FirstSocket> =>
+  new Promise((resolve, reject) => {
+    let startedMs = performance.now();
+    const sock = connect({ host: settings.hostname, port: settings.port, noDelay: true });
+    const settle = () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', onAbort);
+      sock.off('error', onError);
+    };
+    const onError = (error: Error) => {
+      settle();
+      sock.destroy();
+      reject(error);
+    };
+    const onAbort = () => onError(signal.reason);
+    const timer = setTimeout(
+      () => onError(Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' })),
+      CONNECT_DEADLINE_MS,
+    );
+    sock.on('connectionAttempt', () => {
+      startedMs = performance.now();
+    });
+    sock.once('error', onError);
+    sock.once('connect', () => {
+      const rttMs = performance.now() - startedMs;
+      settle();
+      resolve({ sock, rttMs, said: () => '' });
+    });
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
+
+/**
+ * Runs the user's own ProxyCommand by the user's shell, as ssh does. The host and user put into it have passed
+ * parseHostWord or are refused here, so they mean nothing to a shell.
+ */
+const openProxy = (
+  settings: SshSettings,
+  command: string,
+  env: Record<string, string | undefined>,
+): FirstSocket => {
+  const odd = [settings.hostname, settings.user, settings.alias].find(
+    (word) => !/^[\p{L}\p{N}._:%@+-]+$/u.test(word),
+  );
+  if (odd !== undefined || settings.user.startsWith('-'))
+    throw new KhloneError(
+      'config',
+      `"${oneLine(odd ?? settings.user, 80)}" cannot be put into a ProxyCommand`,
+    );
+  const shell = env.SHELL?.startsWith('/') ? env.SHELL : '/bin/sh';
+  const child = spawn(shell, ['-c', `exec ${expandTokens(command, settings)}`], { env, stdio: 'pipe' });
+  let said = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said = (said + text).slice(-PROXY_SAID_MAX_CHARS);
+  });
+  const sock = new Duplex({
+    read: () => {
+      child.stdout.resume();
+    },
+    // A write to a proxy that has gone is no news: its end tells more.
+    write: (chunk: Buffer, _encoding, done) => {
+      child.stdin.write(chunk, () => done());
+    },
+    final: (done) => {
+      child.stdin.end(() => done());
+    },
+    destroy: (error, done) => {
+      child.kill();
+      done(error);
+    },
+  });
+  const end = () => sock.push(null);
+  child.stdin.on('error', () => {});
+  child.stdout.on('data', (chunk: Buffer) => {
+    if (!sock.push(chunk)) child.stdout.pause();
+  });
+  child.once('error', (error) => sock.destroy(error));
+  child.once('close', end);
+  // Its last words may come after its last byte; a daemon it left behind may hold them open for ever.
+  child.stdout.once('end', () => setTimeout(end, LAST_WORDS_MS));
+  return { sock, rttMs: undefined, said: () => said };
+};
+
+/** The byte stream to the first host of a route: TCP, or what a ProxyCommand makes. */
+export const openFirstSocket = async (
+  settings: SshSettings,
+  env: Record<string, string | undefined>,
+  signal: AbortSignal,
+): Promise<FirstSocket> =>
+  settings.proxyCommand === undefined
+    ? openTcp(settings, signal)
+    : openProxy(settings, settings.proxyCommand, env);
