@@ -208,11 +208,11 @@ describe('the brain sh', () => {
     const kinds = fc.constantFrom('start', 'stdout', 'stderr', 'end', 'x');
     const line = fc.oneof(
       fc.string({ size: 'max', maxLength: 2_000, unit: 'binary' }),
-      fc.json({ size: 'small' }),
+      fc.json({ maxDepth: 2 }),
       fc
         .record({
           type: kinds,
-          uuid: fc.json({ size: 'small' }),
+          uuid: fc.json({ maxDepth: 2 }),
           text: fc.anything({ maxDepth: 2, size: 'small' }),
           ran: fc.boolean(),
         })
