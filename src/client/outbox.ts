@@ -40,6 +40,19 @@ const Entry = z.object({
 });
 export type Entry = z.infer<typeof Entry>;
 export type Queued = { file: string; entry: Entry };
+/** A task that its server refused when it was sent from here: failed, with the reason. */
+export type Refused = { id: string; say: string; host: string; code: string; message: string; hint?: string };
+
+const Refusal = z.object({
+  id: z.string(),
+  say: z.string(),
+  host: z.string(),
+  code: z.string(),
+  message: z.string(),
+  hint: z.string().optional(),
+});
+/** Refusals that are remembered; the oldest goes. */
+const MAX_REFUSED = 100;
 
 export type Outbox = {
   /** Durable when it returns. */
@@ -48,6 +61,9 @@ export type Outbox = {
   /** Rewritten durably: used to note that a server may have got it. */
   update(queued: Queued, entry: Entry): void;
   remove(queued: Queued): void;
+  /** The server refused it: it is kept aside with the reason, where `status` and `await` find it. */
+  refuse(queued: Queued, why: KhloneError): void;
+  refused(): Refused[];
 };
 
 const syncDir = (dir: string): void => {
@@ -75,6 +91,14 @@ const writeDurably = (dir: string, file: string, text: string): void => {
 };
 
 const isEntry = (name: string): boolean => /^\d{12}\.json$/.test(name);
+
+const readRefused = (dir: string): Refused[] => {
+  try {
+    return z.array(Refusal).parse(JSON.parse(readFileSync(join(dir, 'refused.json'), 'utf8'))) as Refused[];
+  } catch {
+    return [];
+  }
+};
 
 /** Opens the outbox of a home. An unreadable entry is left where it is and passed over: a person may look at it. */
 export const openOutbox = (dir: string): Outbox => {
@@ -109,6 +133,16 @@ export const openOutbox = (dir: string): Outbox => {
       writeDurably(dir, queued.file, JSON.stringify(entry));
       entries.set(queued.file, entry);
       queued.entry = entry;
+    },
+    refused: () => readRefused(dir),
+    refuse: (queued, why) => {
+      const { params } = queued.entry.call;
+      const id = 'id' in params ? params.id : params.task;
+      const refusal = { id, say: queued.entry.say, host: queued.entry.host, code: why.code, message: why.message };
+      const all = [...readRefused(dir), { ...refusal, ...(why.hint && { hint: why.hint }) }].slice(-MAX_REFUSED);
+      writeDurably(dir, 'refused.json', JSON.stringify(all));
+      entries.delete(queued.file);
+      rmSync(join(dir, queued.file), { force: true });
     },
     remove: (queued) => {
       entries.delete(queued.file);

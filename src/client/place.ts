@@ -1,29 +1,151 @@
-import { isAbsolute, resolve } from 'node:path';
-import { formatZone, parseZone } from '../protocol/address.ts';
+import { resolve } from 'node:path';
 import type { Policy } from '../protocol/calls.ts';
 import { KhloneError } from '../protocol/error.ts';
 import type { App } from './app.ts';
 import { type Binding, zoneIdOf } from './bindings.ts';
-import type { Caller } from './caller.ts';
+import { type Caller, confirm } from './caller.ts';
 import { BUILT_IN_ROLES } from './roles.ts';
 import { loadSiteConfig, type SiteConfig } from './site-config.ts';
-import { requireTrust } from './trust.ts';
+import { type TrustQuestion, agree, needsTrust } from './trust.ts';
 import { readUserConfig } from './user-config.ts';
-import { findWorktree, type Worktree } from './worktree.ts';
+import { findWorktree, requireWorktree, type Worktree } from './worktree.ts';
 
 /** Where a command applies: the caller's worktree, its configuration, and the zone it is bound to. */
 
-export type Place = {
-  worktree: Worktree;
-  config: SiteConfig;
-  binding: Binding;
-  bound: boolean;
-  policy: Policy;
+export type Place = { worktree: Worktree; config: SiteConfig; binding: Binding; isNew: boolean; policy: Policy };
+
+/** Flags that every command about a zone takes. */
+export type PlaceFlags = { zone?: string | undefined };
+
+/** Product default: `~/zones/{org}/{repo}/{branch}`, "/" in a branch becoming "--" so that it is one folder. */
+const DEFAULT_REMOTE_PATH = '~/zones/{org}/{repo}/{branch}';
+
+const remotePath = (template: string, worktree: Worktree): string =>
+  template
+    .replaceAll('{org}', worktree.org)
+    .replaceAll('{repo}', worktree.repo)
+    .replaceAll('{branch}', worktree.branch.replaceAll('/', '--'));
+
+/** The worktree that `--zone` names among those bound on this machine; an ambiguous address lists its candidates. */
+const byAddress = (app: App, caller: Caller, address: string, here: Worktree | undefined): string => {
+  if (/^(\.{0,2}\/|~\/|\.$)/.test(address)) {
+    return resolve(caller.cwd, address.replace(/^~(?=\/)/, caller.env.HOME ?? '~'));
+  }
+  const wanted = address.startsWith('@') && here ? `${here.org}/${here.repo}${address}` : address;
+  const found = app.bindings
+    .all()
+    .filter((b) => b.address === wanted || b.address.endsWith(`/${wanted}`) || (!here && b.address.endsWith(wanted)));
+  const [only] = found;
+  if (only && found.length === 1) return only.root;
+  const known = found.length > 1 ? found : app.bindings.all();
+  const list = known.map((b) => b.address).join(', ') || 'none yet';
+  throw new KhloneError(
+    'not-found',
+    found.length > 1 ? `${address} names several zones` : `no zone ${address} on this machine`,
+    `${found.length > 1 ? 'one of' : 'known'}: ${list}; khlone init in its worktree makes one`,
+  );
 };
 
-const noRepository = (cwd: string): KhloneError =>
+export const worktreeOf = async (app: App, caller: Caller, flags: PlaceFlags): Promise<Worktree> => {
+  const address = flags.zone ?? (caller.env.KHLONE_ZONE || undefined);
+  if (address === undefined) return requireWorktree(caller.cwd);
+  const here = await findWorktree(caller.cwd).catch(() => undefined);
+  return requireWorktree(byAddress(app, caller, address, here));
+};
+
+const modeOf = (config: SiteConfig): Binding['mode'] => {
+  if (config.zone.mode !== 'ec2') return config.zone.mode;
+  throw new KhloneError('config', 'zones on EC2 are not in this version', 'zone.mode: local or ssh in khlone.yml');
+};
+
+const bindingFor = (app: App, worktree: Worktree, config: SiteConfig): { binding: Binding; isNew: boolean } => {
+  const known = app.bindings.byRoot(worktree.root);
+  const mode = modeOf(config);
+  if (mode === 'ssh' && !config.zone.host) {
+    throw new KhloneError('config', 'khlone.yml: zone.mode is ssh and zone.host is missing', 'zone: { mode: ssh, host: devbox }');
+  }
+  const host = mode === 'local' ? 'local' : (config.zone.host ?? '');
+  const template = config.zone.path ?? DEFAULT_REMOTE_PATH;
+  const same = known?.mode === mode && known.host === host;
+  if (mode === 'ssh' && same && known.branch !== worktree.branch) throw switched(known, worktree);
+  const path = mode === 'local' ? worktree.root : same ? known.path : remotePath(template, worktree);
+  const binding: Binding = {
+    zone: zoneIdOf(host, path),
+    root: worktree.root,
+    gitDir: worktree.gitDir,
+    address: worktree.address,
+    branch: worktree.branch,
+    mode,
+    host,
+    path,
+    ...(known?.session && { session: known.session }),
+    usedMs: Date.now(),
+  };
+  return { binding, isNew: !same };
+};
+
+const switched = (known: Binding, worktree: Worktree): KhloneError =>
   new KhloneError(
-    'no-repository',
-    `${cwd} is not in a git repository`,
-    'cd into one, or git init && git commit --allow-empty -m "first"',
+    'conflict',
+    `this worktree is on ${worktree.branch} now, its zone on ${known.host} is on ${known.branch}`,
+    `git switch ${known.branch}, or khlone zone set --branch for a zone of ${worktree.branch}`,
   );
+
+/** Configured brains that are names; programs (acp, command) are not drivable in this version and are left out. */
+const namedBrains = (config: SiteConfig): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(config.crew.brains).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+  );
+
+const rolesOf = (config: SiteConfig): Record<string, string> => ({
+  ...BUILT_IN_ROLES,
+  ...Object.fromEntries(Object.keys(config.roles).map((role) => [role, BUILT_IN_ROLES[role] ?? ''])),
+});
+
+const policyFor = async (app: App, config: SiteConfig): Promise<Policy> => {
+  const user = await readUserConfig(app.home.root);
+  const defaultBrain = config.crew.defaults.brain ?? user['default-brain'];
+  const heroRole = (config.crew.hero.role ?? 'mechanic').split('/').at(-1) ?? 'mechanic';
+  return {
+    heroRole,
+    ...(config.crew.hero.brain && { heroBrain: config.crew.hero.brain }),
+    ...(defaultBrain && { defaultBrain }),
+    brains: namedBrains(config),
+    roles: rolesOf(config),
+    maxClones: config.crew.limits.maxClones,
+    maxQueue: config.crew.limits.maxQueue,
+    sandbox: config.crew.sandbox,
+    trusted: true,
+  };
+};
+
+/** A repository is not trusted because it was cloned: what runs, reads or reaches out holds after a person's yes. */
+const settleTrust = async (app: App, caller: Caller, worktree: Worktree, config: SiteConfig): Promise<boolean> => {
+  const question: TrustQuestion | undefined = await needsTrust(app.home, worktree, config);
+  if (!question) return true;
+  if (caller.ask) {
+    caller.err(`${question.text}\n`);
+    if (await confirm(caller, 'Agree to this?')) {
+      await agree(app.home, worktree, config);
+      return true;
+    }
+  }
+  throw new KhloneError('not-trusted', `khlone.yml wants what you have not agreed to: ${question.short}`, 'khlone trust');
+};
+
+/** Everything about the caller's place that dispatching needs. Throws no-repository, config, not-trusted, conflict. */
+export const placeOf = async (app: App, caller: Caller, flags: PlaceFlags): Promise<Place> => {
+  const worktree = await worktreeOf(app, caller, flags);
+  const config = await loadSiteConfig(worktree.root);
+  await settleTrust(app, caller, worktree, config);
+  const { binding, isNew } = bindingFor(app, worktree, config);
+  return { worktree, config, binding, isNew, policy: await policyFor(app, config) };
+};
+
+/** The zone of the caller's place if it has one, without making any and without asking for trust. */
+export const boundPlace = async (app: App, caller: Caller, flags: PlaceFlags): Promise<Binding> => {
+  const worktree = await worktreeOf(app, caller, flags);
+  const binding = app.bindings.byRoot(worktree.root);
+  if (binding) return binding;
+  throw new KhloneError('not-found', `${worktree.address} has no zone yet`, 'khlone init, or the first khlone act makes it');
+};

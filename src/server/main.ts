@@ -18,7 +18,7 @@ const bundle = realpathSync(process.argv[1] ?? import.meta.filename);
 const log = (line: string): void => void process.stderr.write(`${new Date().toISOString()} ${line}\n`);
 
 const serveHere = (): Promise<void> =>
-  serve({ home: homeOf(process.env), build: __KHLONE_VERSION__, entry: bundle, readable: [bundle, process.execPath], log });
+  serve({ home: homeOf(process.env), build: __KHLONE_VERSION__, entry: bundle, log });
 
 const relayHere = async (): Promise<void> => {
   const home = homeOf(process.env);
@@ -35,7 +35,7 @@ const relayHere = async (): Promise<void> => {
 const programs: Record<string, () => Promise<void>> = {
   serve: serveHere,
   relay: relayHere,
-  'brain-sh': () => runShProgram(process.stdin, process.stdout),
+  'brain-sh': () => runShProgram(process.stdin, 1),
   version: async () => void process.stdout.write(`${__KHLONE_VERSION__}\n`),
 };
 

@@ -38,6 +38,8 @@ read -r stat < /proc/$$/stat
 read -r boot < /proc/sys/kernel/random/boot_id
 printf '{"pid":%s,"start":"%s","boot":"%s"}\\n' "$$" "$(begun "$stat")" "$boot" > "$dir/meta.tmp"
 mv "$dir/meta.tmp" "$dir/meta.json"
+# What the brain writes in the worktree is the person's, with the usual permissions.
+umask 022
 ended() { printf '%s\\n' "$1" > "$dir/exit.tmp"; mv "$dir/exit.tmp" "$dir/exit"; }
 cd "$cwd" 2>> "$dir/err.log" || { ended 72; exit 72; }
 sh -c 'echo $$ > "$1/tail.pid"; exec tail -c +1 -f "$1/in.jsonl"' tail "$dir" 2>/dev/null | {

@@ -2,10 +2,11 @@ import { mkdirSync, statfsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { dirname } from 'node:path';
+import { setShEntry } from '../brains/registry.ts';
 import { KhloneError } from '../protocol/error.ts';
 import type { Home } from '../protocol/home.ts';
 import { createPeer, type Handlers } from '../protocol/peer.ts';
-import { holdLifeLock, listenByRename, signalReady } from '../protocol/resident.ts';
+import { holdLifeLock, listenByRename, signalReady, socketPathIn } from '../protocol/resident.ts';
 import { baseEnvironment } from './environment.ts';
 import { createHall, type Hall } from './hall.ts';
 import { codeRoutes } from './handlers/code.ts';
@@ -37,8 +38,8 @@ const diskCheck = (dir: string) => (): void => {
 export type ServeSpec = {
   home: Home;
   build: string;
-  /** The bundle that runs, and Node: what a view must leave readable. */
-  readable: string[];
+  /** The running bundle: it is the built-in brain too, and must stay readable in a view. */
+  entry: string;
   log(line: string): void;
 };
 
@@ -46,6 +47,7 @@ type Parts = { store: Store; hall: Hall; handlers: Handlers };
 
 const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Parts => {
   const { home } = spec;
+  setShEntry([spec.entry]);
   const store = openStore(home.stateDb, home.zonesDir);
   const survey = createSurvey(home.serverDir);
   const base = baseEnvironment(process.env, homedir());
@@ -57,7 +59,7 @@ const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Pa
     home: home.root,
     holder,
     boot,
-    readable: spec.readable,
+    readable: [spec.entry, process.execPath],
     probe: survey.probe,
     view: survey.view,
     log: spec.log,
@@ -98,7 +100,8 @@ export const serve = async (spec: ServeSpec): Promise<void> => {
   const { home } = spec;
   process.umask(0o077);
   mkdirSync(home.zonesDir, { recursive: true, mode: 0o700 });
-  mkdirSync(dirname(home.serverSocket), { recursive: true, mode: 0o700 });
+  const socketPath = socketPathIn(home.root, 'server');
+  mkdirSync(dirname(socketPath), { recursive: true, mode: 0o700 });
   await holdLifeLock(home.serverLock);
   const ended = Promise.withResolvers<void>();
 
@@ -115,7 +118,7 @@ export const serve = async (spec: ServeSpec): Promise<void> => {
     });
   });
   server.maxConnections = MAX_CONNECTIONS;
-  const closeSocket = await listenByRename(server, home.serverSocket);
+  const closeSocket = await listenByRename(server, socketPath);
   const stopRetention = startRetention(parts.store, home.zonesDir);
   recover(parts);
   signalReady();

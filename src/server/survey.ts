@@ -1,5 +1,5 @@
 import type { Brain, Probe } from '../brains/brain.ts';
-import { firstReady, looked } from '../brains/registry.ts';
+import { firstReady, probeHeroes } from '../brains/registry.ts';
 import { findView, type View } from '../brains/view.ts';
 import { parseWho } from '../protocol/address.ts';
 import type { AnswerOf, Policy } from '../protocol/calls.ts';
@@ -60,14 +60,21 @@ export const createSurvey = (tempDir: string): Survey => {
     },
     machine: async (environment) => {
       const [brains, view, tmux] = await Promise.all([
-        looked(environment),
+        probeHeroes(environment),
         viewFound(),
         tmuxVersion({ PATH: environment.PATH ?? process.env.PATH ?? '' }).then(
           (version) => ({ version: version.text }),
           (error) => ({ why: asKhloneError(error).message }),
         ),
       ]);
-      return { brains, view: { ...(view.view && { kind: view.view.kind }), why: view.why }, tmux };
+      const told = brains.map(({ name, probe: p }) => ({
+        name,
+        ready: p.ready,
+        ...(p.why && { why: p.why }),
+        ...(p.hint && { hint: p.hint }),
+        ...(p.version && { version: p.version }),
+      }));
+      return { brains: [...told, { name: 'sh', ready: true }], view: { ...(view.view && { kind: view.view.kind }), why: view.why }, tmux };
     },
   };
 };

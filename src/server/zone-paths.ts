@@ -15,6 +15,7 @@ export const gitDirsOf = async (worktree: string): Promise<string[]> => {
   const answer = await git(['rev-parse', '--path-format=absolute', '--git-dir', '--git-common-dir'], {
     cwd: worktree,
     deadlineMs: GIT_DEADLINE_MS,
+    maxBytes: 64 * 1024,
   });
   if (answer.code !== 0) return [];
   return [...new Set(answer.stdout.toString('utf8').split('\n').filter(Boolean))];
