@@ -220,6 +220,12 @@ describe('the package', () => {
     expect(names.filter((name) => !decisions.includes(`\`${name}\``))).toEqual([]);
   });
 
+  test('has a lockfile made from this very package.json', () => {
+    const lock = JSON.parse(textOf('package-lock.json')) as { packages: Record<string, Package> };
+    expect(lock.packages['']?.dependencies).toEqual(manifest.dependencies);
+    expect(lock.packages['']?.devDependencies).toEqual(manifest.devDependencies);
+  });
+
   test('names no registry host in the lockfile', () => {
     expect(textOf('package-lock.json')).not.toContain('"resolved": "http');
   });
