@@ -1,5 +1,5 @@
 import { PassThrough } from 'node:stream';
-import { Cli, type BaseContext, UsageError } from 'clipanion';
+import { type BaseContext, Cli, UsageError } from 'clipanion';
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
 import type { App } from './app.ts';
 import type { Caller } from './caller.ts';
@@ -11,7 +11,12 @@ import { oneLine } from './terminal/sanitize.ts';
 export type Context = BaseContext & { app: App; caller: Caller };
 
 export const createCli = (version: string): Cli<Context> => {
-  const cli = new Cli<Context>({ binaryName: 'khlone', binaryLabel: 'khlone', binaryVersion: version, enableColors: false });
+  const cli = new Cli<Context>({
+    binaryName: 'khlone',
+    binaryLabel: 'khlone',
+    binaryVersion: version,
+    enableColors: false,
+  });
   for (const command of COMMANDS) cli.register(command);
   return cli;
 };

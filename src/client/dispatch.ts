@@ -63,7 +63,10 @@ export const connectWithin = async (link: Link, caller: Caller, ms: number): Pro
   if (first !== 'late') return first;
   // A person at a terminal may be typing a passphrase, and a setup shows its progress: both are answers.
   if (link.installing() || caller.ask) {
-    const second = await Promise.race([dialing, sleepUnless(link.installing() ? SETUP_WITHIN_MS : ms * 4, caller.signal)]);
+    const second = await Promise.race([
+      dialing,
+      sleepUnless(link.installing() ? SETUP_WITHIN_MS : ms * 4, caller.signal),
+    ]);
     if (second !== 'late') return second;
   }
   throw new KhloneError('unreachable', `${link.name} does not answer`, 'khlone reconnect');
@@ -99,7 +102,13 @@ export const sendTask = async (
   return answer;
 };
 
-const accepted = (app: App, caller: Caller, place: Place, connected: Connected, answer: AnswerOf<'task.add'>): void => {
+const accepted = (
+  app: App,
+  caller: Caller,
+  place: Place,
+  connected: Connected,
+  answer: AnswerOf<'task.add'>,
+): void => {
   if (!answer.needsCode) return;
   const { worktree, config, binding } = place;
   // In the background of this command: the task is accepted, and waits until the code is there.

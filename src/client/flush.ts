@@ -31,7 +31,8 @@ const send = async (app: App, connected: Connected, queued: Queued): Promise<boo
     }
   } catch (thrown) {
     const error = asKhloneError(thrown);
-    if (['unreachable', 'timeout', 'shutting-down', 'rate-limited', 'disk-low'].includes(error.code)) throw error;
+    if (['unreachable', 'timeout', 'shutting-down', 'rate-limited', 'disk-low'].includes(error.code))
+      throw error;
     // The server's word is final: the entry becomes a failed task with its reason, kept for the person to see.
     app.outbox.refuse(queued, error);
     return true;

@@ -35,10 +35,15 @@ export const createKnown = (home: Home, appOf: () => App): Known => {
     const binding = app.bindings.byZone(zone);
     if (!binding) return;
     const view = get(zone)?.view;
-    const waiting = app.outbox.list(binding.host).filter((q) => entryZone(q.entry.call.params) === zone).length;
+    const waiting = app.outbox
+      .list(binding.host)
+      .filter((q) => entryZone(q.entry.call.params) === zone).length;
     writeIndex(
       home.root,
-      app.bindings.all().sort((a, b) => b.usedMs - a.usedMs).map((b) => ({ root: b.root, key: b.zone })),
+      app.bindings
+        .all()
+        .sort((a, b) => b.usedMs - a.usedMs)
+        .map((b) => ({ root: b.root, key: b.zone })),
     );
     writeZoneLine(home.root, zone, {
       label: `@${binding.branch}`,

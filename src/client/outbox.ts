@@ -138,8 +138,16 @@ export const openOutbox = (dir: string): Outbox => {
     refuse: (queued, why) => {
       const { params } = queued.entry.call;
       const id = 'id' in params ? params.id : params.task;
-      const refusal = { id, say: queued.entry.say, host: queued.entry.host, code: why.code, message: why.message };
-      const all = [...readRefused(dir), { ...refusal, ...(why.hint && { hint: why.hint }) }].slice(-MAX_REFUSED);
+      const refusal = {
+        id,
+        say: queued.entry.say,
+        host: queued.entry.host,
+        code: why.code,
+        message: why.message,
+      };
+      const all = [...readRefused(dir), { ...refusal, ...(why.hint && { hint: why.hint }) }].slice(
+        -MAX_REFUSED,
+      );
       writeDurably(dir, 'refused.json', JSON.stringify(all));
       entries.delete(queued.file);
       rmSync(join(dir, queued.file), { force: true });

@@ -6,13 +6,19 @@ import { type Binding, zoneIdOf } from './bindings.ts';
 import { type Caller, confirm } from './caller.ts';
 import { BUILT_IN_ROLES } from './roles.ts';
 import { loadSiteConfig, type SiteConfig } from './site-config.ts';
-import { type TrustQuestion, agree, needsTrust } from './trust.ts';
+import { agree, needsTrust, type TrustQuestion } from './trust.ts';
 import { readUserConfig } from './user-config.ts';
 import { findWorktree, requireWorktree, type Worktree } from './worktree.ts';
 
 /** Where a command applies: the caller's worktree, its configuration, and the zone it is bound to. */
 
-export type Place = { worktree: Worktree; config: SiteConfig; binding: Binding; isNew: boolean; policy: Policy };
+export type Place = {
+  worktree: Worktree;
+  config: SiteConfig;
+  binding: Binding;
+  isNew: boolean;
+  policy: Policy;
+};
 
 /** Flags that every command about a zone takes. */
 export type PlaceFlags = { zone?: string | undefined };
@@ -34,7 +40,10 @@ const byAddress = (app: App, caller: Caller, address: string, here: Worktree | u
   const wanted = address.startsWith('@') && here ? `${here.org}/${here.repo}${address}` : address;
   const found = app.bindings
     .all()
-    .filter((b) => b.address === wanted || b.address.endsWith(`/${wanted}`) || (!here && b.address.endsWith(wanted)));
+    .filter(
+      (b) =>
+        b.address === wanted || b.address.endsWith(`/${wanted}`) || (!here && b.address.endsWith(wanted)),
+    );
   const [only] = found;
   if (only && found.length === 1) return only.root;
   const known = found.length > 1 ? found : app.bindings.all();
@@ -55,14 +64,26 @@ export const worktreeOf = async (app: App, caller: Caller, flags: PlaceFlags): P
 
 const modeOf = (config: SiteConfig): Binding['mode'] => {
   if (config.zone.mode !== 'ec2') return config.zone.mode;
-  throw new KhloneError('config', 'zones on EC2 are not in this version', 'zone.mode: local or ssh in khlone.yml');
+  throw new KhloneError(
+    'config',
+    'zones on EC2 are not in this version',
+    'zone.mode: local or ssh in khlone.yml',
+  );
 };
 
-const bindingFor = (app: App, worktree: Worktree, config: SiteConfig): { binding: Binding; isNew: boolean } => {
+const bindingFor = (
+  app: App,
+  worktree: Worktree,
+  config: SiteConfig,
+): { binding: Binding; isNew: boolean } => {
   const known = app.bindings.byRoot(worktree.root);
   const mode = modeOf(config);
   if (mode === 'ssh' && !config.zone.host) {
-    throw new KhloneError('config', 'khlone.yml: zone.mode is ssh and zone.host is missing', 'zone: { mode: ssh, host: devbox }');
+    throw new KhloneError(
+      'config',
+      'khlone.yml: zone.mode is ssh and zone.host is missing',
+      'zone: { mode: ssh, host: devbox }',
+    );
   }
   const host = mode === 'local' ? 'local' : (config.zone.host ?? '');
   const template = config.zone.path ?? DEFAULT_REMOTE_PATH;
@@ -94,7 +115,9 @@ const switched = (known: Binding, worktree: Worktree): KhloneError =>
 /** Configured brains that are names; programs (acp, command) are not drivable in this version and are left out. */
 const namedBrains = (config: SiteConfig): Record<string, string> =>
   Object.fromEntries(
-    Object.entries(config.crew.brains).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+    Object.entries(config.crew.brains).filter(
+      (entry): entry is [string, string] => typeof entry[1] === 'string',
+    ),
   );
 
 const rolesOf = (config: SiteConfig): Record<string, string> => ({
@@ -120,7 +143,12 @@ const policyFor = async (app: App, config: SiteConfig): Promise<Policy> => {
 };
 
 /** A repository is not trusted because it was cloned: what runs, reads or reaches out holds after a person's yes. */
-const settleTrust = async (app: App, caller: Caller, worktree: Worktree, config: SiteConfig): Promise<boolean> => {
+const settleTrust = async (
+  app: App,
+  caller: Caller,
+  worktree: Worktree,
+  config: SiteConfig,
+): Promise<boolean> => {
   const question: TrustQuestion | undefined = await needsTrust(app.home, worktree, config);
   if (!question) return true;
   if (caller.ask) {
@@ -130,7 +158,11 @@ const settleTrust = async (app: App, caller: Caller, worktree: Worktree, config:
       return true;
     }
   }
-  throw new KhloneError('not-trusted', `khlone.yml wants what you have not agreed to: ${question.short}`, 'khlone trust');
+  throw new KhloneError(
+    'not-trusted',
+    `khlone.yml wants what you have not agreed to: ${question.short}`,
+    'khlone trust',
+  );
 };
 
 /** Everything about the caller's place that dispatching needs. Throws no-repository, config, not-trusted, conflict. */
@@ -147,5 +179,9 @@ export const boundPlace = async (app: App, caller: Caller, flags: PlaceFlags): P
   const worktree = await worktreeOf(app, caller, flags);
   const binding = app.bindings.byRoot(worktree.root);
   if (binding) return binding;
-  throw new KhloneError('not-found', `${worktree.address} has no zone yet`, 'khlone init, or the first khlone act makes it');
+  throw new KhloneError(
+    'not-found',
+    `${worktree.address} has no zone yet`,
+    'khlone init, or the first khlone act makes it',
+  );
 };

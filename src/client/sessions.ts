@@ -12,14 +12,23 @@ const SHELL = /^[A-Za-z0-9._-]{1,64}$/;
 
 const checked = (name: string, from: string): string => {
   if (NAME.test(name)) return name;
-  throw new KhloneError('usage', `${from} is not a session name: letters, digits, ".", "_", "-", at most 64`, 'khlone log --list');
+  throw new KhloneError(
+    'usage',
+    `${from} is not a session name: letters, digits, ".", "_", "-", at most 64`,
+    'khlone log --list',
+  );
 };
 
 export const mintSession = (): string => `s-${randomBytes(5).toString('hex')}`;
 
 export type SessionChoice = { session: string; explicit: boolean };
 
-export const sessionFor = (app: App, caller: Caller, binding: Binding, flag: string | undefined): SessionChoice => {
+export const sessionFor = (
+  app: App,
+  caller: Caller,
+  binding: Binding,
+  flag: string | undefined,
+): SessionChoice => {
   if (flag !== undefined) return { session: checked(flag, '--session'), explicit: true };
   const given = caller.env.KHLONE_SESSION;
   if (given) return { session: checked(given, 'KHLONE_SESSION'), explicit: true };

@@ -1,8 +1,8 @@
+import { findBrain } from '../brains/registry.ts';
 import type { Policy } from '../protocol/calls.ts';
 import { asKhloneError } from '../protocol/error.ts';
-import { findBrain } from '../brains/registry.ts';
-import { isRunning, type TaskEvent } from './queue.ts';
 import { type PrepareDeps, prepare, type Ready } from './prepare.ts';
+import { isRunning, type TaskEvent } from './queue.ts';
 import { endRun, type LiveRun, liveRunOf, type RunDeps, repairInput, startRun } from './run.ts';
 import { verdictOf, writeInput } from './run-dir.ts';
 import { liveRun, noteInput, runRow } from './store/runs.ts';
@@ -28,7 +28,13 @@ export type CloneLoop = {
 };
 
 /** What the loop of one clone holds between its steps. */
-type Worker = { deps: LoopDeps; id: number; run: LiveRun | undefined; stopped: boolean; nudger: AbortController };
+type Worker = {
+  deps: LoopDeps;
+  id: number;
+  run: LiveRun | undefined;
+  stopped: boolean;
+  nudger: AbortController;
+};
 
 /** A process that waits for work is ended after this long and resumed on demand. */
 const IDLE_MS = 10 * 60_000;
@@ -162,7 +168,9 @@ const next = ({ deps: { store }, id }: Worker): Step => {
 
 const wakeHeld = async (worker: Worker): Promise<void> => {
   const { store } = worker.deps;
-  const due = liveTasks(store, worker.id).find((t) => t.state === 'held' && (t.wake_ms ?? Infinity) <= Date.now());
+  const due = liveTasks(store, worker.id).find(
+    (t) => t.state === 'held' && (t.wake_ms ?? Infinity) <= Date.now(),
+  );
   if (due) await move(worker, due, { type: 'wake' });
 };
 
@@ -216,7 +224,9 @@ const guarded = async (worker: Worker): Promise<void> => {
     try {
       await live(worker);
     } catch (thrown) {
-      await holdHead(worker, thrown).catch(() => worker.deps.log(`clone ${worker.id}: its task could not be held`));
+      await holdHead(worker, thrown).catch(() =>
+        worker.deps.log(`clone ${worker.id}: its task could not be held`),
+      );
       await wait(worker.nudger.signal, RETRY_AFTER_FAULT_MS);
     }
   }

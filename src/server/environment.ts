@@ -3,7 +3,8 @@ import type { Environment } from './prepare.ts';
 /** Whose environment a clone gets, and what of it never reaches one. */
 
 /** khlone's own, the terminal's and the shell's bookkeeping: they describe the caller's window, not its world. */
-const OWN = /^(KHLONE_.*|TMUX.*|STY|TERM|TERM_.*|TERMINFO.*|COLORTERM|COLUMNS|LINES|WINDOWID|VTE_.*|KITTY_.*|ITERM_.*|WEZTERM_.*|ALACRITTY_.*|PS[1-4]|PROMPT.*|RPROMPT|PWD|OLDPWD|SHLVL|_|SSH_(TTY|CLIENT|CONNECTION)|GIT_.*|BASH_ENV|ENV)$/;
+const OWN =
+  /^(KHLONE_.*|TMUX.*|STY|TERM|TERM_.*|TERMINFO.*|COLORTERM|COLUMNS|LINES|WINDOWID|VTE_.*|KITTY_.*|ITERM_.*|WEZTERM_.*|ALACRITTY_.*|PS[1-4]|PROMPT.*|RPROMPT|PWD|OLDPWD|SHLVL|_|SSH_(TTY|CLIENT|CONNECTION)|GIT_.*|BASH_ENV|ENV)$/;
 
 /** The environment of a shell as a clone gets it. Names that no program can take are left out. */
 export const forClone = (environment: Environment): Record<string, string> =>
@@ -19,7 +20,9 @@ const SYSTEM_BINS = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin
 
 /** What a clone of an ssh zone starts from: this process's own, with the usual places on PATH. */
 export const baseEnvironment = (env: NodeJS.ProcessEnv, home: string): Record<string, string> => {
-  const own = Object.fromEntries(Object.entries(env).filter((e): e is [string, string] => e[1] !== undefined));
+  const own = Object.fromEntries(
+    Object.entries(env).filter((e): e is [string, string] => e[1] !== undefined),
+  );
   const path = [...(env.PATH ?? '').split(':'), ...USER_BINS.map((bin) => `${home}/${bin}`), ...SYSTEM_BINS];
   return { ...forClone(own), HOME: home, PATH: [...new Set(path.filter(Boolean))].join(':') };
 };

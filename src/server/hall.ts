@@ -1,6 +1,6 @@
 import { availableParallelism, totalmem } from 'node:os';
-import type { Environment } from './prepare.ts';
 import { type CloneLoop, type LoopDeps, startCloneLoop } from './clone-loop.ts';
+import type { Environment } from './prepare.ts';
 import type { Store } from './store/store.ts';
 
 /** What lives in the server's memory: the loops of all clones, the environments that must not reach a disk, and places. */
@@ -18,7 +18,8 @@ export type Hall = {
 };
 
 /** Clones that may work at once on one host: beyond it processor and memory are the limit, and tasks wait. */
-const hostPlaces = (): number => Math.max(2, Math.min(availableParallelism() * 4, Math.floor(totalmem() / 2 ** 30), 16));
+const hostPlaces = (): number =>
+  Math.max(2, Math.min(availableParallelism() * 4, Math.floor(totalmem() / 2 ** 30), 16));
 
 /** Environments of more zones than this are forgotten, oldest first: their tasks then ask for them again. */
 const MAX_ENVIRONMENTS = 1_000;
@@ -94,4 +95,3 @@ export const createHall = (deps: HallDeps): Hall => {
     },
   };
 };
-

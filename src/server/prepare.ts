@@ -44,7 +44,12 @@ const NO_VIEW: TaskEvent = {
 const notReady = (brain: Brain, probe: Probe): TaskEvent | undefined => {
   const hint = probe.hint ? { hint: probe.hint } : {};
   if (!probe.found) {
-    return { type: 'hold', hold: 'brain-missing', message: probe.why ?? `${brain.name} was not found`, ...hint };
+    return {
+      type: 'hold',
+      hold: 'brain-missing',
+      message: probe.why ?? `${brain.name} was not found`,
+      ...hint,
+    };
   }
   if (probe.auth !== 'missing' && probe.auth !== 'expired') return undefined;
   return {

@@ -36,7 +36,10 @@ const pruneRuns = (store: Store, zonesDir: string, nowMs: number): number => {
     PER_PASS,
   );
   for (const row of rows) {
-    rmSync(join(zonesDir, row.zone, 'runs', `${row.role}.${row.idx}.${row.n}`), { recursive: true, force: true });
+    rmSync(join(zonesDir, row.zone, 'runs', `${row.role}.${row.idx}.${row.n}`), {
+      recursive: true,
+      force: true,
+    });
     store.run('DELETE FROM runs WHERE clone = ? AND n = ?', row.clone, row.n);
   }
   return rows.length;

@@ -83,9 +83,10 @@ export type RunWish = {
 
 const wrapped = async (deps: RunDeps, wish: RunWish, dir: string, argv: string[]): Promise<string[]> => {
   if (!wish.view) return argv;
-  const statePaths =
-    wish.mode === 'ask' ? wish.brain.statePaths(wish.environment) : wish.brain.actPaths(wish.environment);
-  for (const path of statePaths) mkdirSync(path, { recursive: true, mode: 0o700 });
+  const ask = wish.mode === 'ask';
+  const state = ask ? wish.brain.statePaths(wish.environment) : wish.brain.actPaths(wish.environment);
+  for (const path of state) if (ask || path.endsWith('/')) mkdirSync(path, { recursive: true, mode: 0o700 });
+  const statePaths = state.filter((path) => existsSync(path));
   const home = wish.environment.HOME ?? homedir();
   return wish.view.wrap(argv, {
     mode: wish.mode,

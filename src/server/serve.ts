@@ -52,7 +52,11 @@ const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Pa
   const survey = createSurvey(home.serverDir);
   const base = baseEnvironment(process.env, homedir());
   const boot = bootId();
-  const holder = createHolder({ socketPath: home.tmuxSocket, configPath: home.tmuxConfig, path: base.PATH ?? '' });
+  const holder = createHolder({
+    socketPath: home.tmuxSocket,
+    configPath: home.tmuxConfig,
+    path: base.PATH ?? '',
+  });
   const hall = createHall({
     store,
     zonesDir: home.zonesDir,

@@ -74,7 +74,11 @@ export const createSurvey = (tempDir: string): Survey => {
         ...(p.hint && { hint: p.hint }),
         ...(p.version && { version: p.version }),
       }));
-      return { brains: [...told, { name: 'sh', ready: true }], view: { ...(view.view && { kind: view.view.kind }), why: view.why }, tmux };
+      return {
+        brains: [...told, { name: 'sh', ready: true }],
+        view: { ...(view.view && { kind: view.view.kind }), why: view.why },
+        tmux,
+      };
     },
   };
 };

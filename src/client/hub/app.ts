@@ -1,32 +1,34 @@
 import type { Duplex } from 'node:stream';
-import { openBindings } from '../bindings.ts';
 import type { App } from '../app.ts';
+import { openBindings } from '../bindings.ts';
 import type { Env } from '../caller.ts';
-import { createLink, type LinkEvents } from '../link/connection.ts';
-import { dialLocal } from '../link/local.ts';
-import type { Link } from '../link/link.ts';
-import { openOutbox } from '../outbox.ts';
+import { pushEnvironments } from '../environments.ts';
 import { createFlusher } from '../flush.ts';
 import { createKnown } from '../known.ts';
-import { pushEnvironments } from '../environments.ts';
+import { createLink, type LinkEvents } from '../link/connection.ts';
+import type { Link } from '../link/link.ts';
+import { dialLocal } from '../link/local.ts';
+import { openOutbox } from '../outbox.ts';
 import type { HubSpec } from './serve.ts';
 
 /** Puts together what the hub holds for all commands. */
 
-const dialSsh = (spec: HubSpec, host: string) => async (
-  lender: { env: Env; ask: ((q: { text: string; secret: boolean }) => Promise<string>) | undefined },
-  signal: AbortSignal,
-  installing: (yes: boolean) => void,
-): Promise<{ duplex: Duplex; close(): void }> => {
-  // Loaded when the first ssh zone is used: a local zone never pays for it.
-  const { openSshWire } = await import('../link/ssh2.ts');
-  const agent = lender.env.SSH_AUTH_SOCK;
-  return openSshWire(
-    { host, home: spec.home.root, env: { ...lender.env }, ...(agent && { sshAuthSock: agent }) },
-    lender.ask ? { ask: lender.ask } : undefined,
-    { serverBundle: spec.serverBundle, version: spec.version, signal },
-  );
-};
+const dialSsh =
+  (spec: HubSpec, host: string) =>
+  async (
+    lender: { env: Env; ask: ((q: { text: string; secret: boolean }) => Promise<string>) | undefined },
+    signal: AbortSignal,
+    installing: (yes: boolean) => void,
+  ): Promise<{ duplex: Duplex; close(): void }> => {
+    // Loaded when the first ssh zone is used: a local zone never pays for it.
+    const { openSshWire } = await import('../link/ssh2.ts');
+    const agent = lender.env.SSH_AUTH_SOCK;
+    return openSshWire(
+      { host, home: spec.home.root, env: { ...lender.env }, ...(agent && { sshAuthSock: agent }) },
+      lender.ask ? { ask: lender.ask } : undefined,
+      { serverBundle: spec.serverBundle, version: spec.version, signal },
+    );
+  };
 
 export const createApp = (spec: HubSpec, stop: () => void): App => {
   const links = new Map<string, Link>();

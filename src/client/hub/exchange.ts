@@ -46,7 +46,11 @@ export type Exchange = { items: AsyncIterable<Said>; answer(n: number, value: un
 export const parseInvocation = (params: unknown): Invocation => {
   const parsed = InvocationShape.safeParse(params);
   if (parsed.success) return parsed.data;
-  throw new KhloneError('invalid-params', 'the command came in an unknown shape', 'khlone --version on both sides');
+  throw new KhloneError(
+    'invalid-params',
+    'the command came in an unknown shape',
+    'khlone --version on both sides',
+  );
 };
 
 /** A queue of what is said, drained by the caller's own pace. */
@@ -56,7 +60,8 @@ const createSaid = () => {
   let over = false;
   const push = (said: Said): void => {
     if (over) return;
-    if (queue.length >= QUEUE_MAX_ITEMS) throw new KhloneError('rate-limited', 'the caller does not read its output');
+    if (queue.length >= QUEUE_MAX_ITEMS)
+      throw new KhloneError('rate-limited', 'the caller does not read its output');
     queue.push(said);
     if ('x' in said) over = true;
     wake?.();
@@ -95,7 +100,10 @@ export const startExchange = (
   const request = <T>(make: (n: number) => Said): Promise<T> =>
     new Promise<T>((resolve, reject) => {
       const n = next++;
-      const timer = setTimeout(() => settle(() => reject(new KhloneError('timeout', 'nobody answered'))), ANSWER_DEADLINE_MS);
+      const timer = setTimeout(
+        () => settle(() => reject(new KhloneError('timeout', 'nobody answered'))),
+        ANSWER_DEADLINE_MS,
+      );
       const onAbort = (): void => settle(() => reject(interrupted()));
       const settle = (then: () => void): void => {
         clearTimeout(timer);
@@ -121,7 +129,9 @@ export const startExchange = (
     out: (text) => pieces(text, (o) => ({ o })),
     err: (text) => pieces(text, (e) => ({ e })),
     readStdin: async (max) => Buffer.from(await request<string>((n) => ({ stdin: n, max })), 'base64'),
-    ask: hasTerminal ? (q: Question) => request<string>((n) => ({ ask: n, text: q.text, secret: q.secret })) : undefined,
+    ask: hasTerminal
+      ? (q: Question) => request<string>((n) => ({ ask: n, text: q.text, secret: q.secret }))
+      : undefined,
     run: hasTerminal ? (argv, cwd) => request<number>((n) => ({ run: n, argv, cwd })) : undefined,
   };
   run(caller).then(

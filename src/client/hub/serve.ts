@@ -1,8 +1,8 @@
 import { mkdirSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { dirname } from 'node:path';
-import type { Home } from '../../protocol/home.ts';
 import { KhloneError } from '../../protocol/error.ts';
+import type { Home } from '../../protocol/home.ts';
 import { type Answer, type Call, createPeer, type Handlers, items } from '../../protocol/peer.ts';
 import { holdLifeLock, listenByRename, signalReady, socketPathIn } from '../../protocol/resident.ts';
 import { runCommand } from '../cli.ts';
@@ -71,7 +71,10 @@ export const serveHub = async (spec: HubSpec): Promise<void> => {
           if (size > STDIN_MAX_BYTES) throw new KhloneError('too-large', 'standard input is too long');
           pieces.push(piece);
         }
-        exchange.answer?.(Number((call.params as { n?: unknown }).n), Buffer.concat(pieces).toString('base64'));
+        exchange.answer?.(
+          Number((call.params as { n?: unknown }).n),
+          Buffer.concat(pieces).toString('base64'),
+        );
         return { value: {} };
       },
     };

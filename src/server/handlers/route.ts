@@ -1,4 +1,4 @@
-import { CALLS, type AnswerOf, type CallName, type Params } from '../../protocol/calls.ts';
+import { type AnswerOf, CALLS, type CallName, type Params } from '../../protocol/calls.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import type { Answer, Body, Call } from '../../protocol/peer.ts';
 

@@ -22,7 +22,8 @@ const entryOf = (store: Store, sub: Subscribe, head: { epoch: string; seq: numbe
   const first = store.firstSeq(sub.zone);
   if (sub.from === 'live') return { after: head.seq, gap: undefined };
   if (sub.from === 'start') return { after: first - 1, gap: undefined };
-  if (sub.from.epoch !== head.epoch) return { after: first - 1, gap: { from: sub.from.seq + 1, to: first - 1 } };
+  if (sub.from.epoch !== head.epoch)
+    return { after: first - 1, gap: { from: sub.from.seq + 1, to: first - 1 } };
   if (sub.from.seq + 1 < first) return { after: first - 1, gap: { from: sub.from.seq + 1, to: first - 1 } };
   return { after: sub.from.seq, gap: undefined };
 };

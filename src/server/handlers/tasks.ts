@@ -8,7 +8,17 @@ import { PROMPT_MAX_BYTES } from '../../protocol/limits.ts';
 import { choose, cloneName } from '../crew.ts';
 import type { Hall } from '../hall.ts';
 import type { Store, Tx } from '../store/store.ts';
-import { advance, insertTask, liveCount, liveTasks, type TaskRow, taskByPrefix, taskRow, tasksOf, viewOf } from '../store/tasks.ts';
+import {
+  advance,
+  insertTask,
+  liveCount,
+  liveTasks,
+  type TaskRow,
+  taskByPrefix,
+  taskRow,
+  tasksOf,
+  viewOf,
+} from '../store/tasks.ts';
 import { type CloneRow, crewRows, enroll, findOrMakeZone, type ZoneRow, zoneRow } from '../store/zones.ts';
 import { readBody, route } from './route.ts';
 
@@ -35,7 +45,17 @@ export const titleOf = (prompt: string): string => {
 
 const hashOf = (add: Params<'task.add'>, prompt: string): string =>
   createHash('sha256')
-    .update(JSON.stringify([add.kind, prompt, add.zone.id, add.who ?? '', add.session, add.prioritize, add.limitMs ?? 0]))
+    .update(
+      JSON.stringify([
+        add.kind,
+        prompt,
+        add.zone.id,
+        add.who ?? '',
+        add.session,
+        add.prioritize,
+        add.limitMs ?? 0,
+      ]),
+    )
     .digest('hex');
 
 type Member = CloneRow & { index: number; load: number };
@@ -48,7 +68,11 @@ export const cloneFor = (
   who: string | undefined,
   fallbackBrain: string | undefined,
 ): { clone: CloneRow; enrolled: boolean } => {
-  const crew: Member[] = crewRows(store, zone.id).map((c) => ({ ...c, index: c.idx, load: liveCount(store, c.id) }));
+  const crew: Member[] = crewRows(store, zone.id).map((c) => ({
+    ...c,
+    index: c.idx,
+    load: liveCount(store, c.id),
+  }));
   const hero = crew.find((c) => c.hero === 1);
   const choice = choose(crew, hero, who === undefined ? undefined : parseWho(who), policy);
   if (choice.type === 'found') {
@@ -66,7 +90,11 @@ export const cloneFor = (
   const brain = choice.brain ?? fallbackBrain;
   if (!brain) throw new KhloneError('brain-missing', 'no brain was named and none is ready', 'khlone doctor');
   findBrain(brain, policy.brains);
-  const clone = enroll(store, { zone: zone.id, role: choice.role, brain, hero: !hero && isHeroWho(who) }, Date.now());
+  const clone = enroll(
+    store,
+    { zone: zone.id, role: choice.role, brain, hero: !hero && isHeroWho(who) },
+    Date.now(),
+  );
   return { clone, enrolled: true };
 };
 
@@ -96,7 +124,14 @@ const repeated = (store: Store, add: Params<'task.add'>, hash: string): TaskRow 
   return known;
 };
 
-type Added = { row: TaskRow; zone: ZoneRow; enrolled: boolean; made: boolean; repeated: boolean; ahead: number };
+type Added = {
+  row: TaskRow;
+  zone: ZoneRow;
+  enrolled: boolean;
+  made: boolean;
+  repeated: boolean;
+  ahead: number;
+};
 
 const addTask = (
   deps: TaskDeps,
@@ -109,7 +144,8 @@ const addTask = (
   const { store } = deps.hall;
   const old = repeated(store, add, hash);
   const oldZone = old && zoneRow(store, old.zone);
-  if (old && oldZone) return { row: old, zone: oldZone, enrolled: false, made: false, repeated: true, ahead: 0 };
+  if (old && oldZone)
+    return { row: old, zone: oldZone, enrolled: false, made: false, repeated: true, ahead: 0 };
   const now = Date.now();
   const spec = { ...add.zone, path: deps.expandPath(add.zone.path) };
   const { zone, made } = findOrMakeZone(store, deps.zonesDir, spec, add.policy, now);
@@ -176,7 +212,11 @@ const onCancel = async (deps: TaskDeps, prefix: string): Promise<TaskRow> => {
 const RETRYABLE = new Set(['failed', 'cancelled', 'unknown', 'done']);
 
 /** A held task is let go again; an ended or unknown one is dispatched anew, in its session, as a task of its own. */
-const onRetry = async (deps: TaskDeps, prefix: string, id: string): Promise<{ row: TaskRow; repeated: boolean }> => {
+const onRetry = async (
+  deps: TaskDeps,
+  prefix: string,
+  id: string,
+): Promise<{ row: TaskRow; repeated: boolean }> => {
   const { store } = deps.hall;
   const known = taskRow(store, id);
   if (known) return { row: known, repeated: true };
@@ -217,7 +257,11 @@ const onMove = async (deps: TaskDeps, prefix: string, position: number): Promise
   return store.write(() => {
     const task = taskRow(store, id);
     if (!task || !(task.state === 'queued' || task.state === 'held')) {
-      throw new KhloneError('conflict', `${id} is ${task?.state ?? 'gone'} and cannot be moved`, 'khlone queue');
+      throw new KhloneError(
+        'conflict',
+        `${id} is ${task?.state ?? 'gone'} and cannot be moved`,
+        'khlone queue',
+      );
     }
     const others = liveTasks(store, task.clone).filter(
       (t) => t.id !== id && (t.state === 'queued' || t.state === 'held'),
@@ -237,7 +281,12 @@ const onMove = async (deps: TaskDeps, prefix: string, position: number): Promise
 };
 
 const positionOf = (store: Store, task: TaskRow): number =>
-  ENDED.has(task.state) ? 0 : Math.max(0, liveTasks(store, task.clone).findIndex((t) => t.id === task.id));
+  ENDED.has(task.state)
+    ? 0
+    : Math.max(
+        0,
+        liveTasks(store, task.clone).findIndex((t) => t.id === task.id),
+      );
 
 async function* bytesOf(text: string): AsyncGenerator<Uint8Array> {
   yield Buffer.from(text);

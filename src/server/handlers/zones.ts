@@ -4,7 +4,15 @@ import type { Hall } from '../hall.ts';
 import { isRunning } from '../queue.ts';
 import type { Store, Tx } from '../store/store.ts';
 import { advance, liveTasks, type TaskRow, tasksOf, viewOf } from '../store/tasks.ts';
-import { type CloneRow, cloneByName, crewRows, findOrMakeZone, type ZoneRow, zoneRow, zoneRows } from '../store/zones.ts';
+import {
+  type CloneRow,
+  cloneByName,
+  crewRows,
+  findOrMakeZone,
+  type ZoneRow,
+  zoneRow,
+  zoneRows,
+} from '../store/zones.ts';
 import { route } from './route.ts';
 import { cloneFor, type TaskDeps } from './tasks.ts';
 
@@ -68,7 +76,8 @@ export const zoneView = (store: Store, zone: ZoneRow): ZoneView => {
 
 const needZone = (store: Store, id: string): ZoneRow => {
   const zone = zoneRow(store, id);
-  if (!zone) throw new KhloneError('not-found', 'that zone is not known on its machine', 'khlone init makes it');
+  if (!zone)
+    throw new KhloneError('not-found', 'that zone is not known on its machine', 'khlone init makes it');
   return zone;
 };
 
@@ -124,7 +133,8 @@ const onEnvironment = async (deps: ZoneDeps, params: Params<'zone.environment'>)
 const endClone = async (deps: ZoneDeps, clone: CloneRow, cancel: boolean): Promise<void> => {
   const { store } = deps.hall;
   const cancelAll = (tx: Tx): void => {
-    for (const task of liveTasks(store, clone.id)) advance(store, tx, task.id, { type: 'cancel' }, Date.now());
+    for (const task of liveTasks(store, clone.id))
+      advance(store, tx, task.id, { type: 'cancel' }, Date.now());
   };
   if (cancel) await store.write(cancelAll);
   await deps.hall.dismiss(clone.id);
@@ -140,7 +150,9 @@ const endClone = async (deps: ZoneDeps, clone: CloneRow, cancel: boolean): Promi
 const onHalt = async (deps: ZoneDeps, id: string): Promise<{ ended: number }> => {
   const { store } = deps.hall;
   needZone(store, id);
-  await store.write(() => store.run("UPDATE zones SET state = 'halted' WHERE id = ? AND state = 'ready'", id));
+  await store.write(() =>
+    store.run("UPDATE zones SET state = 'halted' WHERE id = ? AND state = 'ready'", id),
+  );
   const crew = crewRows(store, id);
   const running = crew.flatMap((c) => liveTasks(store, c.id).filter((t) => isRunning(t.state)));
   await store.write((tx) => {
@@ -149,7 +161,13 @@ const onHalt = async (deps: ZoneDeps, id: string): Promise<{ ended: number }> =>
   await Promise.all(crew.map((clone) => deps.hall.dismiss(clone.id)));
   await store.write((tx) => {
     for (const task of running) {
-      advance(store, tx, task.id, { type: 'died', how: 'killed', message: 'the zone was halted' }, Date.now());
+      advance(
+        store,
+        tx,
+        task.id,
+        { type: 'died', how: 'killed', message: 'the zone was halted' },
+        Date.now(),
+      );
     }
   });
   return { ended: crew.length };
@@ -228,7 +246,9 @@ export const zoneRoutes = (deps: ZoneDeps) => {
     route('zone.del', ({ params }) => onDelete(deps, params.zone, params.force)),
     route('queue.pause', async ({ params }) => {
       needZone(store, params.zone);
-      await store.write(() => store.run('UPDATE zones SET paused = ? WHERE id = ?', params.paused ? 1 : 0, params.zone));
+      await store.write(() =>
+        store.run('UPDATE zones SET paused = ? WHERE id = ?', params.paused ? 1 : 0, params.zone),
+      );
       wakeCrew(deps.hall, params.zone);
       return { paused: params.paused };
     }),

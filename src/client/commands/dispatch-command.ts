@@ -1,0 +1,130 @@
+import { readFile, stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { Option } from 'clipanion';
+import { parseWho } from '../../protocol/address.ts';
+import { KhloneError } from '../../protocol/error.ts';
+import { PROMPT_MAX_BYTES } from '../../protocol/limits.ts';
+import { awaitTask } from '../await-task.ts';
+import { styleOf } from '../caller.ts';
+import { dispatch, type Receipt } from '../dispatch.ts';
+import { durationMs } from '../duration.ts';
+import { type Place, placeOf } from '../place.ts';
+import { receiptLines } from '../render/receipt.ts';
+import { sessionFor } from '../sessions.ts';
+import { KhloneCommand } from './base.ts';
+
+/** act and ask: the words become a task, the receipt says where it went. */
+export abstract class DispatchCommand extends KhloneCommand {
+  abstract kind: 'ask' | 'act';
+
+  who = Option.String('--who', { description: 'the clone: [role][.n][@brain][++]' });
+  session = Option.String('--session', { description: 'the conversation that the task joins' });
+  prioritize = Option.Boolean('--prioritize,--priority', false, {
+    description: 'front of the queue, after the active task',
+  });
+  wait = Option.Boolean('--await', false, {
+    description: 'block; the answer, and only the answer, on stdout',
+  });
+  watch = Option.Boolean('--watch', false, { description: 'progress on stderr until the task ends' });
+  timeout = Option.String('--timeout', { description: 'how long this command waits, such as 10m' });
+  limit = Option.String('--limit', { description: 'how long the task may take, such as 30m' });
+  file = Option.String('--file', { description: 'a file with the prompt' });
+  words = Option.Rest();
+
+  /** Words are joined; `-` appends stdin; without words a pipe is the prompt, so that loops never eat their own input. */
+  async prompt(): Promise<string> {
+    const words = this.words.filter((word) => word !== '-');
+    const wantsStdin =
+      this.words.includes('-') || (words.length === 0 && !this.file && !this.caller.terminal.stdin);
+    const parts = [words.join(' ')];
+    if (this.file) parts.push(await this.readPromptFile(this.file));
+    if (wantsStdin) parts.push(decode(await this.caller.readStdin(PROMPT_MAX_BYTES + 1), 'standard input'));
+    const text = parts.filter((part) => part !== '').join('\n');
+    if (text.trim() === '') {
+      throw new KhloneError('usage', `${this.kind} what?`, `khlone ${this.kind} "…", a pipe, or --file FILE`);
+    }
+    if (text.includes('\0'))
+      throw new KhloneError('usage', 'the prompt holds a NUL byte', 'remove it: no program can read it');
+    if (Buffer.byteLength(text) > PROMPT_MAX_BYTES) throw tooLong();
+    return text;
+  }
+
+  async readPromptFile(name: string): Promise<string> {
+    const path = resolve(this.caller.cwd, name);
+    const facts = await stat(path).catch(() => undefined);
+    if (!facts?.isFile()) throw new KhloneError('usage', `no file ${name}`, '--file takes a readable file');
+    if (facts.size > PROMPT_MAX_BYTES) throw tooLong();
+    return decode(await readFile(path), name);
+  }
+
+  override async execute(): Promise<number> {
+    const who = this.who ?? (this.caller.env.KHLONE_WHO || undefined);
+    if (who !== undefined) parseWho(who);
+    const limitMs = this.limit === undefined ? undefined : durationMs(this.limit, '--limit');
+    const timeoutMs = this.timeout === undefined ? undefined : durationMs(this.timeout, '--timeout');
+    const prompt = await this.prompt();
+    const place = await placeOf(this.app, this.caller, { zone: this.zone });
+    const session = sessionFor(this.app, this.caller, place.binding, this.session);
+    const receipt = await dispatch(this.app, this.caller, place, {
+      kind: this.kind,
+      prompt,
+      who,
+      session,
+      prioritize: this.prioritize,
+      limitMs,
+    });
+    this.tellReceipt(place, receipt, who);
+    if (!this.wait && !this.watch) return 0;
+    return awaitTask(this.app, this.caller, place.binding, {
+      task: receipt.id,
+      answer: this.wait,
+      progress: this.watch,
+      timeoutMs,
+      json: this.json,
+      quiet: this.quiet,
+      ...(receipt.type === 'accepted' && { clone: receipt.answer.task.clone }),
+    });
+  }
+
+  tellReceipt(place: Place, receipt: Receipt, who: string | undefined): void {
+    const waits = this.wait || this.watch;
+    if (this.json && !waits) {
+      const { id, type } = receipt;
+      this.give(
+        type === 'accepted'
+          ? {
+              task: id,
+              state: receipt.answer.task.state,
+              clone: receipt.answer.task.clone,
+              zone: place.binding.address,
+            }
+          : { task: id, state: 'queued-here', zone: place.binding.address },
+      );
+      return;
+    }
+    if (this.quiet && !waits) this.caller.out(`${receipt.id}\n`);
+    // A repeat after the hub died: what was printed stands already.
+    if (this.caller.repeated) return;
+    const lines = receiptLines(place, receipt, {
+      who,
+      prioritize: this.prioritize,
+      style: styleOf(this.caller, 'stderr'),
+    });
+    for (const line of lines) this.say(line);
+  }
+}
+
+const tooLong = (): KhloneError =>
+  new KhloneError(
+    'too-large',
+    `the prompt is over ${PROMPT_MAX_BYTES / 1024 / 1024} MB`,
+    'put it into a file of the repository and name it',
+  );
+
+const decode = (bytes: Buffer, name: string): string => {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw new KhloneError('usage', `${name} is not UTF-8 text`, 'give text, or name the file in the prompt');
+  }
+};

@@ -1,0 +1,50 @@
+import type { Style } from '../caller.ts';
+import type { Receipt } from '../dispatch.ts';
+import type { Place } from '../place.ts';
+import { oneLine } from '../terminal/sanitize.ts';
+
+/** The lines after a dispatch: what was made, where the task went, what is worth knowing. */
+
+export const MARKS = {
+  done: ['✓', 'ok'],
+  failed: ['✗', 'x'],
+  attention: ['⚠', '!'],
+  active: ['●', '*'],
+  idle: ['○', 'o'],
+  queued: ['◌', '.'],
+  waiting: ['◐', '%'],
+  unknown: ['?', '?'],
+  to: ['→', '->'],
+} as const;
+
+export const mark = (style: Style, name: keyof typeof MARKS): string => MARKS[name][style.utf8 ? 0 : 1];
+
+const shortAddress = (place: Place): string => `@${oneLine(place.binding.branch, 120)}`;
+
+export const receiptLines = (
+  place: Place,
+  receipt: Receipt,
+  given: { who: string | undefined; prioritize: boolean; style: Style },
+): string[] => {
+  const { style } = given;
+  const ok = mark(style, 'done');
+  const to = mark(style, 'to');
+  const address = shortAddress(place);
+  const flags = given.prioritize ? ' [priority]' : '';
+  if (receipt.type === 'queued-here') {
+    const who = oneLine(given.who ?? 'clone.0', 100);
+    const host = oneLine(place.binding.host, 200);
+    return [
+      `${mark(style, 'attention')} ${receipt.id} ${to} ${who} (${address})${flags} [queued here: ${host} unreachable]`,
+    ];
+  }
+  const { answer } = receipt;
+  const clone = answer.task.clone;
+  const lines: string[] = [];
+  if (answer.zoneMade) lines.push(`${ok} init ${address} ${to} ${clone}`);
+  else if (answer.enrolled) lines.push(`${ok} enrolled ${clone}`);
+  lines.push(`${ok} ${receipt.id} ${to} ${clone} (${address})${flags}`);
+  if (answer.needsCode) lines.push(`${mark(style, 'queued')} preparing zone`);
+  for (const note of answer.notes) lines.push(`  ${oneLine(note, 300)}`);
+  return lines;
+};
