@@ -102,6 +102,15 @@ const nodeScript = (name: string, sha256: string, gzip: boolean, mark: string): 
     'echo "path $d/node"',
   ].join('; ');
 
+export type Setup = {
+  /** The host as the person wrote it, for errors. */
+  readonly host: string;
+  readonly build: Build;
+  readonly node: LocalNode;
+  /** Called before each step that takes a while. */
+  readonly progress?: ((line: string) => void) | undefined;
+};
+
 const sha256OfFile = async (path: string): Promise<string> => {
   const hash = createHash('sha256');
   await pipeline(createReadStream(path), hash);
@@ -123,7 +132,7 @@ const sendNode = async (exec: Exec, host: string, probe: HostProbe, here: LocalN
 
 const HOW_TO_NODE = `install Node ${NODE_MAJOR_MIN} or newer there (for example: mise use -g node@${NODE_MAJOR_MIN}), then khlone reconnect`;
 
-const findNode = async (exec: Exec, host: string, here: LocalNode): Promise<string> => {
+const findNode = async (exec: Exec, { host, node: here, progress }: Setup): Promise<string> => {
   const probe = parseProbe((await exec(PROBE_SCRIPT)).stdout);
   const found = usableNode(probe);
   if (found) return found.path;
@@ -133,7 +142,10 @@ const findNode = async (exec: Exec, host: string, here: LocalNode): Promise<stri
       `a zone needs Linux, this is ${oneLine(probe.os, 40) || 'an unknown system'}`,
       HOW_TO_NODE,
     );
-  if (fitsHost(probe, here)) return sendNode(exec, host, probe, here);
+  if (fitsHost(probe, here)) {
+    progress?.(`${host} has no Node ${NODE_MAJOR_MIN}: sending ours (${here.version})`);
+    return sendNode(exec, host, probe, here);
+  }
   const had = probe.nodes.map((node) => node.version).join(', ') || 'none';
   const kind = `${oneLine(probe.machine, 40)} with ${probe.libc === 'unknown' ? 'an unknown libc' : probe.libc}`;
   throw setupFailed(host, `it has no Node ${NODE_MAJOR_MIN} (found: ${had}; ${kind})`, HOW_TO_NODE);
@@ -153,8 +165,10 @@ const PRUNE_SCRIPT = [
  * Makes `build` ready on a host: finds a Node or brings one, uploads, verifies, removes old builds. Idempotent, and
  * safe beside another client that does the same. Fails with `remote-setup` and the next step for a person.
  */
-export const bootstrap = async (exec: Exec, host: string, build: Build, here: LocalNode): Promise<void> => {
-  const node = await findNode(exec, host, here);
+export const bootstrap = async (exec: Exec, setup: Setup): Promise<void> => {
+  const { host, build, progress } = setup;
+  progress?.(`setting up khlone-server on ${host}`);
+  const node = await findNode(exec, setup);
   const result = await exec(installScript(build, node, randomBytes(6).toString('hex')), build.bytes);
   if (result.code !== 0) throw explain(host, result);
   await exec(PRUNE_SCRIPT);

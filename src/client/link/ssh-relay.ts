@@ -1,7 +1,8 @@
 import { Duplex, type Readable, type Writable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 import { KhloneError } from '../../protocol/error.ts';
 import { createMagicScanner, newNonce, WIRE_MAGIC } from '../../protocol/magic.ts';
-import { type Build, bootstrap, type LocalNode } from '../../provision/bootstrap.ts';
+import { type Build, bootstrap, type Setup } from '../../provision/bootstrap.ts';
 import {
   type Exec,
   type ExecResult,
@@ -20,7 +21,8 @@ export type RemoteProcess = {
   readonly ended: Promise<{ readonly code: number | null; readonly lost: boolean }>;
   kill(): void;
 };
-export type Spawn = (command: string) => Promise<RemoteProcess>;
+/** Runs a command by the login shell; undefined: the host opens no further session just now. */
+export type Spawn = (command: string) => Promise<RemoteProcess | undefined>;
 
 /** How long a login shell may take before our program speaks: rc files are slow on some hosts. */
 const MAGIC_DEADLINE_MS = 30_000;
@@ -151,12 +153,28 @@ const notOurs = (host: string, opening: { kind: string; noise: Buffer }, said: s
   );
 };
 
+/** sshd frees a session a moment after it closed its channel; where MaxSessions is 1 the next one may come too early. */
+const OPEN_RETRIES_MS = [25, 50, 100, 200, 400, 800];
+
+const spawnPatiently = async (spawn: Spawn, host: string, command: string): Promise<RemoteProcess> => {
+  for (const waitMs of OPEN_RETRIES_MS) {
+    const process = await spawn(command);
+    if (process) return process;
+    await delay(waitMs);
+  }
+  throw new KhloneError(
+    'remote-setup',
+    `${host} opens no session (MaxSessions?)`,
+    `look at it with: ssh ${host}`,
+  );
+};
+
 /** The `Exec` that bootstrap works with: one channel per script, one after the other, so MaxSessions 1 is enough. */
 export const createExec =
   (spawn: Spawn, host: string): Exec =>
   async (script, stdin): Promise<ExecResult> => {
     const nonce = newNonce();
-    const process = await spawn(markedCommand(script, nonce));
+    const process = await spawnPatiently(spawn, host, markedCommand(script, nonce));
     const said = keepTail(process.stderr, STDERR_KEPT_BYTES);
     const opening = await awaitMagic(process, nonce);
     if (opening.kind !== 'found') {
@@ -186,7 +204,7 @@ type Attempt = { readonly duplex: Duplex } | { readonly failed: KhloneError; rea
 
 const tryRelay = async (spawn: Spawn, host: string, build: Build): Promise<Attempt> => {
   const nonce = newNonce();
-  const process = await spawn(relayCommand(build.name, nonce));
+  const process = await spawnPatiently(spawn, host, relayCommand(build.name, nonce));
   const said = keepTail(process.stderr, STDERR_KEPT_BYTES);
   const opening = await awaitMagic(process, nonce);
   if (opening.kind === 'found' && opening.word === '') return { duplex: asDuplex(process) };
@@ -215,17 +233,12 @@ const tryRelay = async (spawn: Spawn, host: string, build: Build): Promise<Attem
  * Starts the relay, optimistically: a host that has this build costs one channel. Anything that looks like "not
  * installed" or "broken" is set up over the same connection, once, and tried again.
  */
-export const startRelay = async (
-  spawn: Spawn,
-  host: string,
-  build: Build,
-  node: LocalNode,
-): Promise<Duplex> => {
-  const first = await tryRelay(spawn, host, build);
+export const startRelay = async (spawn: Spawn, what: Setup): Promise<Duplex> => {
+  const first = await tryRelay(spawn, what.host, what.build);
   if ('duplex' in first) return first.duplex;
   if (!first.setupMayHelp) throw first.failed;
-  await bootstrap(createExec(spawn, host), host, build, node);
-  const second = await tryRelay(spawn, host, build);
+  await bootstrap(createExec(spawn, what.host), what);
+  const second = await tryRelay(spawn, what.host, what.build);
   if ('duplex' in second) return second.duplex;
   throw second.failed;
 };

@@ -1,3 +1,5 @@
+import type { Duplex } from 'node:stream';
+
 /** Asks the person at the terminal of the command that needs the link; undefined: there is no terminal. */
 export type Asker = { ask(question: { text: string; secret: boolean }): Promise<string> } | undefined;
 
@@ -10,4 +12,23 @@ export type SshTarget = {
   /** KHLONE_HOME of this machine. */
   home: string;
   env: Record<string, string | undefined>;
+};
+
+/** One exec channel to a host's khlone-server: its bytes are the framed protocol, nothing before, nothing between. */
+export type Wire = {
+  readonly duplex: Duplex;
+  close(): void;
+  /** One round trip in milliseconds as TCP measured it; absent behind a jump host or a proxy. */
+  readonly rttMs?: number;
+  /** Settles when the connection is gone, with the reason if there was one. */
+  readonly closed: Promise<Error | undefined>;
+};
+
+export type WireDeps = {
+  /** Path of dist/khlone-server.mjs. */
+  readonly serverBundle: string;
+  readonly version: string;
+  readonly signal: AbortSignal;
+  /** Called with a line worth showing when a host is set up, which takes a while the first time. */
+  readonly progress?: (line: string) => void;
 };

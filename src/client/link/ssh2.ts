@@ -1,43 +1,25 @@
 import type { Duplex } from 'node:stream';
-import { setTimeout as delay } from 'node:timers/promises';
-import type { AnyAuthMethod, BaseAgent, Client, ClientChannel, ParsedKey as Ssh2Key } from 'ssh2';
+import type { Client, ClientChannel } from 'ssh2';
 import { KhloneError } from '../../protocol/error.ts';
 import { ownNode, readBuild } from '../../provision/bootstrap.ts';
 import { resolveRoute, type SshSettings } from './ssh-config.ts';
 import { createStageDeadline, withDeadline } from './ssh-deadline.ts';
 import { momentOf, type SshMoment, sshFailure, unreachable } from './ssh-error.ts';
 import { createHostKeyCheck, type HostKeyCheck } from './ssh-host-key.ts';
-import { collectIdentities, type Identity, type KeyTools } from './ssh-keys.ts';
-import { createLoginPlan, type LoginStep } from './ssh-login.ts';
+import { collectIdentities, type Identity } from './ssh-keys.ts';
+import { createLoginPlan } from './ssh-login.ts';
 import { type RemoteProcess, type Spawn, startRelay } from './ssh-relay.ts';
 import { CONNECT_DEADLINE_MS, openFirstSocket } from './ssh-socket.ts';
-import type { Asker, SshTarget } from './ssh-target.ts';
+import type { Asker, SshTarget, Wire, WireDeps } from './ssh-target.ts';
+import { asAuthMethod, keyTools } from './ssh2-auth.ts';
 
 /** The only file that knows ssh2, and it loads it when a connection is made: a local zone never pays for it. */
 
-export type { Asker, SshTarget } from './ssh-target.ts';
-
-/** One exec channel to a host's khlone-server: its bytes are the framed protocol, nothing before, nothing between. */
-export type Wire = {
-  readonly duplex: Duplex;
-  close(): void;
-  /** One round trip in milliseconds as TCP measured it; absent behind a jump host or a proxy. */
-  readonly rttMs?: number;
-  /** Settles when the connection is gone, with the reason if there was one. */
-  readonly closed: Promise<Error | undefined>;
-};
-
-export type WireDeps = {
-  /** Path of dist/khlone-server.mjs. */
-  readonly serverBundle: string;
-  readonly version: string;
-  readonly signal: AbortSignal;
-};
+export type { Asker, SshTarget, Wire, WireDeps } from './ssh-target.ts';
 
 const HANDSHAKE_DEADLINE_MS = 10_000;
 /** Reverse look-ups and PAM make logins slow; questions to a person do not count. */
 const LOGIN_DEADLINE_MS = 20_000;
-const AGENT_DEADLINE_MS = 5_000;
 const CHANNEL_DEADLINE_MS = 10_000;
 
 /** GCM first: it is fast with ssh2's native part and without it. */
@@ -51,87 +33,9 @@ const CIPHERS = [
 ] as const;
 
 const loadSsh2 = async () => (await import('ssh2')).default;
-type Ssh2 = Awaited<ReturnType<typeof loadSsh2>>;
-
-const keyTools = (ssh2: Ssh2): KeyTools => ({
-  parse: (data, passphrase) => ssh2.utils.parseKey(data, passphrase),
-  agentIdentities: (socketPath) =>
-    new Promise((resolve, reject) => {
-      const agent = ssh2.createAgent(socketPath) as BaseAgent<Ssh2Key>;
-      const timer = setTimeout(() => reject(new Error('it does not answer')), AGENT_DEADLINE_MS);
-      const asIdentity = (key: Ssh2Key): Identity => ({
-        publicKey: key.getPublicSSH(),
-        label: `agent:${key.comment || key.type}`,
-        sign: (data, hash) =>
-          new Promise((done, failed) => {
-            const options = hash === undefined ? {} : { hash: hash as 'sha256' | 'sha512' };
-            agent.sign(key, data, options, (error, signature) =>
-              signature ? done(signature) : failed(error ?? new Error('the agent gave no signature')),
-            );
-          }),
-      });
-      agent.getIdentities((error, keys) => {
-        clearTimeout(timer);
-        if (error) reject(error);
-        else resolve((keys ?? []).map((key) => asIdentity(key as Ssh2Key)));
-      });
-    }),
-});
-
-/** All keys as one agent: ssh2 asks it to sign only what the host would accept, so no passphrase is asked in vain. */
-const identityAgent = (
-  ssh2: Ssh2,
-  identities: readonly Identity[],
-  onFault: (words: string) => void,
-): BaseAgent => {
-  class IdentityAgent extends ssh2.BaseAgent<Buffer> {
-    override getIdentities(done: (error?: Error | null, keys?: Buffer[]) => void): void {
-      done(
-        null,
-        identities.map((identity) => identity.publicKey),
-      );
-    }
-    override sign(key: unknown, data: Buffer, ...rest: unknown[]): void {
-      const [options, done] = rest as [{ hash?: string }, (error: Error | null, signature?: Buffer) => void];
-      const wanted = (key as Ssh2Key).getPublicSSH();
-      const identity = identities.find((one) => one.publicKey.equals(wanted));
-      const signing = identity?.sign(data, options.hash) ?? Promise.reject(new Error('a key nobody offered'));
-      signing.then(
-        (signature) => done(null, signature),
-        (error: Error) => {
-          onFault(error.message);
-          done(error);
-        },
-      );
-    }
-  }
-  return new IdentityAgent();
-};
-
-const asAuthMethod = (
-  ssh2: Ssh2,
-  step: LoginStep,
-  username: string,
-  onFault: (fault: unknown) => void,
-): AnyAuthMethod | Promise<AnyAuthMethod> => {
-  if (step.kind === 'none') return { type: 'none', username };
-  if (step.kind === 'keys')
-    return {
-      type: 'agent',
-      username,
-      agent: identityAgent(ssh2, step.identities, (words) => onFault(words)),
-    };
-  if (step.kind === 'password')
-    return step.ask().then((password) => ({ type: 'password' as const, username, password }));
-  return {
-    type: 'keyboard-interactive',
-    username,
-    prompt: (name, instructions, _language, prompts, finish) => {
-      const title = [name, instructions].filter((text) => text.trim() !== '').join('\n');
-      step.answer(title, prompts).then(finish, onFault);
-    },
-  };
-};
+/** ssh2 as a value, for the file that speaks of keys; nobody else imports it. */
+export type Ssh2 = Awaited<ReturnType<typeof loadSsh2>>;
+export type { AnyAuthMethod, BaseAgent, ParsedKey } from 'ssh2';
 
 /** What is read before a socket is opened, so that nothing a socket says meets an empty chair. */
 type Prepared = { check: HostKeyCheck; identities: Identity[]; remarks: string[] };
@@ -259,31 +163,17 @@ const asProcess = (channel: ClientChannel): RemoteProcess => {
   };
 };
 
-/** sshd frees a session a moment after it closed its channel; where MaxSessions is 1 the next open may come too early. */
-const OPEN_RETRIES_MS = [25, 50, 100, 200, 400];
-
-const openChannel = (client: Client, settings: SshSettings, command: string): Promise<ClientChannel> => {
-  const opening = new Promise<ClientChannel>((resolve, reject) => {
-    client.exec(command, (error, channel) => (error ? reject(error) : resolve(channel)));
-  });
-  return withDeadline(opening, CHANNEL_DEADLINE_MS, () =>
-    unreachable(momentOf(settings, 'open'), 'opens no channel'),
-  );
-};
-
 const spawnOver =
   (client: Client, settings: SshSettings): Spawn =>
-  async (command) => {
-    for (let tries = 0; ; tries++) {
-      try {
-        return asProcess(await openChannel(client, settings, command));
-      } catch (error) {
-        const waitMs = OPEN_RETRIES_MS[tries];
-        const refused = error instanceof Error && /open failure/i.test(error.message);
-        if (!refused || waitMs === undefined) throw sshFailure(error, momentOf(settings, 'open'));
-        await delay(waitMs);
-      }
-    }
+  (command) => {
+    const opening = new Promise<RemoteProcess>((resolve, reject) => {
+      client.exec(command, (error, channel) => (error ? reject(error) : resolve(asProcess(channel))));
+    });
+    const late = () => unreachable(momentOf(settings, 'open'), 'opens no channel');
+    return withDeadline(opening, CHANNEL_DEADLINE_MS, late).catch((error) => {
+      if (error instanceof Error && /open failure/i.test(error.message)) return undefined;
+      throw sshFailure(error, momentOf(settings, 'open'));
+    });
   };
 
 /** Connects to each host of a route through the one before it. The clients come in the order of the hosts. */
@@ -293,7 +183,7 @@ async function* connectRoute(
   target: SshTarget,
   asker: Asker,
   signal: AbortSignal,
-): AsyncGenerator<{ client: Client; rttMs: number | undefined }> {
+): AsyncGenerator<{ client: Client; sock: Duplex; rttMs: number | undefined }> {
   const prepared = await Promise.all(route.map((settings) => prepare(ssh2, settings, target, asker)));
   let before: { client: Client; settings: SshSettings } | undefined;
   for (const [at, settings] of route.entries()) {
@@ -306,7 +196,7 @@ async function* connectRoute(
         });
     const client = await login(ssh2, { ...ready, settings, sock: way.sock, said: way.said }, asker, signal);
     before = { client, settings };
-    yield { client, rttMs: way.rttMs };
+    yield { client, sock: way.sock, rttMs: way.rttMs };
   }
 }
 
@@ -320,23 +210,32 @@ export const openSshWire = async (target: SshTarget, asker: Asker, deps: WireDep
     readBuild(deps.serverBundle, deps.version),
     resolveRoute(target.host, target.env, deps.signal),
   ]);
-  const clients: Client[] = [];
+  const hops: { client: Client; sock: Duplex }[] = [];
+  // A goodbye where it still gets through; the socket goes at once, for behind a dead path it would linger for minutes.
   const close = () => {
-    for (const client of clients.toReversed()) client.end();
+    for (const { client, sock } of hops.toReversed()) {
+      client.end();
+      sock.destroy();
+    }
   };
   deps.signal.addEventListener('abort', close, { once: true });
   try {
     let rttMs: number | undefined;
     for await (const hop of connectRoute(ssh2, route, target, asker, deps.signal)) {
-      clients.push(hop.client);
+      hops.push(hop);
       if (route.length === 1) rttMs = hop.rttMs;
     }
-    const [client, settings] = [clients.at(-1), route.at(-1)];
+    const [client, settings] = [hops.at(-1)?.client, route.at(-1)];
     if (client === undefined || settings === undefined)
       throw new KhloneError('config', `no way to ${target.host}`);
     const closed = whenClosed(client);
     void closed.then(close);
-    const duplex = await startRelay(spawnOver(client, settings), target.host, build, ownNode());
+    const duplex = await startRelay(spawnOver(client, settings), {
+      host: target.host,
+      build,
+      node: ownNode(),
+      progress: deps.progress,
+    });
     return { duplex, close, closed, ...(rttMs === undefined ? {} : { rttMs }) };
   } catch (error) {
     close();
