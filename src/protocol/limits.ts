@@ -58,7 +58,9 @@ export const PROMPT_MAX_BYTES = 4 * 1024 * 1024;
 export const SOCKET_PATH_BYTES = 100;
 /** Characters of a role's or a brain's name. */
 export const NAME_CHARS = 40;
-/** Characters of a zone's address. */
-export const ADDRESS_CHARS = 400;
+/** Characters of a zone's address: each of org, repo and branch may be 200 and more. */
+export const ADDRESS_CHARS = 1_000;
+/** Characters of a path: what Linux takes. */
+export const PATH_CHARS = 4_096;
 /** Digits of a clone's index. */
 export const INDEX_MAX = 999_999;

@@ -1,0 +1,386 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import { KhloneError } from '../../src/protocol/error.ts';
+import { CALLS_IN_FLIGHT, CONTROL_FRAME_BYTES, WINDOW_BYTES } from '../../src/protocol/limits.ts';
+import { type Body, createPeer, type Handlers, items } from '../../src/protocol/peer.ts';
+import { peers, slowPair, until } from './wire.ts';
+
+const open: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (const close of open.splice(0)) await close();
+});
+
+const pair = async (handlers: Handlers, own: Handlers = {}) => {
+  const both = await peers(handlers, own);
+  open.push(both.close);
+  return both;
+};
+
+const never = new Promise<never>(() => undefined);
+
+async function* pieces(count: number, bytes: number): Body & AsyncGenerator<Uint8Array> {
+  for (let index = 0; index < count; index++) yield Buffer.alloc(bytes, index);
+}
+
+const bytesOf = async (body: Body | undefined): Promise<number> => {
+  let bytes = 0;
+  for await (const piece of body ?? []) bytes += piece.length;
+  return bytes;
+};
+
+/** A source that never ends by itself and tells what happened to it. */
+const endless = (bytes: number) => {
+  const told = { pulled: 0, returned: false };
+  const body: Body = {
+    [Symbol.asyncIterator]: () => ({
+      next: async () => {
+        told.pulled += bytes;
+        return { done: false, value: Buffer.alloc(bytes) };
+      },
+      return: async () => {
+        told.returned = true;
+        return { done: true, value: undefined };
+      },
+    }),
+  };
+  return { body, told };
+};
+
+describe('calls', () => {
+  test('are answered in both directions at the same time', async () => {
+    const { near } = await pair(
+      { ask: async ({ params, peer }) => ({ value: [params, (await peer.call('back', 'b')).value] }) },
+      { back: ({ params }) => ({ value: `${params}!` }) },
+    );
+    const answers = await Promise.all(Array.from({ length: 50 }, (_, index) => near.call('ask', index)));
+    expect(answers.map((answer) => answer.value)).toEqual(
+      Array.from({ length: 50 }, (_, index) => [index, 'b!']),
+    );
+  });
+
+  test('bring our errors back with code, hint and data, and a stranger without its stack', async () => {
+    const faults: unknown[] = [];
+    const { near, close } = await peers(
+      {
+        ours: () => {
+          throw new KhloneError('queue-full', 'full', 'wait', { limit: 3 });
+        },
+        strange: async () => {
+          throw new TypeError('boom');
+        },
+      },
+      {},
+      { onFault: (method, thrown) => faults.push([method, thrown]) },
+    );
+    open.push(close);
+    await expect(near.call('ours', {})).rejects.toMatchObject({
+      code: 'queue-full',
+      message: 'full',
+      hint: 'wait',
+      data: { limit: 3 },
+    });
+    const strange = await near.call('strange', {}).catch((error: KhloneError) => error);
+    expect(strange).toMatchObject({ code: 'internal', message: 'boom', data: undefined });
+    expect(faults).toEqual([['strange', expect.any(TypeError)]]);
+  });
+
+  test('of an unknown name are refused, names of Object.prototype too', async () => {
+    const { near } = await pair({});
+    for (const name of ['nope', 'toString', '__proto__', 'constructor']) {
+      await expect(near.call(name, {})).rejects.toMatchObject({ code: 'unknown-method' });
+    }
+  });
+
+  test('time out, and the handler is told', async () => {
+    let signal: AbortSignal | undefined;
+    const { near } = await pair({
+      wait: (call) => {
+        signal = call.signal;
+        return never;
+      },
+    });
+    await expect(near.call('wait', {}, { timeoutMs: 30 })).rejects.toMatchObject({ code: 'timeout' });
+    await until(() => signal?.aborted === true);
+  });
+
+  test('end with interrupted when the caller aborts, before or after sending', async () => {
+    let cancelled = false;
+    const { near } = await pair({
+      wait: ({ signal }) => {
+        signal.addEventListener('abort', () => {
+          cancelled = true;
+        });
+        return never;
+      },
+    });
+    const controller = new AbortController();
+    const call = near.call('wait', {}, { signal: controller.signal });
+    await near.call('$/ping', null);
+    controller.abort();
+    await expect(call).rejects.toMatchObject({ code: 'interrupted' });
+    await until(() => cancelled);
+    await expect(near.call('wait', {}, { signal: controller.signal })).rejects.toMatchObject({
+      code: 'interrupted',
+    });
+  });
+
+  test('end with unreachable when the connection does, and handlers are aborted', async () => {
+    let signal: AbortSignal | undefined;
+    const { near, far, sockets } = await pair({
+      wait: (call) => {
+        signal = call.signal;
+        return never;
+      },
+    });
+    const call = near.call('wait', {});
+    await near.call('$/ping', null);
+    sockets[0].destroy();
+    await expect(call).rejects.toMatchObject({ code: 'unreachable' });
+    await expect(near.call('wait', {})).rejects.toMatchObject({ code: 'unreachable' });
+    await far.closed;
+    expect(signal?.aborted).toBe(true);
+  });
+
+  test('over the number in flight are refused on the spot', async () => {
+    const { near } = await pair({ wait: () => never });
+    const calls = Array.from({ length: CALLS_IN_FLIGHT }, () => near.call('wait', {}));
+    await expect(near.call('wait', {})).rejects.toMatchObject({ code: 'rate-limited' });
+    near.close(new KhloneError('shutting-down', 'bye'));
+    const ends = await Promise.allSettled(calls);
+    expect(ends.every((end) => end.status === 'rejected' && end.reason.code === 'shutting-down')).toBe(true);
+  });
+
+  test('too large for a frame fail alone, in either direction', async () => {
+    const { near } = await pair({
+      large: () => ({ value: 'x'.repeat(CONTROL_FRAME_BYTES) }),
+      echo: ({ params }) => ({ value: params }),
+    });
+    await expect(near.call('echo', 'x'.repeat(CONTROL_FRAME_BYTES))).rejects.toMatchObject({
+      code: 'too-large',
+    });
+    await expect(near.call('large', {})).rejects.toMatchObject({ code: 'too-large' });
+    expect((await near.call('echo', 'still here')).value).toBe('still here');
+  });
+
+  test('with a value nested too deep fail alone, in either direction', async () => {
+    const nest = (levels: number): unknown => (levels ? [nest(levels - 1)] : 'x');
+    const { near } = await pair({
+      deep: () => ({ value: nest(64) }),
+      echo: ({ params }) => ({ value: params }),
+    });
+    await expect(near.call('echo', nest(64))).rejects.toMatchObject({ code: 'invalid-request' });
+    await expect(near.call('deep', {})).rejects.toMatchObject({ code: 'invalid-request' });
+    expect((await near.call('echo', nest(60))).value).toEqual(nest(60));
+  });
+
+  test('queued before a close are still answered', async () => {
+    const { near } = await pair({
+      stop: ({ peer }) => {
+        setImmediate(() => setImmediate(() => peer.close()));
+        return { value: 'stopped' };
+      },
+    });
+    expect((await near.call('stop', {})).value).toBe('stopped');
+    expect(await near.closed).toBeUndefined();
+  });
+
+  test('and notices arrive in the order they were made', async () => {
+    const seen: unknown[] = [];
+    const note: Handlers['note'] = ({ params }) => {
+      seen.push(params);
+      return { value: null };
+    };
+    const { near } = await pair({ note });
+    for (let index = 0; index < 100; index++) near.notify('note', index);
+    await near.call('note', 100);
+    expect(seen).toEqual(Array.from({ length: 101 }, (_, index) => index));
+  });
+});
+
+describe('bodies', () => {
+  test('travel whole with a call and with an answer', async () => {
+    const { near } = await pair({
+      count: async ({ body }) => ({ value: await bytesOf(body) }),
+      give: () => ({ value: 'here', body: pieces(300, 50_001) }),
+    });
+    expect((await near.call('count', {}, { body: pieces(300, 50_001) })).value).toBe(300 * 50_001);
+    const { value, body } = await near.call('give', {});
+    expect(value).toBe('here');
+    expect(await bytesOf(body)).toBe(300 * 50_001);
+  });
+
+  test('keep their bytes in order whatever the size of the pieces', async () => {
+    const sent = Array.from({ length: 3_000 }, (_, index) => Buffer.alloc((index * 7919) % 900, index));
+    const { near } = await pair({
+      give: () => ({
+        value: null,
+        body: (async function* () {
+          yield* sent;
+        })(),
+      }),
+    });
+    const { body } = await near.call('give', {});
+    const got: Uint8Array[] = [];
+    for await (const piece of body ?? []) got.push(piece);
+    expect(Buffer.concat(got).equals(Buffer.concat(sent))).toBe(true);
+  });
+
+  test('of a stalled reader cost the window and no more, while others go on', async () => {
+    const { body, told } = endless(10_000);
+    const { near } = await pair({
+      endless: () => ({ value: null, body }),
+      give: () => ({ value: null, body: pieces(400, 50_000) }),
+    });
+    const stalled = await near.call('endless', {});
+    await until(() => told.pulled >= WINDOW_BYTES.bulk);
+    expect(await bytesOf((await near.call('give', {})).body)).toBe(20_000_000);
+    expect(told.pulled).toBeLessThanOrEqual(WINDOW_BYTES.bulk + 2 * 10_000);
+    for await (const _ of stalled.body ?? []) break;
+    await until(() => told.returned);
+  });
+
+  test('end their source when the reader leaves, or the connection ends', async () => {
+    const [first, second] = [endless(1_000), endless(1_000)];
+    const { near } = await pair({
+      first: () => ({ value: null, ...first }),
+      second: () => ({ value: null, ...second }),
+    });
+    const left = await near.call('first', {});
+    for await (const _ of left.body ?? []) break;
+    await until(() => first.told.returned);
+    await near.call('second', {});
+    expect(second.told.returned).toBe(false);
+    near.close();
+    await until(() => second.told.returned);
+  });
+
+  test('break with the error their source throws', async () => {
+    const { near } = await pair({
+      broken: () => ({
+        value: null,
+        body: (async function* () {
+          yield Buffer.from('part');
+          throw new KhloneError('disk-low', 'no room');
+        })(),
+      }),
+    });
+    const { body } = await near.call('broken', {});
+    await expect(bytesOf(body)).rejects.toMatchObject({ code: 'disk-low', message: 'no room' });
+  });
+
+  test('of a call are left when the handler answers without reading them', async () => {
+    const { body, told } = endless(1_000);
+    const { near } = await pair({ ignore: () => ({ value: 'no thanks' }) });
+    expect((await near.call('ignore', {}, { body })).value).toBe('no thanks');
+    await until(() => told.returned);
+  });
+
+  test('break for their reader when the connection ends, unless they had arrived whole', async () => {
+    const { near, far } = await pair({
+      endless: () => ({ value: null, body: endless(1_000).body }),
+      give: () => ({ value: null, body: pieces(3, 10) }),
+    });
+    const whole = await near.call('give', {});
+    const cut = await near.call('endless', {});
+    await near.call('$/ping', null);
+    far.close();
+    await near.closed;
+    await expect(bytesOf(cut.body)).rejects.toMatchObject({ code: 'unreachable' });
+    expect(await bytesOf(whole.body)).toBe(30);
+  });
+
+  test('let a key press overtake a bulk transfer on a slow line', async () => {
+    const [nearEnd, farEnd] = slowPair(2_000_000);
+    const key = { echo: ({ params }) => ({ value: params }) } satisfies Handlers;
+    let bulkMs = 0;
+    const far = createPeer(farEnd, {
+      ...key,
+      take: async ({ body }) => ({ value: await bytesOf(body) }),
+      type: ({ body }) => ({ value: null, klass: 'interactive', ...(body ? { body } : {}) }),
+    });
+    const near = createPeer(nearEnd, {}, { bulkWindowBytes: () => 64 * 1024 });
+    open.push(
+      () => near.close(),
+      () => far.close(),
+    );
+    const beganMs = performance.now();
+    const bulk = near.call('take', {}, { body: pieces(40, 100_000) }).then((answer) => {
+      bulkMs = performance.now() - beganMs;
+      return answer.value;
+    });
+    const waits: number[] = [];
+    for (let index = 0; index < 8; index++) {
+      const sentMs = performance.now();
+      await near.call('echo', index);
+      waits.push(performance.now() - sentMs);
+    }
+    const typed = await near.call('type', {}, { body: pieces(4, 100), klass: 'interactive' });
+    expect(await bytesOf(typed.body)).toBe(400);
+    expect(bulkMs).toBe(0);
+    expect(await bulk).toBe(4_000_000);
+    expect(bulkMs).toBeGreaterThan(1_500);
+    expect(waits.sort((a, b) => a - b)[4]).toBeLessThan(bulkMs / 8);
+  });
+});
+
+describe('subscriptions', () => {
+  test('give every item in order and end with their source', async () => {
+    const { near } = await pair({
+      subscribe: ({ params }) => ({
+        value: null,
+        body: items(
+          (async function* () {
+            for (let seq = 0; seq < Number(params); seq++)
+              yield { epoch: 'e', seq, text: 'ä'.repeat(seq % 200) };
+          })(),
+        ),
+      }),
+    });
+    let next = 0;
+    for await (const item of near.subscribe(5_000, new AbortController().signal)) {
+      expect(item).toEqual({ epoch: 'e', seq: next, text: 'ä'.repeat(next % 200) });
+      next++;
+    }
+    expect(next).toBe(5_000);
+  });
+
+  test('wake and end a source that waits when the reader leaves', async () => {
+    let woken = false;
+    const { near } = await pair({
+      subscribe: ({ signal }) => ({
+        value: null,
+        body: items(
+          (async function* () {
+            yield { seq: 1 };
+            await new Promise((resolve) => signal.addEventListener('abort', resolve));
+            woken = true;
+          })(),
+        ),
+      }),
+    });
+    for await (const _ of near.subscribe({}, new AbortController().signal)) break;
+    await until(() => woken);
+  });
+
+  test('end with interrupted at the signal, with unreachable when the connection is lost', async () => {
+    const { near, sockets } = await pair({
+      subscribe: () => ({
+        value: null,
+        body: items(
+          (async function* () {
+            yield { seq: 1 };
+            await never;
+          })(),
+        ),
+      }),
+    });
+    const controller = new AbortController();
+    const read = async (onItem: () => void, signal: AbortSignal) => {
+      for await (const _ of near.subscribe({}, signal)) onItem();
+    };
+    await expect(read(() => controller.abort(), controller.signal)).rejects.toMatchObject({
+      code: 'interrupted',
+    });
+    const lost = read(() => sockets[1].destroy(), new AbortController().signal);
+    await expect(lost).rejects.toMatchObject({ code: 'unreachable' });
+  });
+});
