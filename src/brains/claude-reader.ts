@@ -27,7 +27,10 @@ const MAX_DENIALS = 100;
 const object = (value: unknown): Json => (isObject(value) ? value : {});
 const list = (value: unknown): unknown[] => (Array.isArray(value) ? value : []);
 const text = (value: unknown): string => (typeof value === 'string' ? value : '');
-const count = (value: unknown): number => (typeof value === 'number' && Number.isFinite(value) ? value : 0);
+/** JSON can spell numbers that no double holds (1e999). */
+const finite = (value: unknown): number | undefined =>
+  typeof value === 'number' && Number.isFinite(value) ? value : undefined;
+const count = (value: unknown): number => finite(value) ?? 0;
 const remember = (map: Map<string, string>, key: string, value: string): void => {
   if (map.size < MAX_REMEMBERED) map.set(key, value);
 };
@@ -110,15 +113,12 @@ const system = (state: State, line: Json): BrainEvent[] => {
       state.session = id;
       return [{ type: 'session', id }];
     }
-    case 'api_retry':
-      return [
-        {
-          type: 'retry',
-          attempt: count(line.attempt),
-          ...(typeof line.error_status === 'number' && { status: line.error_status }),
-          ...(typeof line.retry_delay_ms === 'number' && { waitMs: line.retry_delay_ms }),
-        },
-      ];
+    case 'api_retry': {
+      const status = finite(line.error_status);
+      const waitMs = finite(line.retry_delay_ms);
+      const more = { ...(status !== undefined && { status }), ...(waitMs !== undefined && { waitMs }) };
+      return [{ type: 'retry', attempt: count(line.attempt), ...more }];
+    }
     case 'permission_denied': {
       const id = text(line.tool_use_id);
       remember(state.denied, id, state.tools.get(id) ?? text(line.tool_name));
@@ -179,7 +179,7 @@ const kindOf = (line: Json, message: string, status: number | undefined): Fault[
 const faultOf = (line: Json): Fault => {
   const message =
     text(line.result) || list(line.errors).map(text).join('; ') || text(line.subtype) || 'failed';
-  const status = typeof line.api_error_status === 'number' ? line.api_error_status : undefined;
+  const status = finite(line.api_error_status);
   return { kind: kindOf(line, message, status), message, ...(status !== undefined && { status }) };
 };
 

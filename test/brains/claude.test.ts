@@ -199,7 +199,7 @@ describe.skipIf(!installed)('the real claude', () => {
     await run.until(() => run.lines().filter((line) => line.includes('"queued"')).length >= 2);
     execFileSync('touch', [join(cwd, 'go')]);
     expect((await run.end(uuid)).end.reason).toBe('done');
-    await api.seen((seen) => seen.prompts.some((prompt) => prompt.includes('steered words')));
+    await api.seen((seen) => seen.notes.some((note) => note.includes('steered words')));
   });
 
   test('a turn that a background command starts is not taken for the end of ours', async () => {
