@@ -68,11 +68,11 @@ export type Brain = {
   name: string;
   title: string;
   capabilities: Capabilities;
-  /** Whether the brain can work here. No model call, no write; settles within PROBE_LIMIT_MS and never rejects. */
+  /** Whether the brain can work here. No model call; settles within PROBE_LIMIT_MS and never rejects. */
   probe(env: Env): Promise<Probe>;
   /** Absolute folders that an ask may write: the brain's conversation state and nothing that steers a later act. The caller creates them. */
   statePaths(env: Env): string[];
-  /** Absolute folders and files that an act may write. The caller creates what ends with '/' and ignores other absent ones. */
+  /** Absolute folders that an act may write: the brain's whole configuration. The caller creates them. */
   actPaths(env: Env): string[];
   start(spec: StartSpec): Spawn;
   /** Whole lines to append to in.jsonl for one turn. The same turn always gives the same bytes. */

@@ -1,9 +1,9 @@
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { Mode } from '../../src/brains/brain.ts';
+import type { Brain, Mode } from '../../src/brains/brain.ts';
 import { claude } from '../../src/brains/claude.ts';
 import { BrainEvent } from '../../src/protocol/event.ts';
 import { claudeEnv, ensureClaude } from '../fixtures/claude.ts';
@@ -11,6 +11,9 @@ import { type ModelApi, type Step, say, startModelApi } from '../fixtures/model-
 import { type BrainRun, runBrain } from '../fixtures/run-brain.ts';
 
 const installed = await ensureClaude();
+// Some containers have bwrap and refuse it.
+const hasBwrap =
+  spawnSync('bwrap', ['--ro-bind', '/', '/', '--dev', '/dev', '--proc', '/proc', 'true']).status === 0;
 
 let api: ModelApi;
 let root: string;
@@ -35,7 +38,14 @@ afterEach(async () => {
   rmSync(root, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
 });
 
-type More = { sessionId?: string; newSessionId?: string; fork?: boolean; model?: string; roleText?: string };
+type More = {
+  brain?: Brain;
+  sessionId?: string;
+  newSessionId?: string;
+  fork?: boolean;
+  model?: string;
+  roleText?: string;
+};
 
 const begin = (mode: Mode, more: More & { env?: Record<string, string> } = {}): BrainRun => {
   const { env = {}, ...spec } = more;
@@ -136,6 +146,47 @@ describe.skipIf(!installed)('the real claude', () => {
       execFileSync('git', ['worktree', 'list'], { cwd, encoding: 'utf8' }).trim().split('\n'),
     ).toHaveLength(1);
   });
+
+  test.skipIf(!hasBwrap)(
+    'an ask on a read-only file system keeps its session with its state paths alone',
+    async () => {
+      const confined: Brain = {
+        ...claude,
+        start: (spec) => {
+          const writable = [...claude.statePaths(spec.env), spec.tmpDir];
+          for (const path of writable) mkdirSync(path, { recursive: true });
+          const view = [
+            'bwrap',
+            '--ro-bind',
+            '/',
+            '/',
+            '--dev',
+            '/dev',
+            '--proc',
+            '/proc',
+            '--cap-drop',
+            'ALL',
+          ];
+          const { argv, env } = claude.start(spec);
+          return {
+            argv: [...view, ...writable.flatMap((path) => ['--bind', path, path]), '--', ...argv],
+            env,
+          };
+        },
+      };
+      const first = begin('ask', { brain: confined });
+      const { end, events } = await turn(first, 'remember oak', bash('git status --short'), { text: 'oak' });
+      expect(end).toMatchObject({ reason: 'done', text: 'oak' });
+      expect(events.find((event) => event.type === 'tool.end')).toMatchObject({ ok: true });
+      await first.finish();
+      const second = begin('ask', { brain: confined, sessionId: sessionOf(first) });
+      expect((await turn(second, 'which tree', { text: 'oak' })).end.text).toBe('oak');
+      const call = await api.seen((seen) => seen.prompts.at(-1)?.startsWith('which tree') === true);
+      expect(call.prompts[0]).toContain('remember oak');
+      expect(readdirSync(join(root, 'home/.claude'))).toEqual(['projects']);
+      expect(readdirSync(join(root, 'home'))).toEqual(['.claude', '.khlone']);
+    },
+  );
 
   test('two turns share a context, each with its own cost, and another process resumes it', async () => {
     const first = begin('act');
