@@ -182,8 +182,6 @@ export const resolveRoute = async (
     if (route.length >= HOPS_MAX)
       throw new KhloneError('config', `more than ${HOPS_MAX} jumps to ${written}`);
     const hop = await resolveHost(waiting.pop() ?? '', env, signal);
-    // `Host *` with a ProxyJump also holds for the jump host itself: a host is not its own way.
-    if (hop.hostname === route[0]?.hostname && hop.port === route[0].port) continue;
     route.unshift(hop);
     if (waiting.length === 0) waiting = [...hop.proxyJump];
   }

@@ -19,7 +19,8 @@ const BUNDLE = join(import.meta.dirname, '../../fixtures/echo-server.mjs');
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+  const endings = cleanups.splice(0).reverse();
+  for (const ending of endings) await Promise.resolve().then(ending).catch(console.error);
 });
 
 const sshdWith = async (options: SshdOptions = {}): Promise<Sshd> => {
