@@ -1,3 +1,4 @@
+import { oneLine } from '../../provision/remote-shell.ts';
 import type { Identity } from './ssh-keys.ts';
 import type { Asker } from './ssh-target.ts';
 
@@ -37,8 +38,9 @@ export const createLoginPlan = (
     const answer = async (title: string, prompts: readonly Prompt[]) => {
       const answers: string[] = [];
       for (const [at, { prompt, echo }] of prompts.entries()) {
-        const head = at === 0 && title !== '' ? `${title}\n` : '';
-        answers.push(await asker.ask({ text: `${head}(${who}) ${prompt}`, secret: echo !== true }));
+        // Words of a host that nobody has logged in to yet: one line each, and none drives the terminal.
+        const head = at === 0 && title.trim() !== '' ? `${oneLine(title)}\n` : '';
+        answers.push(await asker.ask({ text: `${head}(${who}) ${oneLine(prompt)} `, secret: echo !== true }));
       }
       return answers;
     };

@@ -1,0 +1,227 @@
+import { spawn } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import ssh2 from 'ssh2';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { createStageDeadline } from '../../../src/client/link/ssh-deadline.ts';
+import { type Asker, openSshWire, type Wire } from '../../../src/client/link/ssh2.ts';
+import { KhloneError } from '../../../src/protocol/error.ts';
+import { clientEnv, createSshd, type Sshd, sshdMissing } from '../../fixtures/sshd.ts';
+
+const BUNDLE = join(import.meta.dirname, '../../fixtures/echo-server.mjs');
+
+const cleanups: (() => unknown)[] = [];
+afterEach(async () => {
+  const endings = cleanups.splice(0).reverse();
+  for (const ending of endings) await Promise.resolve().then(ending).catch(console.error);
+});
+
+const sshdHere = async (): Promise<Sshd> => {
+  const sshd = await createSshd();
+  cleanups.push(sshd.stop);
+  return sshd;
+};
+
+const listen = (server: Server | ssh2.Server): Promise<number> =>
+  new Promise((resolve) => {
+    cleanups.push(() => server.close());
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      resolve(typeof address === 'object' && address ? address.port : 0);
+    });
+  });
+
+/** Dials `port` instead of the fixture's own, as the host whose key the fixture's known_hosts holds. */
+const dialPort = async (sshd: Sshd, port: number, asker?: Asker): Promise<Wire> => {
+  const wire = await openSshWire(
+    { host: `zone:${port}`, home: join(sshd.clientHome, 'khlone'), env: clientEnv(sshd) },
+    asker,
+    { serverBundle: BUNDLE, version: '0.1.0', signal: AbortSignal.timeout(60_000) },
+  );
+  cleanups.push(() => wire.close());
+  return wire;
+};
+
+const trustPort = (sshd: Sshd) => {
+  const text = readFileSync(sshd.sshConfig, 'utf8');
+  writeFileSync(
+    sshd.sshConfig,
+    text.replace('Host zone\n', `Host zone\n  HostKeyAlias [127.0.0.1]:${sshd.port}\n`),
+  );
+};
+
+const failure = async (work: Promise<unknown>): Promise<KhloneError> => {
+  const error = await work.then(
+    () => undefined,
+    (thrown) => thrown,
+  );
+  expect(error).toBeInstanceOf(KhloneError);
+  return error as KhloneError;
+};
+
+/** A proxy that ends a connection, by `how`, once `afterBytes` came from the server. */
+const cuttingProxy = (to: number, afterBytes: number, how: 'end' | 'reset'): Server =>
+  createServer((from: Socket) => {
+    const server = connect(to, '127.0.0.1');
+    let leftBytes = afterBytes;
+    const cut = () => {
+      if (how === 'end') from.end();
+      else from.resetAndDestroy();
+      server.destroy();
+    };
+    from.on('error', () => {}).on('close', () => server.destroy());
+    server.on('error', () => {}).on('close', () => from.destroy());
+    from.on('data', (chunk) => server.writable && server.write(chunk));
+    server.on('data', (chunk: Buffer) => {
+      if (chunk.length < leftBytes) from.write(chunk);
+      else from.write(chunk.subarray(0, leftBytes), cut);
+      leftBytes -= Math.min(leftBytes, chunk.length);
+    });
+  });
+
+describe.skipIf(sshdMissing)(`a connection that breaks${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
+  it('is unreachable, never a refused login, wherever it is cut before the relay speaks', async () => {
+    const sshd = await sshdHere();
+    trustPort(sshd);
+    const whole = await dialPort(sshd, sshd.port);
+    whole.close();
+    for (const [round, bytes] of [1, 20, 60, 500, 1200, 1500, 1800, 2000, 2200, 2400].entries()) {
+      const port = await listen(cuttingProxy(sshd.port, bytes, round % 2 === 0 ? 'end' : 'reset'));
+      const outcome = await dialPort(sshd, port).then(
+        () => 'connected',
+        (error: KhloneError) => error.code,
+      );
+      // The last cuts may fall behind the magic line, where there is a wire and then its end.
+      expect(bytes > 1500 ? ['unreachable', 'connected'] : ['unreachable'], `${bytes} bytes`).toContain(
+        outcome,
+      );
+    }
+  });
+
+  it('is told in words when something else than ssh answers', async () => {
+    const sshd = await sshdHere();
+    for (const greeting of [
+      '',
+      'HTTP/1.1 400 Bad Request\r\n\r\n',
+      '\x00'.repeat(70_000),
+      'SSH-1.5-old\r\n',
+    ]) {
+      const server = createServer((socket) => {
+        socket.on('error', () => {}).end(greeting);
+      });
+      const error = await failure(dialPort(sshd, await listen(server)));
+      expect(error, JSON.stringify(greeting.slice(0, 20))).toMatchObject({ code: 'unreachable', exit: 4 });
+      expect(error.message).not.toMatch(/[\x00-\x1f]/);
+    }
+  });
+});
+
+type Accepts = (context: ssh2.AuthContext) => void;
+
+/** An ssh server in this process, for ways to log in that a test's sshd cannot offer. */
+const startOddServer = async (sshd: Sshd, accepts: Accepts): Promise<number> => {
+  const hostKeys = [readFileSync(join(sshd.remoteHome, '../host_key'))];
+  const server = new ssh2.Server({ hostKeys }, (client) => {
+    client.on('authentication', accepts).on('error', () => {});
+    client.on('session', (acceptSession) => {
+      acceptSession().on('exec', (acceptExec, _refuse, { command }) => {
+        const channel = acceptExec();
+        const child = spawn('/bin/sh', ['-c', command], {
+          env: { HOME: sshd.remoteHome, PATH: '/usr/bin:/bin' },
+        });
+        channel.pipe(child.stdin).on('error', () => {});
+        child.stdout.pipe(channel, { end: false });
+        child.once('close', (code) => {
+          channel.exit(code ?? 1);
+          channel.end();
+        });
+        channel.once('close', () => child.kill());
+      });
+    });
+  });
+  return listen(server);
+};
+
+const answering = (...answers: string[]) => {
+  const asked: { text: string; secret: boolean }[] = [];
+  const ask = async (question: { text: string; secret: boolean }) => {
+    asked.push(question);
+    return answers.shift() ?? '';
+  };
+  return { asked, ask };
+};
+
+describe.skipIf(sshdMissing)(`a host that asks a person${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
+  it('puts each question at the terminal, hides what must be hidden, and asks again after a wrong password', async () => {
+    const sshd = await sshdHere();
+    trustPort(sshd);
+    const port = await startOddServer(sshd, (context) => {
+      if (context.method === 'password' && context.password === 'right') context.accept();
+      else context.reject(['password']);
+    });
+    const person = answering('wrong', 'right');
+    await dialPort(sshd, port, person);
+    expect(person.asked).toHaveLength(2);
+    expect(person.asked[0]).toMatchObject({
+      secret: true,
+      text: expect.stringContaining("@zone's password: "),
+    });
+    const alone = await failure(dialPort(sshd, port));
+    expect(alone).toMatchObject({ code: 'ssh-auth', exit: 5 });
+    expect(alone.message).toContain('accepts password');
+    const stubborn = answering('no', 'no', 'no', 'no');
+    expect((await failure(dialPort(sshd, port, stubborn))).code).toBe('ssh-auth');
+    expect(stubborn.asked).toHaveLength(3);
+  });
+
+  it('asks for the second factor after the key was accepted', async () => {
+    const sshd = await sshdHere();
+    trustPort(sshd);
+    let keyAccepted = false;
+    const port = await startOddServer(sshd, (context) => {
+      if (context.method === 'publickey') {
+        if (!context.signature) return context.accept();
+        keyAccepted = true;
+        return context.reject(['keyboard-interactive'], true);
+      }
+      if (context.method !== 'keyboard-interactive' || !keyAccepted)
+        return context.reject(keyAccepted ? ['keyboard-interactive'] : ['publickey']);
+      context.prompt(
+        [
+          { prompt: 'Code: ', echo: true },
+          { prompt: 'Pin: ', echo: false },
+        ],
+        'Two\x1b[2J steps',
+        ([code, pin]) => (code === '123456' && pin === '42' ? context.accept() : context.reject()),
+      );
+    });
+    const person = answering('123456', '42');
+    await dialPort(sshd, port, person);
+    expect(person.asked.map(({ secret }) => secret)).toEqual([false, true]);
+    expect(person.asked[0]?.text).toMatch(/^Two.* steps\n\(.*@zone\) Code: $/);
+    expect(person.asked[0]?.text).not.toContain('\x1b');
+  });
+});
+
+describe('the deadline of a stage', () => {
+  it('stands still while a person is asked and starts afresh with the next stage', async () => {
+    vi.useFakeTimers();
+    cleanups.push(() => vi.useRealTimers());
+    const late = vi.fn();
+    const deadline = createStageDeadline(1000, late);
+    await vi.advanceTimersByTimeAsync(900);
+    const answer = Promise.withResolvers<string>();
+    const asked = deadline.hold(() => answer.promise);
+    await vi.advanceTimersByTimeAsync(60_000);
+    answer.resolve('yes');
+    expect(await asked).toBe('yes');
+    await vi.advanceTimersByTimeAsync(99);
+    expect(late).not.toHaveBeenCalled();
+    deadline.restart(500);
+    await vi.advanceTimersByTimeAsync(499);
+    expect(late).not.toHaveBeenCalled();
+    await vi.advanceTimersByTimeAsync(2);
+    expect(late).toHaveBeenCalledExactlyOnceWith(500);
+  });
+});
