@@ -1,5 +1,32 @@
+import { Builtins } from 'clipanion';
 import { ActCommand } from './act.ts';
 import { AskCommand } from './ask.ts';
+import { AwaitCommand } from './await.ts';
+import { CancelCommand } from './cancel.ts';
+import { ConfigGetCommand, ConfigListCommand, ConfigSetCommand, ConfigUnsetCommand } from './config.ts';
+import { CrewAddCommand, CrewCommand, CrewDelCommand } from './crew.ts';
+import { DispatchToCommand } from './dispatch-to.ts';
+import { DoctorCommand } from './doctor.ts';
+import { ListCommand } from './list.ts';
+import { LogCommand } from './log.ts';
+import { LoginCommand } from './login.ts';
+import { QueueCommand, QueueMoveCommand, QueuePauseCommand, QueueResumeCommand } from './queue.ts';
+import { QueueDropCommand } from './queue-drop.ts';
+import { ReconnectCommand } from './reconnect.ts';
+import { RetryCommand } from './retry.ts';
+import { StatusCommand } from './status.ts';
+import { StopCommand } from './stop.ts';
+import { TrustCommand } from './trust.ts';
+import { ZoneDelCommand, ZoneHaltCommand, ZoneSetCommand } from './zone.ts';
 
 /** Every command of khlone, in the order of the manual. */
-export const COMMANDS = [ActCommand, AskCommand];
+export const COMMANDS = [
+  ...[ActCommand, AskCommand, DispatchToCommand, AwaitCommand, CancelCommand, RetryCommand],
+  ...[QueueCommand, QueuePauseCommand, QueueResumeCommand, QueueMoveCommand, QueueDropCommand],
+  ...[StatusCommand, ListCommand, LogCommand],
+  ...[CrewCommand, CrewAddCommand, CrewDelCommand, LoginCommand],
+  ...[ZoneSetCommand, ZoneHaltCommand, ZoneDelCommand],
+  ...[ConfigListCommand, ConfigGetCommand, ConfigSetCommand, ConfigUnsetCommand, TrustCommand],
+  ...[ReconnectCommand, DoctorCommand, StopCommand],
+  ...[Builtins.HelpCommand, Builtins.VersionCommand],
+];

@@ -1,7 +1,10 @@
 import { Command, Option } from 'clipanion';
+import { KhloneError } from '../../protocol/error.ts';
 import type { App } from '../app.ts';
-import type { Caller } from '../caller.ts';
+import type { Binding } from '../bindings.ts';
+import { type Caller, type Style, styleOf } from '../caller.ts';
 import type { Context } from '../cli.ts';
+import { boundPlace } from '../place.ts';
 
 /** What all commands take, and how they print: values on stdout, all else on stderr. */
 export abstract class KhloneCommand extends Command<Context> {
@@ -29,5 +32,26 @@ export abstract class KhloneCommand extends Command<Context> {
   /** The one value of --json. */
   give(value: unknown): void {
     this.caller.out(`${JSON.stringify(value)}\n`);
+  }
+
+  style(stream: 'stdout' | 'stderr'): Style {
+    return styleOf(this.caller, stream);
+  }
+
+  /** The zone of the caller's place. Throws `not-found` where it has none yet. */
+  here(): Promise<Binding> {
+    return boundPlace(this.app, this.caller, { zone: this.zone });
+  }
+
+  /** The zone of the caller's place, or nothing outside of one. */
+  async hereOrNone(): Promise<Binding | undefined> {
+    if (this.zone !== undefined) return this.here();
+    return this.here().catch(() => undefined);
+  }
+
+  bindingOf(host: string): Binding {
+    const binding = this.app.bindings.all().find((b) => b.host === host);
+    if (binding) return binding;
+    throw new KhloneError('not-found', `no zone on ${host} is known any more`, 'khlone init');
   }
 }

@@ -1,12 +1,11 @@
 import type { Duplex } from 'node:stream';
 import type { App } from '../app.ts';
 import { openBindings } from '../bindings.ts';
-import type { Env } from '../caller.ts';
 import { pushEnvironments } from '../environments.ts';
 import { createFlusher } from '../flush.ts';
 import { createKnown } from '../known.ts';
 import { createLink, type LinkEvents } from '../link/connection.ts';
-import type { Link } from '../link/link.ts';
+import type { Lender, Link } from '../link/link.ts';
 import { dialLocal } from '../link/local.ts';
 import { openOutbox } from '../outbox.ts';
 import type { HubSpec } from './serve.ts';
@@ -16,17 +15,21 @@ import type { HubSpec } from './serve.ts';
 const dialSsh =
   (spec: HubSpec, host: string) =>
   async (
-    lender: { env: Env; ask: ((q: { text: string; secret: boolean }) => Promise<string>) | undefined },
+    lender: Lender,
     signal: AbortSignal,
     installing: (yes: boolean) => void,
   ): Promise<{ duplex: Duplex; close(): void }> => {
     // Loaded when the first ssh zone is used: a local zone never pays for it.
     const { openSshWire } = await import('../link/ssh2.ts');
     const agent = lender.env.SSH_AUTH_SOCK;
+    const progress = (line: string): void => {
+      installing(true);
+      lender.progress?.(line);
+    };
     return openSshWire(
       { host, home: spec.home.root, env: { ...lender.env }, ...(agent && { sshAuthSock: agent }) },
       lender.ask ? { ask: lender.ask } : undefined,
-      { serverBundle: spec.serverBundle, version: spec.version, signal },
+      { serverBundle: spec.serverBundle, version: spec.version, signal, progress },
     );
   };
 
@@ -46,7 +49,7 @@ export const createApp = (spec: HubSpec, stop: () => void): App => {
     const known = links.get(host);
     if (known) return known;
     const dial = host === 'local' ? dialLocal(spec) : dialSsh(spec, host);
-    const made = createLink(host, spec.version, dial, events, host !== 'local');
+    const made = createLink({ name: host, build: spec.version, dial, events, pings: host !== 'local' });
     links.set(host, made);
     return made;
   };

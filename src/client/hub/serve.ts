@@ -17,6 +17,17 @@ export type HubSpec = { home: Home; version: string; serverBundle: string };
 const MAX_CALLERS = 512;
 const STDIN_MAX_BYTES = 64 * 1024 * 1024;
 
+const readStdin = async (call: Call): Promise<string> => {
+  const pieces: Uint8Array[] = [];
+  let size = 0;
+  for await (const piece of call.body ?? []) {
+    size += piece.length;
+    if (size > STDIN_MAX_BYTES) throw new KhloneError('too-large', 'standard input is too long');
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces).toString('base64');
+};
+
 export const serveHub = async (spec: HubSpec): Promise<void> => {
   const { home } = spec;
   const socketPath = socketPathIn(home.root, 'hub');
@@ -64,17 +75,7 @@ export const serveHub = async (spec: HubSpec): Promise<void> => {
         return { value: {} };
       },
       'answer-bytes': async (call) => {
-        const pieces: Uint8Array[] = [];
-        let size = 0;
-        for await (const piece of call.body ?? []) {
-          size += piece.length;
-          if (size > STDIN_MAX_BYTES) throw new KhloneError('too-large', 'standard input is too long');
-          pieces.push(piece);
-        }
-        exchange.answer?.(
-          Number((call.params as { n?: unknown }).n),
-          Buffer.concat(pieces).toString('base64'),
-        );
+        exchange.answer?.(Number((call.params as { n?: unknown }).n), await readStdin(call));
         return { value: {} };
       },
     };

@@ -19,9 +19,33 @@ export type LinkEvents = {
   onOnline?: (link: Link, connected: Connected) => void;
 };
 
+export type LinkSpec = {
+  name: string;
+  build: string;
+  dial: Dial;
+  events: LinkEvents;
+  /** Asks an idle connection for a sign of life: a local socket needs none. */
+  pings: boolean;
+};
+
 /** An idle connection is asked for a sign of life this often; a dead one is then found before anybody needs it. */
 const PING_EVERY_MS = 10_000;
 const PING_DEADLINE_MS = 8_000;
+/** A zone that no server has: asking for it costs nothing and proves that the server answers. */
+const NO_ZONE = 'z-0000000000000000';
+
+/** What a link is at a moment. */
+type Line = {
+  spec: LinkSpec;
+  link: Link;
+  state: LinkState;
+  connected: Connected | undefined;
+  dialing: Promise<Connected> | undefined;
+  trouble: KhloneError | undefined;
+  lastSeenMs: number | undefined;
+  installing: boolean;
+  stop: AbortController;
+};
 
 const hello = async (duplex: Duplex, build: string): Promise<Connected> => {
   const peer = createPeer(duplex, {});
@@ -41,94 +65,87 @@ const hello = async (duplex: Duplex, build: string): Promise<Connected> => {
 /** Errors that a retry without a person cannot mend. */
 const FINAL = new Set(['host-key', 'ssh-auth', 'version', 'denied', 'config']);
 
-export const createLink = (
-  name: string,
-  build: string,
-  dial: Dial,
-  events: LinkEvents,
-  pings: boolean,
-): Link => {
-  let state: LinkState = 'idle';
-  let connected: Connected | undefined;
-  let dialing: Promise<Connected> | undefined;
-  let trouble: KhloneError | undefined;
-  let lastSeenMs: number | undefined;
-  let setup = false;
-  let stop = new AbortController();
+const become = (line: Line, next: LinkState): void => {
+  if (line.state === next) return;
+  line.state = next;
+  line.spec.events.onChange?.(line.link);
+};
 
-  const become = (next: LinkState): void => {
-    const changed = state !== next;
-    state = next;
-    if (changed) events.onChange?.(link);
-  };
-
-  const watch = (open: Connected, close: () => void): void => {
-    const timer = setInterval(() => {
-      if (performance.now() - open.peer.lastReceivedMs() < PING_EVERY_MS) return;
-      open.peer
-        .call('zone.get', { zone: 'z-0000000000000000' }, { timeoutMs: PING_DEADLINE_MS })
-        .catch((error) => {
-          if (asKhloneError(error).code === 'timeout')
-            open.peer.close(new KhloneError('unreachable', `${name} is silent`));
-        });
-    }, PING_EVERY_MS / 2);
-    timer.unref();
-    if (!pings) clearInterval(timer);
-    open.peer.closed.then((why) => {
-      clearInterval(timer);
-      close();
-      if (connected !== open) return;
-      connected = undefined;
-      lastSeenMs = Date.now();
-      trouble = why ?? new KhloneError('unreachable', `${name} hung up`);
-      become('offline');
+/** Asks a silent peer, and hangs up on one that does not answer. */
+const keepAlive = ({ spec }: Line, { peer }: Connected): NodeJS.Timeout => {
+  const ask = (): void => {
+    if (performance.now() - peer.lastReceivedMs() < PING_EVERY_MS) return;
+    peer.call('zone.get', { zone: NO_ZONE }, { timeoutMs: PING_DEADLINE_MS }).catch((error) => {
+      if (asKhloneError(error).code !== 'timeout') return;
+      peer.close(new KhloneError('unreachable', `${spec.name} is silent`, 'khlone reconnect'));
     });
   };
+  const timer = setInterval(ask, PING_EVERY_MS / 2);
+  timer.unref();
+  return timer;
+};
 
-  const open = async (lender: Lender): Promise<Connected> => {
-    become('connecting');
-    try {
-      const wire = await dial(lender, stop.signal, (yes) => {
-        setup = yes;
-        if (yes) lender.progress?.(`setting up khlone on ${name}`);
-      });
-      const made = await hello(wire.duplex, build);
-      connected = made;
-      trouble = undefined;
-      lastSeenMs = Date.now();
-      watch(made, wire.close);
-      become('online');
-      events.onOnline?.(link, made);
-      return made;
-    } catch (thrown) {
-      const error = asKhloneError(thrown);
-      trouble = error;
-      become(FINAL.has(error.code) ? 'refused' : 'offline');
-      throw error;
-    } finally {
-      setup = false;
-      dialing = undefined;
-    }
-  };
+const watch = (line: Line, connected: Connected, close: () => void): void => {
+  const timer = line.spec.pings ? keepAlive(line, connected) : undefined;
+  void connected.peer.closed.then((why) => {
+    clearInterval(timer);
+    close();
+    if (line.connected !== connected) return;
+    line.connected = undefined;
+    line.lastSeenMs = Date.now();
+    line.trouble = why ?? new KhloneError('unreachable', `${line.spec.name} hung up`, 'khlone reconnect');
+    become(line, 'offline');
+  });
+};
 
+const open = async (line: Line, lender: Lender): Promise<Connected> => {
+  const { spec } = line;
+  become(line, 'connecting');
+  try {
+    const wire = await spec.dial(lender, line.stop.signal, (yes) => {
+      line.installing = yes;
+    });
+    const made = await hello(wire.duplex, spec.build);
+    line.connected = made;
+    line.trouble = undefined;
+    line.lastSeenMs = Date.now();
+    watch(line, made, wire.close);
+    become(line, 'online');
+    spec.events.onOnline?.(line.link, made);
+    return made;
+  } catch (thrown) {
+    const error = asKhloneError(thrown);
+    line.trouble = error;
+    become(line, FINAL.has(error.code) ? 'refused' : 'offline');
+    throw error;
+  } finally {
+    line.installing = false;
+    line.dialing = undefined;
+  }
+};
+
+export const createLink = (spec: LinkSpec): Link => {
   const link: Link = {
-    name,
-    state: () => state,
-    lastSeenMs: () => (connected ? Date.now() : lastSeenMs),
-    trouble: () => trouble,
-    installing: () => setup,
-    current: () => connected,
+    name: spec.name,
+    state: () => line.state,
+    lastSeenMs: () => (line.connected ? Date.now() : line.lastSeenMs),
+    trouble: () => line.trouble,
+    installing: () => line.installing,
+    current: () => line.connected,
     connect: (lender) => {
-      if (connected) return Promise.resolve(connected);
-      dialing ??= open(lender);
-      return dialing;
+      if (line.connected) return Promise.resolve(line.connected);
+      line.dialing ??= open(line, lender);
+      return line.dialing;
     },
     close: () => {
-      stop.abort();
-      stop = new AbortController();
-      connected?.peer.close();
+      line.stop.abort();
+      line.stop = new AbortController();
+      line.connected?.peer.close();
     },
+  };
+  const line: Line = {
+    ...{ spec, link, state: 'idle', stop: new AbortController(), installing: false },
+    ...{ connected: undefined, dialing: undefined, trouble: undefined, lastSeenMs: undefined },
   };
   return link;
 };
-

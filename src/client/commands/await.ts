@@ -1,0 +1,33 @@
+import { Command, Option } from 'clipanion';
+import { awaitTask } from '../await-task.ts';
+import { durationMs } from '../duration.ts';
+import { locateTask } from '../find-task.ts';
+import { KhloneCommand } from './base.ts';
+
+export class AwaitCommand extends KhloneCommand {
+  static override paths = [['await']];
+  static override usage = Command.Usage({
+    category: 'Dispatch',
+    description: 'wait for a task; its answer, and only the answer, on stdout',
+    details:
+      'Ctrl-C ends the waiting; the task goes on. Exit codes are those of the table in `docs/errors.md`.',
+    examples: [['wait for a task by a prefix of its id', 'khlone await 7f3k']],
+  });
+  watch = Option.Boolean('--watch', false, { description: 'progress on stderr' });
+  timeout = Option.String('--timeout', { description: 'how long to wait, such as 10m (exit 124)' });
+  task = Option.String();
+
+  override async execute(): Promise<number> {
+    const timeoutMs = this.timeout === undefined ? undefined : durationMs(this.timeout, '--timeout');
+    const found = await locateTask(this.app, this.caller, this.task, await this.hereOrNone());
+    const binding = found.type === 'server' ? found.binding : this.bindingOf(found.queued.entry.host);
+    return awaitTask(this.app, this.caller, binding, {
+      task: found.id,
+      answer: true,
+      progress: this.watch,
+      timeoutMs,
+      json: this.json,
+      quiet: this.quiet,
+    });
+  }
+}

@@ -1,0 +1,33 @@
+import { Command, Option } from 'clipanion';
+import { KhloneError } from '../../protocol/error.ts';
+import { taskIdOf } from '../../protocol/id.ts';
+import { call } from '../call.ts';
+import { locateTask } from '../find-task.ts';
+import { mark } from '../render/receipt.ts';
+import { serverOfZone } from '../server-call.ts';
+import { KhloneCommand } from './base.ts';
+
+export class RetryCommand extends KhloneCommand {
+  static override paths = [['retry']];
+  static override usage = Command.Usage({
+    category: 'Dispatch',
+    description: 'dispatch an ended task again, or let a held one go on',
+    details:
+      'A task of unknown outcome goes on in its session, with a note to look first at what is already done.',
+  });
+  task = Option.String();
+
+  override async execute(): Promise<number> {
+    const found = await locateTask(this.app, this.caller, this.task, await this.hereOrNone());
+    if (found.type === 'here') {
+      throw new KhloneError('conflict', `${found.id} was not sent yet`, 'khlone reconnect sends it');
+    }
+    const { peer } = await serverOfZone(this.app, this.caller, found.binding);
+    const { task } = await call(peer, 'task.retry', { task: found.id, id: taskIdOf(this.caller.nonce) });
+    if (this.json) this.give({ task: task.id, state: task.state, clone: task.clone });
+    if (this.quiet) this.caller.out(`${task.id}\n`);
+    const style = this.style('stderr');
+    this.say(`${mark(style, 'done')} ${task.id} ${mark(style, 'to')} ${task.clone} [retry]`);
+    return 0;
+  }
+}

@@ -1,0 +1,96 @@
+import { Command, Option } from 'clipanion';
+import { KhloneError } from '../../protocol/error.ts';
+import { fetchTask } from '../await-task.ts';
+import type { Binding } from '../bindings.ts';
+import { locateTask } from '../find-task.ts';
+import { mark } from '../render/receipt.ts';
+import { cut, zoneLines } from '../render/status.ts';
+import { serverOf } from '../server-call.ts';
+import { oneLine } from '../terminal/sanitize.ts';
+import { findWorktree } from '../worktree.ts';
+import { zoneStatus } from '../zone-status.ts';
+import { KhloneCommand } from './base.ts';
+
+export class StatusCommand extends KhloneCommand {
+  static override paths = [['status'], ['zone', 'status']];
+  static override usage = Command.Usage({
+    category: 'Observe',
+    description: 'what works, what waits, what needs you',
+    details:
+      'A worktree with a zone shows the zone; outside of a repository every zone is shown. When the link is down it answers from what is known and says how old that is.',
+  });
+  all = Option.Boolean('--all', false, { description: 'every zone of this machine' });
+  who = Option.String('--who', { description: 'one clone' });
+  task = Option.String('--task', { description: 'one task' });
+  scope = Option.String({ required: false });
+
+  override async execute(): Promise<number> {
+    if (this.task !== undefined) return this.oneTask(this.task);
+    const statuses = await Promise.all(
+      (await this.bindings()).map((b) => zoneStatus(this.app, this.caller, b)),
+    );
+    const shown = statuses.map((status) => {
+      if (this.who === undefined) return status;
+      const crew = status.view.crew.filter((clone) => clone.name === this.who || clone.role === this.who);
+      return { ...status, view: { ...status.view, crew } };
+    });
+    if (this.json) this.give(shown);
+    else {
+      const style = this.style('stdout');
+      const width = this.caller.terminal.stdout ? this.caller.terminal.columns : 400;
+      for (const status of shown) this.caller.out(`${zoneLines(status, style, width).join('\n')}\n`);
+      for (const refused of this.app.outbox.refused().slice(-3)) {
+        const line = `${mark(style, 'failed')} ${refused.id} was refused: ${oneLine(refused.message, 300)}`;
+        this.caller.out(`${cut(line, width)}\n`);
+      }
+    }
+    return 0;
+  }
+
+  async bindings(): Promise<Binding[]> {
+    const known = this.app.bindings.all();
+    if (this.scope !== undefined && !['orchestrator', 'site', 'zone'].includes(this.scope)) {
+      throw new KhloneError('usage', `status of what? ${this.scope}`, 'orchestrator, site or zone');
+    }
+    if (this.all || this.scope === 'orchestrator') return this.some(known);
+    const worktree = this.zone ? undefined : await findWorktree(this.caller.cwd).catch(() => undefined);
+    if (this.zone === undefined && !worktree) return this.some(known);
+    const here = await this.here().catch((error) => {
+      if (this.zone !== undefined || this.scope === 'zone') throw error;
+      return undefined;
+    });
+    if (here && this.scope !== 'site') return [here];
+    const site = (here?.address ?? worktree?.address ?? '').replace(/@.*$/, '');
+    return this.some(known.filter((b) => b.address.replace(/@.*$/, '') === site));
+  }
+
+  some(found: Binding[]): Binding[] {
+    if (found.length === 0) this.say('no zones yet: khlone act "…" in a repository makes one');
+    return found;
+  }
+
+  async oneTask(prefix: string): Promise<number> {
+    const found = await locateTask(this.app, this.caller, prefix, await this.hereOrNone());
+    if (found.type === 'here') {
+      if (this.json) this.give({ id: found.id, state: 'queued-here', host: found.queued.entry.host });
+      else
+        this.caller.out(
+          `${found.id} queued here for ${found.queued.entry.host}: ${oneLine(found.queued.entry.say, 200)}\n`,
+        );
+      return 0;
+    }
+    const { task } = await fetchTask(await serverOf(this.app, this.caller, found.binding.host), found.id);
+    if (this.json) {
+      this.give(task);
+      return 0;
+    }
+    const lines = [
+      `${task.id} ${task.state}${task.hold ? ` (${task.hold})` : ''}`,
+      `${task.kind} by ${task.clone}: ${oneLine(task.title, 200)}`,
+      ...(task.message ? [oneLine(task.message, 500)] : []),
+      ...(task.hint ? [`↳ ${oneLine(task.hint, 300)}`] : []),
+    ];
+    this.caller.out(`${lines.join('\n  ')}\n`);
+    return 0;
+  }
+}

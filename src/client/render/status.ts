@@ -1,0 +1,107 @@
+import type { CloneView, TaskView, ZoneView } from '../../protocol/calls.ts';
+import type { Style } from '../caller.ts';
+import { ago } from '../duration.ts';
+import { oneLine } from '../terminal/sanitize.ts';
+import { mark } from './receipt.ts';
+
+/** A zone as people read it. Work state and link state are separate words: silence is never "done" or "dead". */
+
+export type ZoneStatus = {
+  view: ZoneView;
+  host: string;
+  link: 'connected' | 'connecting' | 'offline' | 'refused' | 'not connected';
+  /** How old the view is; 0 when it was just asked for. */
+  ageMs: number;
+  offlineMs: number | undefined;
+  queuedHere: number;
+};
+
+const markOf = (clone: CloneView, fresh: boolean, style: Style): string => {
+  if (!fresh) return mark(style, 'unknown');
+  if (clone.state === 'active') return mark(style, 'active');
+  if (clone.state === 'waiting') return mark(style, 'waiting');
+  return clone.queued > 0 ? mark(style, 'queued') : mark(style, 'idle');
+};
+
+const percent = (clone: CloneView): string => {
+  const { progress } = clone;
+  return progress && progress.total > 0 ? `${Math.floor((progress.done / progress.total) * 100)}%` : '—';
+};
+
+export const counted = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? '' : 's'}`;
+
+/** Columns padded to their widest cell, the last one free. */
+const columns = (rows: readonly string[][]): string[] => {
+  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => [...(row[i] ?? '')].length)));
+  return rows.map((row) =>
+    row
+      .map((cell, i) =>
+        i === row.length - 1 ? cell : cell + ' '.repeat((widths[i] ?? 0) - [...cell].length),
+      )
+      .join('  ')
+      .trimEnd(),
+  );
+};
+
+const cloneRows = (status: ZoneStatus, style: Style): string[] => {
+  const fresh = status.ageMs < 5_000;
+  const dash = style.utf8 ? '—' : '-';
+  const rows = status.view.crew.map((clone) => {
+    const title = clone.title ? oneLine(clone.title, 60) : dash;
+    const waits = clone.note && clone.state !== 'active' ? ` (${oneLine(clone.note, 80)})` : '';
+    const count = clone.queued > 0 ? counted(clone.queued + (clone.state === 'active' ? 1 : 0), 'task') : '';
+    const progress = style.utf8 ? percent(clone) : percent(clone).replace('—', '-');
+    const asOf = fresh ? '' : `(as of ${ago(status.ageMs)} ago)`;
+    return [
+      `${markOf(clone, fresh, style)} ${clone.name}`,
+      clone.brain,
+      progress,
+      `${title}${waits}`,
+      [count, asOf].filter(Boolean).join(' '),
+    ];
+  });
+  return columns(rows);
+};
+
+const linkWords = (status: ZoneStatus): string => {
+  if (status.view.mode === 'local') return status.link === 'connected' ? 'local' : `local, ${status.link}`;
+  const since =
+    status.link === 'offline' && status.offlineMs !== undefined ? ` for ${ago(status.offlineMs)}` : '';
+  return `${status.view.mode} ${oneLine(status.host, 80)}, ${status.link}${since}`;
+};
+
+const attentionLine = (task: TaskView, style: Style): string => {
+  const what =
+    task.state === 'unknown' ? 'outcome unknown' : oneLine(task.message ?? task.hold ?? task.state, 160);
+  const hint = task.hint ? ` ${style.utf8 ? '↳' : '->'} ${oneLine(task.hint, 160)}` : '';
+  const sign = task.state === 'unknown' ? mark(style, 'attention') : mark(style, 'waiting');
+  return `${sign} ${task.id} ${what}${hint}`;
+};
+
+/** Lines cut to the terminal, so that a narrow one shows a tree and not a tangle. */
+export const cut = (line: string, width: number): string => {
+  const chars = [...line];
+  return chars.length <= width ? line : `${chars.slice(0, Math.max(1, width - 1)).join('')}…`;
+};
+
+export const zoneLines = (status: ZoneStatus, style: Style, width: number): string[] => {
+  const { view } = status;
+  const stale = status.link === 'offline' || status.link === 'refused';
+  const state = view.state === 'ready' ? '' : view.state === 'preparing' ? ' — preparing' : ' — halted';
+  const head = `${stale ? `${mark(style, 'attention')} ` : ''}zone @${oneLine(view.branch, 100)} (${linkWords(status)})${state}`;
+  const waiting = view.crew.reduce((sum, clone) => sum + clone.queued, 0);
+  const rows = [
+    ...cloneRows(status, style),
+    ...view.attention.slice(0, 5).map((task) => attentionLine(task, style)),
+    ...(waiting > 0 ? [`queue  ${counted(waiting, 'task')}${view.paused ? ', paused' : ''}`] : []),
+    ...(status.queuedHere > 0 ? [`queued here  ${counted(status.queuedHere, 'task')}`] : []),
+    ...(view.tokens > 0
+      ? [`spent  ${view.tokens.toLocaleString('en-US')} tokens, $${view.costUsd.toFixed(2)}`]
+      : []),
+  ];
+  const [tee, corner] = style.utf8 ? ['├─', '└─'] : ['|-', '`-'];
+  if (rows.length === 0) rows.push('no clones yet');
+  return [head, ...rows.map((row, i) => `${i === rows.length - 1 ? corner : tee} ${row}`)].map((line) =>
+    cut(line, width),
+  );
+};

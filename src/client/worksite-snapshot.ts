@@ -1,0 +1,57 @@
+import { appendFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ZoneView } from '../protocol/calls.ts';
+import type { App } from './app.ts';
+import type { Binding } from './bindings.ts';
+
+/**
+ * `.khlone/.bind.worksite/`: what this worktree is bound to, readable without khlone. Written, never read or trusted,
+ * and kept out of git by the repository's own exclude file.
+ */
+
+const EXCLUDED = '/.khlone/';
+
+const line = (key: string, value: string | number): string => `${key}: ${JSON.stringify(value)}\n`;
+
+const excludeFromGit = async (commonDir: string): Promise<void> => {
+  const file = join(commonDir, 'info', 'exclude');
+  const text = await readFile(file, 'utf8').catch(() => '');
+  if (text.split('\n').includes(EXCLUDED)) return;
+  await mkdir(join(commonDir, 'info'), { recursive: true });
+  await appendFile(file, `${text === '' || text.endsWith('\n') ? '' : '\n'}${EXCLUDED}\n`);
+};
+
+const replaceFile = async (path: string, text: string): Promise<void> => {
+  await writeFile(`${path}.new`, text);
+  await rename(`${path}.new`, path);
+};
+
+export const snapshotBinding = async (
+  app: App,
+  binding: Binding,
+  view: ZoneView,
+  commonDir = binding.gitDir,
+): Promise<void> => {
+  const dir = join(binding.root, '.khlone', '.bind.worksite');
+  await excludeFromGit(commonDir);
+  await mkdir(dir, { recursive: true });
+  const zone = [
+    line('zone', binding.address),
+    line('mode', binding.mode),
+    line('host', binding.host),
+    line('path', binding.path),
+    line('id', binding.zone),
+    line('home', app.home.root),
+  ];
+  const crew = view.crew.map(
+    (clone) => `${clone.name}:\n  brain: ${JSON.stringify(clone.brain)}\n  state: ${clone.state}\n`,
+  );
+  const tasks = view.crew.flatMap((clone) =>
+    clone.task
+      ? [`${clone.task}:\n  clone: ${clone.name}\n  title: ${JSON.stringify(clone.title ?? '')}\n`]
+      : [],
+  );
+  await replaceFile(join(dir, 'zone.yml'), zone.join(''));
+  await replaceFile(join(dir, 'crew.yml'), crew.join('') || '{}\n');
+  await replaceFile(join(dir, 'task.yml'), tasks.join('') || '{}\n');
+};
