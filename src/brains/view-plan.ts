@@ -67,7 +67,7 @@ const isSuperfluous = (mount: Mount, above: Mount | undefined): boolean => {
   const emptied = above !== undefined && (above.kind === 'hide' || above.from !== above.at);
   if (mount.kind === 'hide') return emptied;
   if (mount.at !== mount.from) return false;
-  if (mount.kind === 'ro') return !emptied;
+  if (mount.kind === 'ro') return !emptied && above?.kind !== 'rw';
   return !emptied && above?.kind === 'rw';
 };
 

@@ -12,7 +12,10 @@ const PROBE_DEADLINE_MS = 15_000;
 /** What a program in the view may say; more is not the probe's own answer. */
 const MAX_OUTPUT_CHARS = 64 * 1024;
 
-/** Runs inside, as `node -e PROBE SPEC`, and prints the names of all that is not as it should be, as JSON. */
+/**
+ * Runs inside, as `node -e PROBE SPEC`, and prints the names of all that is not as it should be, as JSON. Where an
+ * attempt succeeds, it must do no harm: it touches the playground only, and undoes what it did.
+ */
 const PROBE = `
 const fs = require('node:fs'), net = require('node:net'), { spawnSync } = require('node:child_process');
 const t = JSON.parse(process.argv[1]), holes = [];
@@ -28,8 +31,8 @@ expect('a hidden file cannot be left readable', true, () => fs.readFileSync(t.re
 expect('an outside process gives its root', false, writes('/proc/' + t.outside + '/root' + t.mustNotWrite[0] + '/probe'));
 expect('an outside process can be reached', false, () => process.kill(t.outside, 0));
 expect('/dev/null does not work', true, writes('/dev/null'));
-expect('/dev/shm does not work', true, writes('/dev/shm/probe'));
-expect('/tmp does not work', true, writes('/tmp/probe-' + process.pid));
+for (const path of ['/dev/shm', '/tmp', '/var/tmp'])
+  expect(path + ' does not work', true, () => fs.rmdirSync(fs.mkdtempSync(path + '/khlone-')));
 const status = fs.readFileSync('/proc/self/status', 'utf8');
 if (!/^CapPrm:\\s*0+$/m.test(status) || !/^CapEff:\\s*0+$/m.test(status)) holes.push('capabilities are left');
 if (!/^NoNewPrivs:\\s*1$/m.test(status)) holes.push('new privileges are allowed');
@@ -42,9 +45,12 @@ for (const line of fs.readFileSync('/proc/self/mountinfo', 'utf8').trim().split(
 }
 for (const prefix of [[], ['unshare', '--map-root-user', '--mount', '--']]) {
   const how = prefix.length > 0 ? ' in a new user namespace' : '';
-  if (ran(...prefix, 'mount', '-o', 'remount,bind,rw', '/')) holes.push('can be remounted' + how);
+  if (ran(...prefix, 'mount', '-o', 'remount,bind,rw', t.hidden)) holes.push('can be remounted' + how);
   if (ran(...prefix, 'umount', '-l', t.hidden)) holes.push('can be unmounted' + how);
-  if (ran(...prefix, 'mount', '--bind', '/', '/tmp')) holes.push('can be uncovered' + how);
+  if (ran(...prefix, 'mount', '--bind', t.root, t.mustWrite[0])) {
+    holes.push('can be uncovered' + how);
+    ran('umount', t.mustWrite[0]);
+  }
 }
 const connects = (path) => new Promise((resolve) => {
   const socket = net.connect(path, () => { socket.destroy(); resolve(true); });
@@ -108,7 +114,7 @@ const expectations = (root: string, spec: ViewSpec) => {
     mustNotWrite: spec.mode === 'act' ? [outside] : [outside, ...actOnly],
     mustNotOwn: ['/', '/etc', '/usr', '/var', '/home', '/proc/sys/kernel/core_pattern', '/sys', homedir()],
     writable: [...mustWrite, '/tmp', '/var/tmp', '/dev', '/proc'],
-    outside: process.pid,
+    ...{ outside: process.pid, root },
     hidden: join(root, 'hidden'),
     secret: join(root, 'hidden/secret'),
     socket: join(root, 'hidden/socket'),

@@ -11,7 +11,8 @@ import { currentOwner, findTool, type Owner, ROOT_OWNED_PROC, SYSTEM_DIRS } from
  * sh -c MAKE_VIEW khlone-view UID GID CWD TMPDIR [KIND AT FROM]… -- ARGV…
  * A fresh /dev is mounted first, because it is one place that surely exists and that nobody reads from: sources are
  * kept there before anything covers them. What may be written is taken while its mounts are writable, what may only be
- * read after all have been locked. mount(8) is used by its numberless form: -n writes no table, -c follows no symlink.
+ * read after all have been locked. -n writes no table, -c follows no symlink.
+ * The last shell stays as process 1, which gets no default signals; it outlives an interrupt that the program outlives.
  */
 const MAKE_VIEW = `
 set -eu
@@ -143,7 +144,7 @@ while [ "$1" != -- ]; do shift 3; done
 shift
 cd -- "$cwd"
 
-run='PATH=$1; shift; "$@"; exit "$?"'
+run='trap : INT; PATH=$1; shift; "$@"; exit "$?"'
 if [ "$uid" = 0 ]; then
   exec setpriv --no-new-privs --bounding-set=-all --inh-caps=-all --ambient-caps=-all -- \\
     setsid sh -c "$run" khlone-run "$path" "$@"

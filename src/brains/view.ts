@@ -36,7 +36,7 @@ export type ViewSpec = {
 /**
  * `wrap` gives the whole command, to be started in any folder: the run begins in the worktree. The wrapped command ends
  * with the exit code of the inner one (128 + n after a signal), and with it or its parent everything inside ends.
- * SIGTERM or SIGINT must go to the processes inside (`isInside`), not to the wrapper, which would end them hard.
+ * SIGTERM or SIGINT must go to the processes inside (`isInside` of view-inside.ts), not to the wrapper, which would end them hard.
  * Hand no descriptor but 0, 1 and 2 to it: an open folder would be a way out.
  */
 export type View = { kind: 'bwrap' | 'unshare'; wrap(argv: string[], spec: ViewSpec): { argv: string[] } };

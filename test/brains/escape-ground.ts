@@ -15,7 +15,7 @@ import { createServer, type Server } from 'node:net';
 import { homedir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import type { ViewMode, ViewSpec } from '../../src/brains/view.ts';
-import type { Owner } from '../../src/brains/view-tools.ts';
+import { findTool, type Owner } from '../../src/brains/view-tools.ts';
 import type { Attempt } from './escape-corpus.ts';
 
 /** A small world to break out into: a home with khlone's, a repository, services, and a process outside. */
@@ -36,7 +36,14 @@ const WAIT_MS = 10_000;
 export const asOwner = (owner: Owner, argv: string[]): string[] =>
   owner.uid === process.getuid?.()
     ? argv
-    : ['setpriv', `--reuid=${owner.uid}`, `--regid=${owner.gid}`, '--clear-groups', '--', ...argv];
+    : [
+        findTool('setpriv', process.env) ?? 'setpriv',
+        `--reuid=${owner.uid}`,
+        `--regid=${owner.gid}`,
+        '--clear-groups',
+        '--',
+        ...argv,
+      ];
 
 export const until = async (what: string, look: () => boolean): Promise<void> => {
   const end = performance.now() + WAIT_MS;
