@@ -64,3 +64,7 @@ export const ADDRESS_CHARS = 1_000;
 export const PATH_CHARS = 4_096;
 /** Digits of a clone's index. */
 export const INDEX_MAX = 999_999;
+/** Milliseconds to wait for somebody else who is starting the same resident. */
+export const START_LOCK_DEADLINE_MS = 10_000;
+/** Milliseconds a new resident waits for an old one that is on its way out. */
+export const LIFE_LOCK_DEADLINE_MS = 5_000;
