@@ -1,11 +1,9 @@
 import { realpathSync } from 'node:fs';
-import { runShProgram } from '../brains/sh-program.ts';
 import { asKhloneError } from '../protocol/error.ts';
 import { homeOf } from '../protocol/home.ts';
 import { askedNonce } from '../protocol/magic.ts';
 import { connectOrStart, socketPathIn } from '../protocol/resident.ts';
 import { relay } from './relay.ts';
-import { serve } from './serve.ts';
 
 /** One file, three programs: `serve` the resident, `relay` the far end of a link, `brain-sh` the built-in brain. */
 
@@ -17,8 +15,11 @@ const bundle = realpathSync(process.argv[1] ?? import.meta.filename);
 /** Lines for whoever looks for a fault: they go to the boot log, dated, without anything of a task. */
 const log = (line: string): void => void process.stderr.write(`${new Date().toISOString()} ${line}\n`);
 
-const serveHere = (): Promise<void> =>
-  serve({ home: homeOf(process.env), build: __KHLONE_VERSION__, entry: bundle, log });
+// Loaded by the program that needs it: a relay is started for each connection, and somebody waits for its start.
+const serveHere = async (): Promise<void> => {
+  const { serve } = await import('./serve.ts');
+  await serve({ home: homeOf(process.env), build: __KHLONE_VERSION__, entry: bundle, log });
+};
 
 const relayHere = async (): Promise<void> => {
   const home = homeOf(process.env);
@@ -35,7 +36,10 @@ const relayHere = async (): Promise<void> => {
 const programs: Record<string, () => Promise<void>> = {
   serve: serveHere,
   relay: relayHere,
-  'brain-sh': () => runShProgram(process.stdin, 1),
+  'brain-sh': async () => {
+    const { runShProgram } = await import('../brains/sh-program.ts');
+    await runShProgram(process.stdin, 1);
+  },
   version: async () => void process.stdout.write(`${__KHLONE_VERSION__}\n`),
 };
 

@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream';
-import type { Client, ClientChannel } from 'ssh2';
+import ssh2Library, { type Client, type ClientChannel } from 'ssh2';
 import { KhloneError } from '../../protocol/error.ts';
 import { ownNode, readBuild } from '../../provision/bootstrap.ts';
 import { resolveRoute, type SshSettings } from './ssh-config.ts';
@@ -13,7 +13,7 @@ import { CONNECT_DEADLINE_MS, openFirstSocket } from './ssh-socket.ts';
 import type { Asker, SshTarget, Wire, WireDeps } from './ssh-target.ts';
 import { asAuthMethod, keyTools } from './ssh2-auth.ts';
 
-/** The only file that knows ssh2, and it loads it when a connection is made: a local zone never pays for it. */
+/** The only file that knows ssh2. Whoever makes a connection loads it then: a local zone never pays for it. */
 
 export type { Asker, SshTarget, Wire, WireDeps } from './ssh-target.ts';
 
@@ -32,9 +32,8 @@ const CIPHERS = [
   'aes256-ctr',
 ] as const;
 
-const loadSsh2 = async () => (await import('ssh2')).default;
 /** ssh2 as a value, for the file that speaks of keys; nobody else imports it. */
-export type Ssh2 = Awaited<ReturnType<typeof loadSsh2>>;
+export type Ssh2 = typeof ssh2Library;
 export type { AnyAuthMethod, BaseAgent, ParsedKey } from 'ssh2';
 
 /** What is read before a socket is opened, so that nothing a socket says meets an empty chair. */
@@ -205,8 +204,8 @@ async function* connectRoute(
  * it. Rejects with `host-key` or `ssh-auth` (a person is needed), `unreachable`, `remote-setup` or `config`.
  */
 export const openSshWire = async (target: SshTarget, asker: Asker, deps: WireDeps): Promise<Wire> => {
-  const [ssh2, build, route] = await Promise.all([
-    loadSsh2(),
+  const ssh2 = ssh2Library;
+  const [build, route] = await Promise.all([
     readBuild(deps.serverBundle, deps.version),
     resolveRoute(target.host, target.env, deps.signal),
   ]);

@@ -98,12 +98,8 @@ export const cloneFor = (
   return { clone, enrolled: true };
 };
 
-/** The first clone that nobody named is the zone's hero; so is one named only by its brain. */
-const isHeroWho = (who: string | undefined): boolean => {
-  if (who === undefined) return true;
-  const parsed = parseWho(who);
-  return parsed.role === 'clone' || (parsed.role === undefined && !parsed.spawn);
-};
+/** The hero is who gets work when nobody is named; a clone that was named by its brain or role is not. */
+const isHeroWho = (who: string | undefined): boolean => who === undefined || parseWho(who).role === 'clone';
 
 const assertRoom = (store: Store, clone: CloneRow, policy: Policy): number => {
   const waiting = liveCount(store, clone.id);

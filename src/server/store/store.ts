@@ -71,173 +71,184 @@ const migrate = (db: DatabaseSync): void => {
   }
 };
 
+const PRAGMAS = [
+  'journal_mode = WAL',
+  'synchronous = FULL',
+  'busy_timeout = 0',
+  'wal_autocheckpoint = 1000',
+  `journal_size_limit = ${16 * 1024 * 1024}`,
+  'foreign_keys = ON',
+  'trusted_schema = OFF',
+];
+
+/** The open parts of a store: everything below is a function of them. */
+type Open = {
+  db: DatabaseSync;
+  zonesDir: string;
+  prepared: Map<string, StatementSync>;
+  appenders: Map<string, Appender>;
+  heads: Map<string, Head>;
+  listeners: Set<(zones: ReadonlySet<string>) => void>;
+  pending: Work[];
+};
+
+const statement = (open: Open, sql: string): StatementSync => {
+  const known = open.prepared.get(sql);
+  if (known) return known;
+  const made = open.db.prepare(sql);
+  open.prepared.set(sql, made);
+  return made;
+};
+
+const dirOf = (open: Open, zone: string): string => join(open.zonesDir, zone, 'events');
+
+const appenderOf = (open: Open, zone: string): Appender => {
+  const known = open.appenders.get(zone);
+  if (known) return known;
+  const sql = 'SELECT n, first_seq, length FROM segments WHERE zone = ? ORDER BY n';
+  const rows = statement(open, sql).all(zone) as { n: number; first_seq: number; length: number }[];
+  const made = openAppender(
+    dirOf(open, zone),
+    rows.map((r) => ({ n: r.n, firstSeq: r.first_seq, length: r.length })),
+  );
+  open.appenders.set(zone, made);
+  return made;
+};
+
+const readHead = (open: Open, zone: string): Head | undefined =>
+  statement(open, 'SELECT epoch, seq FROM zones WHERE id = ?').get(zone) as Head | undefined;
+
+const headOf = (open: Open, zone: string): Head | undefined => {
+  const known = open.heads.get(zone);
+  if (known) return known;
+  const head = readHead(open, zone);
+  if (head) open.heads.set(zone, { epoch: head.epoch, seq: head.seq });
+  return head;
+};
+
+type Outcome = { ok: boolean; value: unknown };
+
+/** Runs one caller's work under a savepoint: its failure undoes only itself, its events included. */
+const perform = ({ db }: Open, work: Work, emitted: Map<string, NewItem[]>): Outcome => {
+  const own: [string, NewItem][] = [];
+  db.exec('SAVEPOINT one');
+  try {
+    const value = work.run({ emit: (zone, item) => void own.push([zone, item]) });
+    db.exec('RELEASE one');
+    for (const [zone, item] of own) {
+      const items = emitted.get(zone);
+      if (items) items.push(item);
+      else emitted.set(zone, [item]);
+    }
+    return { ok: true, value };
+  } catch (error) {
+    db.exec('ROLLBACK TO one');
+    db.exec('RELEASE one');
+    return { ok: false, value: error };
+  }
+};
+
+const KEEP_SEGMENT =
+  'INSERT INTO segments VALUES (?, ?, ?, ?) ON CONFLICT (zone, n) DO UPDATE SET length = excluded.length';
+
+/** Appends and syncs a zone's new lines, then notes sequence and lengths in the open transaction. */
+const record = (open: Open, zone: string, items: NewItem[]): Head => {
+  const head = readHead(open, zone);
+  if (!head) throw new KhloneError('internal', `no zone ${zone} to journal in`);
+  const { epoch } = head;
+  const lines = items.map((item, i) => `${JSON.stringify({ epoch, seq: head.seq + i + 1, ...item })}\n`);
+  const segment = appenderOf(open, zone)
+    .append(lines.join(''), head.seq + 1)
+    .at(-1);
+  const seq = head.seq + items.length;
+  statement(open, 'UPDATE zones SET seq = ? WHERE id = ?').run(seq, zone);
+  if (segment) statement(open, KEEP_SEGMENT).run(zone, segment.n, segment.firstSeq, segment.length);
+  return { epoch, seq };
+};
+
+/** One commit for all writes of the turn: journals first, then the database, then the answers. */
+const flush = (open: Open): void => {
+  const works = open.pending;
+  open.pending = [];
+  const emitted = new Map<string, NewItem[]>();
+  const next = new Map<string, Head>();
+  let outcomes: Outcome[] = [];
+  try {
+    open.db.exec('BEGIN IMMEDIATE');
+    outcomes = works.map((work) => perform(open, work, emitted));
+    for (const [zone, items] of emitted) next.set(zone, record(open, zone, items));
+    open.db.exec('COMMIT');
+  } catch (error) {
+    if (open.db.isTransaction) open.db.exec('ROLLBACK');
+    for (const zone of emitted.keys()) open.appenders.get(zone)?.settle(false);
+    for (const work of works) work.reject(storageError(error));
+    return;
+  }
+  for (const [zone, head] of next) {
+    open.appenders.get(zone)?.settle(true);
+    open.heads.set(zone, head);
+  }
+  works.forEach((work, i) => {
+    const outcome = outcomes[i];
+    if (outcome?.ok) work.resolve(outcome.value);
+    else work.reject(outcome?.value);
+  });
+  if (next.size > 0) for (const listener of open.listeners) listener(new Set(next.keys()));
+};
+
+const enqueue = <T>(open: Open, run: (tx: Tx) => T): Promise<T> =>
+  new Promise<T>((resolve, reject) => {
+    if (open.pending.length >= MAX_PENDING_WRITES) {
+      reject(
+        new KhloneError('rate-limited', 'the server has too many writes waiting', 'try again in a moment'),
+      );
+      return;
+    }
+    if (open.pending.length === 0) setImmediate(() => flush(open));
+    open.pending.push({ run, resolve: resolve as (value: unknown) => void, reject });
+  });
+
+const close = (open: Open): void => {
+  if (open.pending.length > 0) flush(open);
+  for (const appender of open.appenders.values()) appender.close();
+  open.db.close();
+};
+
+const ownUuid = (open: Open): string => {
+  statement(open, 'INSERT OR IGNORE INTO meta VALUES (?, ?)').run('uuid', randomUUID());
+  return (statement(open, "SELECT value FROM meta WHERE key = 'uuid'").get() as { value: string }).value;
+};
+
 /** Opens state.db and the journals below `zonesDir`. One process at a time: the caller holds the life lock. */
 export const openStore = (path: string, zonesDir: string): Store => {
   const db = new DatabaseSync(path);
   assertSqlite(db);
-  for (const pragma of [
-    'journal_mode = WAL',
-    'synchronous = FULL',
-    'busy_timeout = 0',
-    'wal_autocheckpoint = 1000',
-    `journal_size_limit = ${16 * 1024 * 1024}`,
-    'foreign_keys = ON',
-    'trusted_schema = OFF',
-  ])
-    db.exec(`PRAGMA ${pragma}`);
+  for (const pragma of PRAGMAS) db.exec(`PRAGMA ${pragma}`);
   migrate(db);
-
-  const prepared = new Map<string, StatementSync>();
-  const statement = (sql: string): StatementSync => {
-    const known = prepared.get(sql);
-    if (known) return known;
-    const made = db.prepare(sql);
-    prepared.set(sql, made);
-    return made;
-  };
-  const get = <T extends Row>(sql: string, ...values: SQLInputValue[]) =>
-    statement(sql).get(...values) as T | undefined;
-  const all = <T extends Row>(sql: string, ...values: SQLInputValue[]) =>
-    statement(sql).all(...values) as T[];
-  const run = (sql: string, ...values: SQLInputValue[]): void => void statement(sql).run(...values);
-
-  run('INSERT OR IGNORE INTO meta VALUES (?, ?)', 'uuid', randomUUID());
-  const uuid = get<{ value: string }>("SELECT value FROM meta WHERE key = 'uuid'")?.value ?? '';
-
-  const dirOf = (zone: string): string => join(zonesDir, zone, 'events');
-  const appenders = new Map<string, Appender>();
-  const appenderOf = (zone: string): Appender => {
-    const known = appenders.get(zone);
-    if (known) return known;
-    const rows = all<{ n: number; first_seq: number; length: number }>(
-      'SELECT n, first_seq, length FROM segments WHERE zone = ? ORDER BY n',
-      zone,
-    );
-    const made = openAppender(
-      dirOf(zone),
-      rows.map((r) => ({ n: r.n, firstSeq: r.first_seq, length: r.length })),
-    );
-    appenders.set(zone, made);
-    return made;
-  };
-
-  const heads = new Map<string, Head>();
-  const head = (zone: string): Head | undefined => {
-    const known = heads.get(zone);
-    if (known) return known;
-    const row = get<{ epoch: string; seq: number }>('SELECT epoch, seq FROM zones WHERE id = ?', zone);
-    if (row) heads.set(zone, { epoch: row.epoch, seq: row.seq });
-    return row;
-  };
-
-  const listeners = new Set<(zones: ReadonlySet<string>) => void>();
-  let pending: Work[] = [];
-
-  /** Runs one caller's work under a savepoint: its failure undoes only itself, its events included. */
-  const perform = (work: Work, emitted: Map<string, NewItem[]>): { ok: boolean; value: unknown } => {
-    const own: [string, NewItem][] = [];
-    db.exec('SAVEPOINT one');
-    try {
-      const value = work.run({ emit: (zone, item) => void own.push([zone, item]) });
-      db.exec('RELEASE one');
-      for (const [zone, item] of own) emitted.set(zone, [...(emitted.get(zone) ?? []), item]);
-      return { ok: true, value };
-    } catch (error) {
-      db.exec('ROLLBACK TO one');
-      db.exec('RELEASE one');
-      return { ok: false, value: error };
-    }
-  };
-
-  /** Appends and syncs a zone's new lines, then notes sequence and lengths in the open transaction. */
-  const record = (zone: string, items: NewItem[]): Head => {
-    const row = get<{ epoch: string; seq: number }>('SELECT epoch, seq FROM zones WHERE id = ?', zone);
-    if (!row) throw new KhloneError('internal', `no zone ${zone} to journal in`);
-    const lines = items.map(
-      (item, i) => `${JSON.stringify({ epoch: row.epoch, seq: row.seq + i + 1, ...item })}\n`,
-    );
-    const segment = appenderOf(zone)
-      .append(lines.join(''), row.seq + 1)
-      .at(-1);
-    const seq = row.seq + items.length;
-    run('UPDATE zones SET seq = ? WHERE id = ?', seq, zone);
-    if (segment) {
-      run(
-        'INSERT INTO segments VALUES (?, ?, ?, ?) ON CONFLICT (zone, n) DO UPDATE SET length = excluded.length',
-        zone,
-        segment.n,
-        segment.firstSeq,
-        segment.length,
-      );
-    }
-    return { epoch: row.epoch, seq };
-  };
-
-  const flush = (): void => {
-    const works = pending;
-    pending = [];
-    const emitted = new Map<string, NewItem[]>();
-    const next = new Map<string, Head>();
-    let outcomes: { ok: boolean; value: unknown }[] = [];
-    try {
-      db.exec('BEGIN IMMEDIATE');
-      outcomes = works.map((work) => perform(work, emitted));
-      for (const [zone, items] of emitted) next.set(zone, record(zone, items));
-      db.exec('COMMIT');
-    } catch (error) {
-      if (db.isTransaction) db.exec('ROLLBACK');
-      for (const zone of emitted.keys()) appenders.get(zone)?.settle(false);
-      for (const work of works) work.reject(storageError(error));
-      return;
-    }
-    for (const [zone, at] of next) {
-      appenders.get(zone)?.settle(true);
-      heads.set(zone, at);
-    }
-    works.forEach((work, i) => {
-      const outcome = outcomes[i];
-      if (outcome?.ok) work.resolve(outcome.value);
-      else work.reject(outcome?.value);
-    });
-    if (next.size > 0) for (const listener of listeners) listener(new Set(next.keys()));
-  };
-
-  const write = <T>(runIt: (tx: Tx) => T): Promise<T> =>
-    new Promise<T>((resolve, reject) => {
-      if (pending.length >= MAX_PENDING_WRITES) {
-        reject(
-          new KhloneError('rate-limited', 'the server has too many writes waiting', 'try again in a moment'),
-        );
-        return;
-      }
-      if (pending.length === 0) setImmediate(flush);
-      pending.push({ run: runIt, resolve: resolve as (value: unknown) => void, reject });
-    });
-
+  const maps = { prepared: new Map(), appenders: new Map(), heads: new Map() };
+  const open: Open = { db, zonesDir, ...maps, listeners: new Set(), pending: [] };
   return {
-    uuid,
-    write,
-    all,
-    get,
-    run,
-    head,
+    uuid: ownUuid(open),
+    write: (run) => enqueue(open, run),
+    get: <T extends Row>(sql: string, ...values: SQLInputValue[]) =>
+      statement(open, sql).get(...values) as T | undefined,
+    all: <T extends Row>(sql: string, ...values: SQLInputValue[]) =>
+      statement(open, sql).all(...values) as T[],
+    run: (sql, ...values) => void statement(open, sql).run(...values),
+    head: (zone) => headOf(open, zone),
     items: (zone, afterSeq, position) =>
-      readItems(dirOf(zone), appenderOf(zone).segments(), afterSeq, position),
-    firstSeq: (zone) => appenderOf(zone).segments()[0]?.firstSeq ?? 1,
-    segments: (zone) => appenderOf(zone).segments(),
+      readItems(dirOf(open, zone), appenderOf(open, zone).segments(), afterSeq, position),
+    firstSeq: (zone) => appenderOf(open, zone).segments()[0]?.firstSeq ?? 1,
+    segments: (zone) => appenderOf(open, zone).segments(),
     onCommit: (listener) => {
-      listeners.add(listener);
-      return () => void listeners.delete(listener);
+      open.listeners.add(listener);
+      return () => void open.listeners.delete(listener);
     },
     dropSegment: (zone, n) => {
-      run('DELETE FROM segments WHERE zone = ? AND n = ?', zone, n);
-      appenderOf(zone).drop(n);
+      statement(open, 'DELETE FROM segments WHERE zone = ? AND n = ?').run(zone, n);
+      appenderOf(open, zone).drop(n);
     },
-    close: () => {
-      if (pending.length > 0) flush();
-      for (const appender of appenders.values()) appender.close();
-      db.close();
-    },
+    close: () => close(open),
   };
 };
 
