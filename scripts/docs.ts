@@ -1,7 +1,8 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import type { Definition } from 'clipanion';
+import { createCli } from '../src/client/cli.ts';
+import { COMMANDS } from '../src/client/commands/all.ts';
 import { ERRORS } from '../src/protocol/error.ts';
 
 /**
@@ -12,12 +13,14 @@ import { ERRORS } from '../src/protocol/error.ts';
 type Page = { path: string; text: string };
 
 const ROOT = join(import.meta.dirname, '..');
-const COMMANDS = join(ROOT, 'src/client/commands/all.ts');
 
-const main = async (): Promise<void> => {
-  const pages = [errorsPage(), ...(await commandsPages())];
+const main = (): void => {
+  const pages = [errorsPage(), commandsPage()];
   const stale = pages.filter(isStale);
-  if (!process.argv.includes('--check')) return write(stale);
+  if (!process.argv.includes('--check')) {
+    write(stale);
+    return;
+  }
   for (const { path } of stale) console.error(`✗ ${path} is stale\n  ↳ npm run docs`);
   if (stale.length > 0) process.exitCode = 1;
 };
@@ -70,27 +73,14 @@ const EXIT_CODES: [number, string][] = [
   [130, 'interrupted'],
 ];
 
-/** The page of the commands, or none while src/client/commands/all.ts does not exist. */
-const commandsPages = async (): Promise<Page[]> => {
-  if (!existsSync(COMMANDS)) {
-    console.log('⚠ docs/commands.md SKIPPED: src/client/commands/all.ts does not exist yet');
-    return [];
-  }
-  // Named by a value because the compiler refuses a path to a file that is not there.
-  const all = (await import(pathToFileURL(COMMANDS).href)) as { cli: { definitions(): Definition[] } };
-  const definitions = all.cli.definitions().toSorted((a, b) => a.path.localeCompare(b.path, 'en'));
-  const lines = [
-    NOTICE,
-    '# Commands',
-    '',
-    ...definitions.map(
-      ({ path, description }) =>
-        `- [\`${path}\`](#${anchor(path)})${description ? `: ${sentence(description)}` : ''}`,
-    ),
-    '',
-    ...definitions.flatMap(section),
-  ];
-  return [{ path: 'docs/commands.md', text: `${lines.join('\n').trimEnd()}\n` }];
+/** In the order of the manual, which is the order of the command list. */
+const commandsPage = (): Page => {
+  const definitions = createCli('0.0.0').definitions();
+  const contents = definitions.map(
+    ({ path, description }) => `- [\`${path}\`](#${anchor(path)})${tail(description)}`,
+  );
+  const lines = [NOTICE, '# Commands', '', ...contents, '', ...definitions.flatMap(section)];
+  return { path: 'docs/commands.md', text: `${lines.join('\n').trimEnd()}\n` };
 };
 
 const section = ({ path, usage, description, details, examples = [], options }: Definition): string[] => [
@@ -101,18 +91,34 @@ const section = ({ path, usage, description, details, examples = [], options }: 
   usage.trim(),
   '```',
   '',
-  ...(details ? [details.trim(), ''] : []),
+  ...otherNames(path),
+  ...(details ? [details.replace(/ +$/gm, '').trim(), ''] : []),
   ...(options.length > 0 ? [...options.map(optionLine), ''] : []),
-  ...examples.flatMap(([says, command]) => [`${sentence(says)}`, '', '```', command.trim(), '```', '']),
+  ...(examples.length > 0 ? ['```sh', ...examples.map(exampleLine), '```', ''] : []),
 ];
 
+/** A command's further names; clipanion's definitions have its first only. */
+const otherNames = (path: string): string[] => {
+  const names = COMMANDS.map(({ paths = [] }) => paths.map((words) => ['khlone', ...words].join(' ')));
+  const others = names.find(([first]) => first === path)?.slice(1) ?? [];
+  return others.length > 0 ? [`Also ${others.map((name) => `\`${name}\``).join(', ')}.`, ''] : [];
+};
+
+/** clipanion writes a value as #0, #1. */
 const optionLine = ({ definition, description, required }: Definition['options'][number]): string =>
-  `- \`${definition}\`${required ? ' (required)' : ''}${description ? `: ${sentence(description)}` : ''}`;
+  `- \`${definition.replace(/ #\d+/g, ' VALUE')}\`${required ? ' (required)' : ''}${tail(description)}`;
+
+const exampleLine = ([says, command]: [string, string]): string => `${command.trim()}   # ${flat(says)}`;
+
+const flat = (text: string): string => text.trim().replace(/\s*\n\s*/g, ' ');
 
 const sentence = (text: string): string => {
-  const line = text.trim().replace(/\s*\n\s*/g, ' ');
-  return line.endsWith('.') ? line : `${line}.`;
+  const line = flat(text);
+  return `${line.charAt(0).toUpperCase()}${line.slice(1)}${line.endsWith('.') ? '' : '.'}`;
 };
+
+const tail = (description: string | undefined): string =>
+  description ? `: ${flat(description).replace(/\.$/, '')}` : '';
 
 /** The anchor that forges make of a heading: lower case, spaces to dashes, other signs left out. */
 const anchor = (heading: string): string =>
@@ -121,4 +127,4 @@ const anchor = (heading: string): string =>
     .replace(/[^\w\- ]/g, '')
     .replaceAll(' ', '-');
 
-await main();
+main();
