@@ -1,13 +1,15 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { stat } from 'node:fs/promises';
-import { KhloneError } from '../protocol/error.ts';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { asKhloneError, KhloneError } from '../protocol/error.ts';
 
 /** The one file that runs git. Everything a caller may choose is argv, cwd, stdin and added variables. */
 
 export type GitOptions = {
   cwd: string;
-  /** Written to stdin, which is closed afterwards; without it stdin is empty. */
-  input?: string | Uint8Array;
+  /** Written to stdin, which is closed afterwards; without it stdin is empty. A source that breaks ends git. */
+  input?: string | Uint8Array | AsyncIterable<Uint8Array>;
   /** Variables set on top of the cleaned environment, e.g. GIT_INDEX_FILE. */
   env?: Readonly<Record<string, string>>;
   /** Git is killed and `timeout` thrown when it runs longer. */
@@ -47,16 +49,61 @@ const cannotStart = async (error: NodeJS.ErrnoException, cwd: string): Promise<K
   return new KhloneError('internal', `git could not be started: ${error.code ?? error.message}`);
 };
 
+const start = (
+  args: readonly string[],
+  { cwd, env }: Pick<GitOptions, 'cwd' | 'env'>,
+): ChildProcessWithoutNullStreams =>
+  spawn('git', [...QUIET, ...args], { cwd, env: cleanEnvironment(env), stdio: 'pipe' });
+
+/** Feeds stdin. Git may end before it has read all; its exit code says more than our EPIPE, but a broken source is told. */
+const feed = (
+  child: ChildProcessWithoutNullStreams,
+  input: GitOptions['input'],
+  onBroken: (thrown: unknown) => void,
+): void => {
+  child.stdin.on('error', () => undefined);
+  if (input === undefined || typeof input === 'string' || input instanceof Uint8Array) {
+    child.stdin.end(input);
+    return;
+  }
+  const source = Readable.from(input);
+  let broken: unknown;
+  source.on('error', (error) => {
+    broken = error;
+  });
+  pipeline(source, child.stdin).catch(() => {
+    if (broken !== undefined) onBroken(broken);
+  });
+};
+
+/** The first bytes of what git says on stderr, as text. */
+const collectStderr = (child: ChildProcessWithoutNullStreams): (() => string) => {
+  const err: Buffer[] = [];
+  let bytes = 0;
+  child.stderr.on('data', (chunk: Buffer) => {
+    if (bytes < MAX_STDERR_BYTES) err.push(chunk.subarray(0, MAX_STDERR_BYTES - bytes));
+    bytes += chunk.length;
+  });
+  return () => Buffer.concat(err).toString('utf8');
+};
+
+/** A failure of git in our words; a full disk is told apart because a person can do something about it. */
+export const gitFailed = (what: string, stderr: string): KhloneError => {
+  if (/No space left on device|Disk quota exceeded/u.test(stderr))
+    return new KhloneError('disk-low', `${what}: the disk is full`, 'free some space, then try again');
+  const line = stderr.trim().split('\n').slice(-3).join('; ').slice(0, 500);
+  return new KhloneError('internal', `${what}${line ? `: ${line}` : ''}`);
+};
+
 /**
  * Runs `git <args>`: argv only, never a shell; every exit code is an answer, not an error.
  * Throws `timeout`, `too-large`, `not-found` (no such cwd), `config` (no git on this machine).
  */
 export const git: RunGit = async (args, { cwd, input, env, deadlineMs, maxBytes }) => {
-  const child = spawn('git', [...QUIET, ...args], { cwd, env: cleanEnvironment(env), stdio: 'pipe' });
+  const child = start(args, { cwd, ...(env && { env }) });
+  const stderr = collectStderr(child);
   const out: Buffer[] = [];
-  const err: Buffer[] = [];
   let outBytes = 0;
-  let errBytes = 0;
   let stopped: KhloneError | undefined;
 
   const stop = (why: KhloneError): void => {
@@ -76,13 +123,7 @@ export const git: RunGit = async (args, { cwd, input, env, deadlineMs, maxBytes 
       stop(new KhloneError('too-large', `git ${args[0] ?? ''} said more than ${maxBytes} bytes`));
     else out.push(chunk);
   });
-  child.stderr.on('data', (chunk: Buffer) => {
-    if (errBytes < MAX_STDERR_BYTES) err.push(chunk.subarray(0, MAX_STDERR_BYTES - errBytes));
-    errBytes += chunk.length;
-  });
-  // Git may end before it has read its input; its exit code says more than our EPIPE.
-  child.stdin.on('error', () => undefined);
-  child.stdin.end(input);
+  feed(child, input, (thrown) => stop(asKhloneError(thrown)));
 
   try {
     const code = await new Promise<number>((resolve, reject) => {
@@ -90,7 +131,7 @@ export const git: RunGit = async (args, { cwd, input, env, deadlineMs, maxBytes 
       child.once('close', (exit) => resolve(exit ?? 128));
     });
     if (stopped) throw stopped;
-    return { code, stdout: Buffer.concat(out), stderr: Buffer.concat(err).toString('utf8') };
+    return { code, stdout: Buffer.concat(out), stderr: stderr() };
   } catch (error) {
     if (error instanceof KhloneError) throw error;
     throw await cannotStart(error as NodeJS.ErrnoException, cwd);
@@ -98,6 +139,49 @@ export const git: RunGit = async (args, { cwd, input, env, deadlineMs, maxBytes 
     clearTimeout(timer);
   }
 };
+
+/**
+ * Runs git and gives its stdout piece by piece, at the reader's pace; git starts when reading begins and is killed when
+ * the reader leaves early. Throws after the last piece where git failed, `timeout` at the deadline.
+ */
+export async function* gitStream(
+  args: readonly string[],
+  options: Omit<GitOptions, 'maxBytes'>,
+): AsyncGenerator<Uint8Array> {
+  const child = start(args, options);
+  const stderr = collectStderr(child);
+  let broken: unknown;
+  const stop = (thrown: unknown): void => {
+    broken ??= thrown;
+    child.kill('SIGKILL');
+    child.stdout.destroy();
+  };
+  const exit = new Promise<number>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code) => resolve(code ?? 128));
+  });
+  // Awaited below; a failed spawn must not be an unhandled rejection until then.
+  exit.catch(() => undefined);
+  const deadline = setTimeout(() => {
+    stop(new KhloneError('timeout', `git ${args[0] ?? ''} did not end within ${options.deadlineMs} ms`));
+  }, options.deadlineMs);
+  feed(child, options.input, stop);
+  try {
+    try {
+      for await (const piece of child.stdout) yield piece as Buffer;
+    } catch (thrown) {
+      broken ??= thrown;
+    }
+    const code = await exit.catch(async (error: NodeJS.ErrnoException) => {
+      throw await cannotStart(error, options.cwd);
+    });
+    if (broken !== undefined) throw asKhloneError(broken);
+    if (code !== 0) throw gitFailed(`git ${args[0] ?? ''} failed`, stderr());
+  } finally {
+    clearTimeout(deadline);
+    child.kill('SIGKILL');
+  }
+}
 
 /** Whether git refused because the repository belongs to another user (`safe.directory`). */
 export const isOwnershipRefusal = (stderr: string): boolean => stderr.includes('detected dubious ownership');
