@@ -1,6 +1,6 @@
 import type { ZoneView } from '../protocol/calls.ts';
 import type { Home } from '../protocol/home.ts';
-import type { Bindings } from './bindings.ts';
+import type { Binding, Bindings } from './bindings.ts';
 import type { Env } from './caller.ts';
 import type { Link } from './link/link.ts';
 import type { Outbox } from './outbox.ts';
@@ -22,6 +22,8 @@ export type App = {
   known: Known;
   /** Sends what waits for a host, in order. Resolves when nothing more can be sent now. */
   flush(host: string): Promise<void>;
+  /** Keeps the prompt line of a zone true from now on. */
+  watchZone(binding: Binding): void;
   /** Ends the hub once the running commands have ended. */
   stop(): void;
 };

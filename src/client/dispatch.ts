@@ -10,6 +10,8 @@ import { environmentFor, pushEnvironment } from './environments.ts';
 import type { Connected, Lender, Link } from './link/link.ts';
 import type { Place } from './place.ts';
 import { keepSession, type SessionChoice } from './sessions.ts';
+import { oneLine } from './terminal/sanitize.ts';
+import { snapshotBinding } from './worksite-snapshot.ts';
 
 /**
  * From a prompt to a receipt. The task's id derives from the caller's nonce, so every retry and every fallback names
@@ -109,12 +111,16 @@ const accepted = (
   connected: Connected,
   answer: AnswerOf<'task.add'>,
 ): void => {
+  const { binding } = place;
+  if (answer.zoneMade || place.isNew) {
+    app.watchZone(binding);
+    void snapshotBinding(app, place, connected).catch(() => {});
+  }
   if (!answer.needsCode) return;
-  const { worktree, config, binding } = place;
   // In the background of this command: the task is accepted, and waits until the code is there.
-  void carryCode(app, connected.peer, { worktree, config, binding }).catch((error) => {
+  void carryCode(app, connected.peer, place).catch((thrown: unknown) => {
     app.known.touch(binding.zone);
-    caller.err(`⚠ the code could not be carried: ${asKhloneError(error).message}\n`);
+    caller.err(`⚠ the code could not be carried: ${oneLine(asKhloneError(thrown).message, 500)}\n`);
   });
 };
 

@@ -4,6 +4,7 @@ import { KhloneError } from '../protocol/error.ts';
 import type { App } from './app.ts';
 import { type Binding, zoneIdOf } from './bindings.ts';
 import { type Caller, confirm } from './caller.ts';
+import { assertProtection } from './not-yet.ts';
 import { BUILT_IN_ROLES } from './roles.ts';
 import { loadSiteConfig, type SiteConfig } from './site-config.ts';
 import { agree, needsTrust, type TrustQuestion } from './trust.ts';
@@ -169,6 +170,7 @@ const settleTrust = async (
 export const placeOf = async (app: App, caller: Caller, flags: PlaceFlags): Promise<Place> => {
   const worktree = await worktreeOf(app, caller, flags);
   const config = await loadSiteConfig(worktree.root);
+  assertProtection(config);
   await settleTrust(app, caller, worktree, config);
   const { binding, isNew } = bindingFor(app, worktree, config);
   return { worktree, config, binding, isNew, policy: await policyFor(app, config) };

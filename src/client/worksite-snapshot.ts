@@ -1,8 +1,9 @@
 import { appendFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { ZoneView } from '../protocol/calls.ts';
 import type { App } from './app.ts';
-import type { Binding } from './bindings.ts';
+import { call } from './call.ts';
+import type { Connected } from './link/link.ts';
+import type { Place } from './place.ts';
 
 /**
  * `.khlone/.bind.worksite/`: what this worktree is bound to, readable without khlone. Written, never read or trusted,
@@ -26,14 +27,13 @@ const replaceFile = async (path: string, text: string): Promise<void> => {
   await rename(`${path}.new`, path);
 };
 
-export const snapshotBinding = async (
-  app: App,
-  binding: Binding,
-  view: ZoneView,
-  commonDir = binding.gitDir,
-): Promise<void> => {
+/** Writes the snapshot of a place's zone as its server knows it now. */
+export const snapshotBinding = async (app: App, place: Place, connected: Connected): Promise<void> => {
+  const { binding, worktree } = place;
+  const { zone: view } = await call(connected.peer, 'zone.get', { zone: binding.zone });
+  if (!view) return;
   const dir = join(binding.root, '.khlone', '.bind.worksite');
-  await excludeFromGit(commonDir);
+  await excludeFromGit(worktree.commonDir);
   await mkdir(dir, { recursive: true });
   const zone = [
     line('zone', binding.address),

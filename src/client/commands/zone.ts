@@ -4,6 +4,7 @@ import { specOf } from '../bindings.ts';
 import { call } from '../call.ts';
 import { confirm } from '../caller.ts';
 import { carryCode } from '../carry-code.ts';
+import { notYet } from '../not-yet.ts';
 import { placeOf } from '../place.ts';
 import { mark } from '../render/receipt.ts';
 import { refreshEnvironment, serverOf, serverOfZone } from '../server-call.ts';
@@ -44,7 +45,10 @@ export class ZoneSetCommand extends KhloneCommand {
         this.say(`  not carried: ${oneLine(left.path, 200)} (${left.why})`);
       }
     }
-    await snapshotBinding(app, binding, opened.zone);
+    app.watchZone(binding);
+    await snapshotBinding(app, place, connected);
+    const passedOver = notYet(place.config);
+    if (passedOver.length > 0) this.say(`  not in this version, passed over: ${passedOver.join(', ')}`);
     app.known.put(opened.needsCode ? { ...opened.zone, state: 'ready' } : opened.zone);
     if (this.json)
       this.give({

@@ -9,6 +9,7 @@ import type { Lender, Link } from '../link/link.ts';
 import { dialLocal } from '../link/local.ts';
 import { openOutbox } from '../outbox.ts';
 import type { HubSpec } from './serve.ts';
+import { createZoneWatch } from './zone-watch.ts';
 
 /** Puts together what the hub holds for all commands. */
 
@@ -35,11 +36,13 @@ const dialSsh =
 
 export const createApp = (spec: HubSpec, stop: () => void): App => {
   const links = new Map<string, Link>();
+  const watch = createZoneWatch(() => app);
   const events: LinkEvents = {
     onChange: (link) => {
       for (const binding of app.bindings.all()) if (binding.host === link.name) app.known.touch(binding.zone);
     },
     onOnline: (link, connected) => {
+      watch.follow(link.name, connected);
       void pushEnvironments(app, link.name, connected.peer)
         .then(() => app.flush(link.name))
         .catch(() => {});
@@ -64,7 +67,11 @@ export const createApp = (spec: HubSpec, stop: () => void): App => {
     shellSessions: new Map(),
     known: createKnown(spec.home, () => app),
     flush: createFlusher(() => app),
-    stop,
+    watchZone: watch.include,
+    stop: () => {
+      watch.stop();
+      stop();
+    },
   };
   return app;
 };

@@ -1,0 +1,91 @@
+import { Item } from '../../protocol/calls.ts';
+import type { App } from '../app.ts';
+import type { Binding } from '../bindings.ts';
+import { call } from '../call.ts';
+import type { Connected } from '../link/link.ts';
+import { HEARTBEAT_SECONDS } from '../shell-state.ts';
+
+/**
+ * Keeps what prompts read true: the hub listens to the journals of the zones in use, and takes their view anew when a
+ * task changed. A prompt itself asks nobody.
+ */
+
+export type ZoneWatch = {
+  /** Watches the zones of a host from now on, over this connection. */
+  follow(host: string, connected: Connected): void;
+  /** Watches a zone that was just made. */
+  include(binding: Binding): void;
+  stop(): void;
+};
+
+/** Zones that nobody used for this long are not watched: their lines grow old, and shells show that. */
+const IN_USE_MS = 7 * 24 * 3600_000;
+/** Events come in bursts; the view is taken once per burst. */
+const SETTLE_MS = 150;
+const MAX_WATCHED = 64;
+
+type Watched = { stop: AbortController; timer: NodeJS.Timeout | undefined };
+
+export const createZoneWatch = (appOf: () => App): ZoneWatch => {
+  const watched = new Map<string, Watched>();
+
+  const refresh = async (binding: Binding, connected: Connected): Promise<void> => {
+    const { zone } = await call(connected.peer, 'zone.get', { zone: binding.zone });
+    if (zone) appOf().known.put(zone);
+  };
+
+  const soon = (entry: Watched, binding: Binding, connected: Connected): void => {
+    if (entry.timer) return;
+    entry.timer = setTimeout(() => {
+      entry.timer = undefined;
+      refresh(binding, connected).catch(() => {});
+    }, SETTLE_MS);
+  };
+
+  const listen = async (entry: Watched, binding: Binding, connected: Connected): Promise<void> => {
+    const sub = { zone: binding.zone, from: 'live', until: 'never' };
+    for await (const raw of connected.peer.subscribe(sub, entry.stop.signal)) {
+      const item = Item.safeParse(raw);
+      const type = item.success ? item.data.event.type : 'task';
+      if (type === 'task' || type === 'plan') soon(entry, binding, connected);
+    }
+  };
+
+  const watch = (binding: Binding, connected: Connected): void => {
+    if (watched.has(binding.zone) || watched.size >= MAX_WATCHED) return;
+    const entry: Watched = { stop: new AbortController(), timer: undefined };
+    watched.set(binding.zone, entry);
+    refresh(binding, connected)
+      .then(() => listen(entry, binding, connected))
+      .catch(() => {})
+      .finally(() => {
+        if (watched.get(binding.zone) === entry) watched.delete(binding.zone);
+      });
+  };
+
+  const beat = setInterval(() => {
+    const app = appOf();
+    for (const zone of watched.keys()) app.known.touch(zone);
+  }, HEARTBEAT_SECONDS * 1000);
+  beat.unref();
+
+  return {
+    follow: (host, connected) => {
+      const recent = Date.now() - IN_USE_MS;
+      for (const binding of appOf().bindings.all()) {
+        if (binding.host !== host || binding.usedMs < recent) continue;
+        watched.get(binding.zone)?.stop.abort();
+        watched.delete(binding.zone);
+        watch(binding, connected);
+      }
+    },
+    include: (binding) => {
+      const connected = appOf().link(binding.host).current();
+      if (connected) watch(binding, connected);
+    },
+    stop: () => {
+      clearInterval(beat);
+      for (const entry of watched.values()) entry.stop.abort();
+    },
+  };
+};
