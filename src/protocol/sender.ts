@@ -1,8 +1,8 @@
 import type { Duplex } from 'node:stream';
 import type { Body, Klass } from './body.ts';
 import type { KhloneError } from './error.ts';
-import { createFrameQueue } from './frame-queue.ts';
-import { createLanes } from './lanes.ts';
+import { createFrameQueue, type FrameQueue } from './frame-queue.ts';
+import { createLanes, type Lanes } from './lanes.ts';
 import { CONTROL_QUEUE_BYTES } from './limits.ts';
 import { createOutgoing, finish, pull, resetFrame } from './outgoing.ts';
 
@@ -28,23 +28,16 @@ export type Sender = {
   close(): void;
 };
 
+/** `wake` after anything that may be written came up; `stop` writes the control frames that are left. */
+type Pump = { wake(): void; stop(): void };
+
 /**
  * Nothing is written while the duplex signals backpressure, and a source is asked for its next piece only while its
  * body has credit: what waits in memory is the control queue and one piece per body.
  */
-export const createSender = (duplex: Duplex, bulkWindowBytes: () => number, full: () => void): Sender => {
-  const queue = createFrameQueue();
-  const lanes = createLanes(bulkWindowBytes);
-  let lastStream = 0;
+const createPump = (duplex: Duplex, queue: FrameQueue, lanes: Lanes): Pump => {
   let scheduled = false;
-  let closed = false;
-
-  /** Once per turn of the event loop: all that the turn produced goes out in one write. */
-  const schedule = (): void => {
-    if (scheduled || closed) return;
-    scheduled = true;
-    setImmediate(flush);
-  };
+  let stopped = false;
 
   const writeAll = (next: () => Buffer | undefined): void => {
     duplex.cork();
@@ -52,19 +45,47 @@ export const createSender = (duplex: Duplex, bulkWindowBytes: () => number, full
     duplex.uncork();
   };
 
+  const pullAll = (): void => {
+    if (duplex.writableNeedDrain) return;
+    for (const out of lanes.hungry()) void pull(out).then(wake);
+  };
+
   const flush = (): void => {
     scheduled = false;
-    if (closed) return;
+    if (stopped) return;
+    // Asked before writing as well: a bulk body that fills every write must not keep others from being asked.
+    pullAll();
     writeAll(() => (duplex.writableNeedDrain ? undefined : (queue.shift() ?? lanes.next())));
-    if (duplex.writableNeedDrain) return;
-    for (const out of lanes.hungry()) void pull(out).then(schedule);
+    pullAll();
+  };
+
+  /** Once per turn of the event loop: all that the turn produced goes out in one write. */
+  const wake = (): void => {
+    if (scheduled || stopped) return;
+    scheduled = true;
+    setImmediate(flush);
   };
 
   duplex.on('drain', flush);
+  const stop = (): void => {
+    stopped = true;
+    duplex.off('drain', flush);
+    if (duplex.writable) writeAll(queue.shift);
+  };
+  return { wake, stop };
+};
+
+/** `full` is called where a frame that must go finds no room. */
+export const createSender = (duplex: Duplex, bulkWindowBytes: () => number, full: () => void): Sender => {
+  const queue = createFrameQueue();
+  const lanes = createLanes(bulkWindowBytes);
+  const pump = createPump(duplex, queue, lanes);
+  let lastStream = 0;
+  let closed = false;
 
   const offer = (frame: Buffer, mostBytes: number = CONTROL_QUEUE_BYTES.refuse): boolean => {
     if (closed || !queue.push(frame, mostBytes)) return false;
-    schedule();
+    pump.wake();
     return true;
   };
 
@@ -80,12 +101,12 @@ export const createSender = (duplex: Duplex, bulkWindowBytes: () => number, full
       const out = createOutgoing(stream, body, klass, ended);
       if (closed) return finish(out);
       lanes.add(out);
-      schedule();
+      pump.wake();
     },
     credit: (stream, bytes) => {
       if (stream === 0) lanes.receipt(bytes);
       else lanes.credit(stream, bytes);
-      schedule();
+      pump.wake();
       return stream <= lastStream;
     },
     stop: (stream) => {
@@ -98,9 +119,8 @@ export const createSender = (duplex: Duplex, bulkWindowBytes: () => number, full
     size: lanes.size,
     close: () => {
       if (closed) return;
-      if (duplex.writable) writeAll(queue.shift);
       closed = true;
-      duplex.off('drain', flush);
+      pump.stop();
       lanes.dropAll();
     },
   };

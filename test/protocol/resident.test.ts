@@ -121,6 +121,8 @@ describe.skipIf(process.platform !== 'linux')('a resident process', () => {
     child.kill('SIGKILL');
     await once(child, 'exit');
     expect(await find('1500')).toBe(String(starts()[0]));
+    // The second resident is still waiting for the lock: nobody had to wait for it to give up.
+    expect(readFileSync(join(home, 'run', 'x-boot.log'), 'utf8')).not.toContain('another one');
     expect(starts()).toHaveLength(1);
   });
 
@@ -157,8 +159,14 @@ describe.skipIf(process.platform !== 'linux')('a resident process', () => {
       bootLogPath: join(home, 'run', 'boot.log'),
       deadlineMs: 5_000,
     };
-    await expect(connectOrStart(spec)).rejects.toMatchObject({ code: 'start-failed', message: expect.stringContaining('ENOENT') });
-    await expect(connectOrStart(spec)).rejects.toMatchObject({ code: 'start-failed', message: expect.stringContaining('ENOENT') });
+    await expect(connectOrStart(spec)).rejects.toMatchObject({
+      code: 'start-failed',
+      message: expect.stringContaining('ENOENT'),
+    });
+    await expect(connectOrStart(spec)).rejects.toMatchObject({
+      code: 'start-failed',
+      message: expect.stringContaining('ENOENT'),
+    });
   });
 
   test('loads no SQLite where it answers already', async () => {
