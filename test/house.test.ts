@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import {
   copyFileSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -133,7 +134,10 @@ const filesBelow = (folder: string): string[] =>
     .map((entry) => relative(ROOT, join(entry.parentPath, entry.name)));
 
 const SOURCES = filesBelow('src');
-const OURS = ['src', 'test', 'bench', 'scripts'].flatMap(filesBelow).concat('build.ts', 'vitest.config.ts');
+const OURS = ['src', 'test', 'bench', 'scripts']
+  .filter((folder) => existsSync(join(ROOT, folder)))
+  .flatMap(filesBelow)
+  .concat('build.ts', 'vitest.config.ts');
 
 const textOf = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
 
