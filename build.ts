@@ -1,4 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BuildOptions, build, type Metafile } from 'esbuild';
@@ -15,6 +16,16 @@ const main = async (): Promise<void> => {
 
 const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
 
+/** The sources' own hash: two builds of one version are told apart, so that a hub never serves another build's command. */
+function sourceHash(): string {
+  const hash = createHash('sha256');
+  const files = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' });
+  for (const file of files.filter((name) => name.endsWith('.ts')).sort()) {
+    hash.update(file).update(readFileSync(join(ROOT, 'src', file)));
+  }
+  return hash.digest('hex').slice(0, 8);
+}
+
 const SHARED: BuildOptions = {
   absWorkingDir: ROOT,
   bundle: true,
@@ -25,7 +36,10 @@ const SHARED: BuildOptions = {
   charset: 'utf8',
   // Native accelerators of ssh2: looked for at run time, done without where they are missing.
   external: ['cpu-features', '*.node'],
-  define: { __KHLONE_VERSION__: JSON.stringify(version) },
+  define: {
+    __KHLONE_VERSION__: JSON.stringify(version),
+    __KHLONE_BUILD__: JSON.stringify(`${version}+${sourceHash()}`),
+  },
   metafile: true,
   logLevel: 'warning',
 };

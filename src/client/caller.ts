@@ -29,6 +29,8 @@ export type Caller = Invocation & {
   ask: ((question: Question) => Promise<string>) | undefined;
   /** Runs a program at the caller's terminal and answers its exit code; undefined where there is none. */
   run: ((argv: string[], cwd: string) => Promise<number>) | undefined;
+  /** Set where only some of the environment came: whoever needs all of it hands over to the node command. */
+  handOver?: () => never;
   /** Aborts when the caller interrupted or went away. */
   signal: AbortSignal;
 };

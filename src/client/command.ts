@@ -17,6 +17,7 @@ import type { Said } from './hub/exchange.ts';
  */
 
 declare const __KHLONE_VERSION__: string;
+declare const __KHLONE_BUILD__: string;
 
 /** A hub that was killed is started again and asked the same thing; a hub that keeps dying is an error. */
 const TRIES = 3;
@@ -124,7 +125,7 @@ const attempt = async (argv: string[], nonce: string, printed: Printed): Promise
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);
   try {
-    const params = { ...invocationOf(argv, printed.any, nonce), build: __KHLONE_VERSION__ };
+    const params = { ...invocationOf(argv, printed.any, nonce), build: __KHLONE_BUILD__ };
     for await (const said of peer.subscribe(params, leave.signal)) {
       const code = await obey(said as Said, peer, printed);
       if (code !== undefined) return code;

@@ -21,6 +21,7 @@ export const environmentFor = async (
 ): Promise<Record<string, string>> => {
   const known = app.environments.get(binding.zone) as Record<string, string> | undefined;
   if (known && !refresh) return known;
+  caller.handOver?.();
   const secrets = await resolveSecrets(config.secrets, { env: caller.env, cwd: binding.root });
   const made = binding.mode === 'local' ? { ...withoutOurs(caller.env), ...secrets } : secrets;
   app.environments.set(binding.zone, made);

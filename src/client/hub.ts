@@ -5,12 +5,14 @@ import { serveHub } from './hub/serve.ts';
 /** The hub's entry: one resident process per home, started on demand, harmless to kill. */
 
 declare const __KHLONE_VERSION__: string;
+declare const __KHLONE_BUILD__: string;
 
 process.chdir('/');
 process.umask(0o077);
 await serveHub({
   home: homeOf(process.env),
   version: __KHLONE_VERSION__,
+  build: __KHLONE_BUILD__,
   serverBundle: join(import.meta.dirname, 'khlone-server.mjs'),
 });
 process.exit(0);

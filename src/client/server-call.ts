@@ -18,7 +18,7 @@ export const serverOf = async (app: App, caller: Caller, host: string): Promise<
 /** The server of a zone; in a local zone any command from the worktree also brings an environment that was forgotten. */
 export const serverOfZone = async (app: App, caller: Caller, binding: Binding): Promise<Connected> => {
   const connected = await serverOf(app, caller, binding.host);
-  if (!app.environments.has(binding.zone) && binding.mode === 'local') {
+  if (!app.environments.has(binding.zone) && binding.mode === 'local' && !caller.handOver) {
     app.environments.set(binding.zone, ownEnvironment(caller));
     await pushEnvironment(app, connected.peer, binding.zone, false);
   }

@@ -8,6 +8,7 @@ import { relay } from './relay.ts';
 /** One file, three programs: `serve` the resident, `relay` the far end of a link, `brain-sh` the built-in brain. */
 
 declare const __KHLONE_VERSION__: string;
+declare const __KHLONE_BUILD__: string;
 
 const START_DEADLINE_MS = 15_000;
 const bundle = realpathSync(process.argv[1] ?? import.meta.filename);
@@ -18,7 +19,7 @@ const log = (line: string): void => void process.stderr.write(`${new Date().toIS
 // Loaded by the program that needs it: a relay is started for each connection, and somebody waits for its start.
 const serveHere = async (): Promise<void> => {
   const { serve } = await import('./serve.ts');
-  await serve({ home: homeOf(process.env), build: __KHLONE_VERSION__, entry: bundle, log });
+  await serve({ home: homeOf(process.env), build: __KHLONE_BUILD__, entry: bundle, log });
 };
 
 const relayHere = async (): Promise<void> => {

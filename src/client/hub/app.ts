@@ -52,7 +52,7 @@ export const createApp = (spec: HubSpec, stop: () => void): App => {
     const known = links.get(host);
     if (known) return known;
     const dial = host === 'local' ? dialLocal(spec) : dialSsh(spec, host);
-    const made = createLink({ name: host, build: spec.version, dial, events, pings: host !== 'local' });
+    const made = createLink({ name: host, build: spec.build, dial, events, pings: host !== 'local' });
     links.set(host, made);
     return made;
   };

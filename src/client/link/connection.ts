@@ -98,14 +98,43 @@ const watch = (line: Line, connected: Connected, close: () => void): void => {
   });
 };
 
+/** `1.2.3+hash` as numbers, without the hash. */
+const numbers = (build: string): number[] => (build.split('+')[0] ?? '').split('.').map(Number);
+
+/** Whether our build should take the place of the server's: newer, or, on this machine, another build of the same version. */
+const shouldReplace = (ours: string, theirs: string, local: boolean): boolean => {
+  const [a, b] = [numbers(ours), numbers(theirs)];
+  const differs = a.findIndex((n, i) => n !== b[i]);
+  if (differs < 0) return local && ours !== theirs;
+  return (a[differs] ?? 0) > (b[differs] ?? 0);
+};
+
+type Wire = Awaited<ReturnType<Dial>>;
+
+/** Dials and says hello. An older server is asked to make room, its clones going on, and the next dial starts ours. */
+const greet = async (
+  line: Line,
+  lender: Lender,
+  mayReplace: boolean,
+): Promise<{ made: Connected; wire: Wire }> => {
+  const { spec } = line;
+  const wire = await spec.dial(lender, line.stop.signal, (yes) => {
+    line.installing = yes;
+  });
+  const made = await hello(wire.duplex, spec.build);
+  if (!mayReplace || !shouldReplace(spec.build, made.server.build, spec.name === 'local'))
+    return { made, wire };
+  await made.peer.call('stop', { keep: true });
+  await made.peer.closed;
+  wire.close();
+  return greet(line, lender, false);
+};
+
 const open = async (line: Line, lender: Lender): Promise<Connected> => {
   const { spec } = line;
   become(line, 'connecting');
   try {
-    const wire = await spec.dial(lender, line.stop.signal, (yes) => {
-      line.installing = yes;
-    });
-    const made = await hello(wire.duplex, spec.build);
+    const { made, wire } = await greet(line, lender, true);
     line.connected = made;
     line.trouble = undefined;
     line.lastSeenMs = Date.now();
