@@ -1,34 +1,42 @@
 import { createHash } from 'node:crypto';
+import { formatZone, parseZone } from '../protocol/address.ts';
 
 /** Where a repository comes from, as the two halves of its address. */
 export type Origin = { org: string; repo: string };
 
-/**
- * What the parts of an address may be made of. White space, ":" and (in org and repo) "@" have a meaning in
- * addresses, "/" parts groups, and a leading "-" would read as an option.
- */
-const PART = /^\.?[\p{L}\p{N}_][\p{L}\p{N}\p{M}._+~-]*$/u;
-const BRANCH = /^[\p{L}\p{N}_][\p{L}\p{N}\p{M}._+~#=,@/-]*$/u;
-const MAX_PART_CHARS = 200;
+/** Both halves of `org/repo@branch` and its whole stay below what the address grammar takes. */
+const MAX_PART_CHARS = 150;
+
+const fits = (zone: string): boolean => {
+  try {
+    return !('path' in parseZone(zone));
+  } catch {
+    return false;
+  }
+};
 
 /** A hostile name in safe letters. The hash of the original keeps two such names apart. */
 const disarmed = (name: string): string => {
   const letters = name
     .normalize('NFC')
-    .replace(/[^\p{L}\p{N}._/-]+/gu, '_')
-    .replace(/^[./-]+/u, '')
-    .slice(0, 60);
+    .replace(/[^\p{L}\p{N}-]+/gu, '_')
+    .replace(/^-+/u, '');
   const mark = createHash('sha256').update(name).digest('hex').slice(0, 8);
-  return `${letters || 'unnamed'}-${mark}`;
+  return `${[...letters].slice(0, 60).join('') || 'unnamed'}-${mark}`;
 };
 
 /** One part of an address, replaced safely where the repository chose a name that the grammar cannot hold. */
 export const addressPart = (name: string): string =>
-  PART.test(name) && name.length <= MAX_PART_CHARS ? name : disarmed(name.replaceAll('/', '_'));
+  name.length <= MAX_PART_CHARS && /^[^@/]+$/u.test(name) && fits(`${name}@x`) ? name : disarmed(name);
 
 /** The branch part of an address: as it is, or replaced safely. */
 export const addressBranch = (branch: string): string =>
-  BRANCH.test(branch) && branch.length <= MAX_PART_CHARS ? branch : disarmed(branch);
+  branch.length <= MAX_PART_CHARS && fits(`@${branch}`) ? branch : disarmed(branch);
+
+const groups = (names: readonly string[]): string => {
+  const joined = names.map(addressPart).join('/');
+  return joined.length <= MAX_PART_CHARS ? joined : disarmed(joined);
+};
 
 const decoded = (text: string): string => {
   try {
@@ -70,9 +78,8 @@ export const parseOrigin = (url: string): Origin | undefined => {
   if (repo === undefined) return undefined;
   if (host === undefined) return { org: 'local', repo: addressPart(repo) };
   const org = parts.length > 0 ? parts : [host.replace(/[[\]]/gu, '')];
-  return { org: org.map(addressPart).join('/'), repo: addressPart(repo) };
+  return { org: groups(org), repo: addressPart(repo) };
 };
 
 /** `org/repo@branch`: the parts are already safe. */
-export const formatAddress = (origin: Origin, branch: string): string =>
-  `${origin.org}/${origin.repo}@${branch}`;
+export const formatAddress = (origin: Origin, branch: string): string => formatZone({ ...origin, branch });

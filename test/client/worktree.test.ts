@@ -13,9 +13,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { addressBranch, addressPart, parseOrigin } from '../../src/client/origin.ts';
+import { addressBranch, addressPart, formatAddress, parseOrigin } from '../../src/client/origin.ts';
 import { findWorktree, requireWorktree } from '../../src/client/worktree.ts';
 import { git, type RunGit } from '../../src/patch/git.ts';
+import { parseZone } from '../../src/protocol/address.ts';
 
 const dir = realpathSync(mkdtempSync(join(tmpdir(), 'khlone-worktree-')));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
@@ -238,20 +239,34 @@ describe('parseOrigin', () => {
     }
   });
 
-  it('gives only safe parts, whatever the url', () => {
-    const safe = /^\.?[\p{L}\p{N}_][\p{L}\p{N}\p{M}._+~-]*$/u;
-    const url = fc.array(
-      fc.oneof(
-        fc.constantFrom('https://', '@', ':', '/', '.git', '..', '%2f', '%00', '\u001b[2J', '\n', '-'),
-        fc.string(),
+  it('gives an address that the grammar takes, whatever the url and the branch', () => {
+    const word = fc.oneof(
+      fc.constantFrom(
+        'https://',
+        '@',
+        ':',
+        '/',
+        '.git',
+        '..',
+        '%2f',
+        '%00',
+        '\u001b[2J',
+        '\n',
+        '-',
+        '/./',
+        '.lock',
+        'x',
       ),
-      { size: 'max', maxLength: 12 },
+      fc.string(),
+      fc.string({ unit: 'binary' }),
     );
+    const words = fc.array(word, { size: 'max', maxLength: 40 }).map((pieces) => pieces.join(''));
     fc.assert(
-      fc.property(url, (pieces) => {
-        const origin = parseOrigin(pieces.join(''));
+      fc.property(words, words, (url, name) => {
+        const origin = parseOrigin(url);
         if (!origin) return;
-        for (const part of [...origin.org.split('/'), origin.repo]) expect(part).toMatch(safe);
+        const branch = addressBranch(name);
+        expect(parseZone(formatAddress(origin, branch))).toEqual({ ...origin, branch });
       }),
       { numRuns: 2000 },
     );

@@ -1,0 +1,185 @@
+import { createHash } from 'node:crypto';
+import { basename } from 'node:path';
+import { DEFAULT_SITE_CONFIG, type SiteConfig } from './site-config.ts';
+import { sanitize } from './terminal/sanitize.ts';
+
+/** What of a repository's configuration holds only after a person has agreed to it: each thing in plain words. */
+
+export type Sensitive = {
+  /** Where it stands, e.g. `secrets.GH_TOKEN`; unique within a configuration. */
+  key: string;
+  kind: 'run' | 'read' | 'reach' | 'spend' | 'send' | 'loosen';
+  /** One safe line for a person. */
+  says: string;
+  /** Its exact content in canonical form: what is agreed to. The words may change between versions, this may not. */
+  value: string;
+};
+
+/** A program in a role's skills; its content counts, not only its name. */
+export type ExecutableSkill = { name: string; path: string; sha256: string };
+
+/** A longer text is cut with a note of how much is missing: nothing hides behind a silent "…". */
+const MAX_SHOWN_CHARS = 2_000;
+
+const shown = (text: string): string => {
+  const quoted = /^[\w@%+=:,./~-]+$/u.test(text) ? text : JSON.stringify(text);
+  const safe = sanitize(quoted).replace(/\s+/gu, ' ');
+  const hidden = safe.length - MAX_SHOWN_CHARS;
+  return hidden > 0 ? `${safe.slice(0, MAX_SHOWN_CHARS)} (and ${hidden} characters more)` : safe;
+};
+const words = (argv: readonly string[]): string => argv.map(shown).join(' ');
+
+/** JSON with sorted keys, so that equal content has equal text. */
+const canonical = (value: unknown): string =>
+  JSON.stringify(value, (_key, inner: unknown) =>
+    inner !== null && typeof inner === 'object' && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : inner,
+  );
+
+const item = (key: string, kind: Sensitive['kind'], says: string, value: unknown): Sensitive => ({
+  key,
+  kind,
+  says,
+  value: canonical(value),
+});
+
+const hours = (ms: number | undefined): string =>
+  ms === undefined ? 'never' : `${Math.round(ms / 36_000) / 100} h`;
+
+const ofZone = ({ zone }: SiteConfig): Sensitive[] => {
+  const { host, path, instance, constraints } = zone;
+  const found: Sensitive[] = [];
+  if (host !== undefined)
+    found.push(item('zone.host', 'reach', `works on the host ${shown(host)} over ssh`, host));
+  if (path !== undefined)
+    found.push(item('zone.path', 'reach', `keeps the zone's files in ${shown(path)}`, path));
+  if (instance) {
+    const {
+      type = 'default',
+      region = 'default region',
+      ami = 'the newest Ubuntu LTS',
+      diskGb,
+      market,
+    } = instance;
+    const says = `rents a machine: ${shown(type)}, ${shown(region)}, image ${shown(ami)}, ${diskGb} GB, ${market}`;
+    found.push(item('zone.instance', 'spend', says, { ...instance, mode: zone.mode }));
+  }
+  if (zone.mode === 'ec2') {
+    const limit =
+      constraints.costLimitUsd === undefined ? 'no cost limit' : `cost limit $${constraints.costLimitUsd}`;
+    const ends = `ends after ${hours(constraints.ttlMs)}, idle after ${hours(constraints.idleMs)}`;
+    const says = `the machine ${ends} (${constraints.onEnd}), ${limit} (${constraints.onLimit})`;
+    found.push(item('zone.constraints', 'spend', says, constraints));
+  }
+  return found;
+};
+
+const ofCode = ({ supplies, setup, repo }: SiteConfig): Sensitive[] => {
+  const found = supplies.map((tool) =>
+    item(`supplies.${tool}`, 'run', `installs ${shown(tool)} in the zone`, tool),
+  );
+  found.push(
+    ...setup.map((argv, n) => item(`setup.${n}`, 'run', `runs in the zone at setup: ${words(argv)}`, argv)),
+  );
+  const { origin, deployKey } = repo;
+  if (origin !== undefined)
+    found.push(item('repo.origin', 'reach', `fetches the code from ${shown(origin)}`, origin));
+  if (deployKey !== undefined) {
+    found.push(item('repo.deploy_key', 'read', `gives the zone the key in ${shown(deployKey)}`, deployKey));
+  }
+  return found;
+};
+
+const ofCrew = ({ crew, zone, hooks }: SiteConfig): Sensitive[] => {
+  const { limits, sandbox, brains } = crew;
+  const usual = DEFAULT_SITE_CONFIG.crew.limits;
+  const found: Sensitive[] = [];
+  if (limits.maxClones > usual.maxClones || limits.maxQueue > usual.maxQueue) {
+    const says = `allows ${limits.maxClones} clones at once, and ${limits.maxQueue} tasks in a queue`;
+    found.push(item('crew.limits', 'spend', says, limits));
+  }
+  if (sandbox === 'off' && zone.mode !== 'ec2') {
+    found.push(item('crew.sandbox', 'loosen', 'lets clones write outside of the worktree', sandbox));
+  }
+  for (const [name, choice] of Object.entries(brains)) {
+    if (typeof choice === 'string') continue;
+    const argv = 'acp' in choice ? choice.acp : choice.command;
+    found.push(
+      item(`crew.brains.${name}`, 'run', `runs as the brain ${shown(name)}: ${words(argv)}`, choice),
+    );
+  }
+  for (const [n, hook] of hooks.onStop.entries()) {
+    if (!('run' in hook)) continue;
+    found.push(
+      item(`hooks.onStop.${n}`, 'run', `runs in the zone after each task: ${words(hook.run)}`, hook.run),
+    );
+  }
+  return found;
+};
+
+const ofSecrets = ({ secrets }: SiteConfig): Sensitive[] =>
+  Object.entries(secrets).map(([name, source]) => {
+    const rest = source.slice(4);
+    return source.startsWith('cmd:')
+      ? item(
+          `secrets.${name}`,
+          'run',
+          `runs on this machine: ${sanitize(rest)}, and gives clones its output as ${name}`,
+          source,
+        )
+      : item(
+          `secrets.${name}`,
+          'read',
+          `reads ${rest} of your environment, and gives it to clones as ${name}`,
+          source,
+        );
+  });
+
+/** File names that usually hold secrets, or patterns so wide that they take such files along. */
+const SECRET_FILE =
+  /^\.env|^\.(npmrc|netrc|pypirc|pgpass|htpasswd|aws|ssh|gnupg|kube|docker)$|\.(pem|key|p12|pfx|jks|keystore|kdbx|asc)$|^id_|secret|credential|password|token|^[*?.]*$/iu;
+const HARMLESS = /\.(example|sample|template|dist)$/iu;
+
+const looksSecret = (pattern: string): boolean => {
+  const parts = pattern.replace(/\/+$/u, '').split('/');
+  return !HARMLESS.test(basename(pattern)) && parts.some((part) => part !== '.' && SECRET_FILE.test(part));
+};
+
+const ofSync = ({ sync, zone }: SiteConfig): Sensitive[] =>
+  zone.mode === 'local'
+    ? []
+    : sync.include
+        .filter(looksSecret)
+        .map((pattern) =>
+          item(`sync.include.${pattern}`, 'send', `sends ${shown(pattern)} to the zone's machine`, pattern),
+        );
+
+const ofSkills = (skills: readonly ExecutableSkill[]): Sensitive[] =>
+  skills.map(({ name, path, sha256 }) =>
+    item(
+      `skills.${name}`,
+      'run',
+      `runs as the skill ${shown(name)}: ${shown(path)} (${sha256.slice(0, 12)})`,
+      { path, sha256 },
+    ),
+  );
+
+/**
+ * Each thing in a configuration (and in the roles' executable skills) that would run a program, read the environment
+ * or a key, name a host, send private files, spend money, or loosen a guard. Empty for a configuration that does none.
+ */
+export const sensitiveParts = (config: SiteConfig, skills: readonly ExecutableSkill[] = []): Sensitive[] => [
+  ...ofZone(config),
+  ...ofCode(config),
+  ...ofCrew(config),
+  ...ofSecrets(config),
+  ...ofSync(config),
+  ...ofSkills(skills),
+];
+
+/** One hash over all that is agreed to: independent of order and of the words shown. */
+export const hashOf = (parts: readonly Sensitive[]): string => {
+  const content = parts.map(({ key, value }) => canonical([key, value])).sort();
+  return createHash('sha256').update(content.join('\n')).digest('hex');
+};
