@@ -1,5 +1,5 @@
 import { homedir } from 'node:os';
-import { isAbsolute, join } from 'node:path';
+import { isAbsolute, join, resolve } from 'node:path';
 import { KhloneError } from './error.ts';
 
 /** Where everything of one person's khlone lies on one machine. Two homes never meet: sockets and locks lie inside. */
@@ -26,8 +26,12 @@ export type Home = {
 
 /** The home that an environment names: KHLONE_HOME, else ~/.khlone. Throws `config` when it is not absolute. */
 export const homeOf = (env: Readonly<Record<string, string | undefined>>): Home => {
-  const root = env.KHLONE_HOME || join(env.HOME || homedir(), '.khlone');
-  if (!isAbsolute(root)) throw new KhloneError('config', 'KHLONE_HOME is not an absolute path', 'give the whole path');
+  const named = env.KHLONE_HOME || join(env.HOME || homedir(), '.khlone');
+  if (!isAbsolute(named)) {
+    throw new KhloneError('config', 'KHLONE_HOME is not an absolute path', 'give the whole path');
+  }
+  // One spelling for one home: "/a" and "/a/" must lead to the same sockets.
+  const root = resolve(named);
   const run = join(root, 'run');
   const serverDir = join(root, 'server');
   return {
