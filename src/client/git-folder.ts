@@ -1,4 +1,4 @@
-import { constants } from 'node:fs';
+import { constants, type Stats } from 'node:fs';
 import { access, lstat, open, readFile, readlink, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 
@@ -46,41 +46,46 @@ export type Head = { branch: string } | { commit: string };
 /** What HEAD names: a branch (born or not), another ref by its name, or a commit. Undefined where it is not git's. */
 export const readHead = async (gitDir: string): Promise<Head | undefined> => {
   const path = join(gitDir, 'HEAD');
-  const link = (await lstat(path).catch(() => undefined))?.isSymbolicLink();
-  const text = link ? `ref: ${await readlink(path).catch(() => '')}` : await readLine(path);
-  const ref = /^ref:[ \t]*(refs\/.+)$/su.exec(text ?? '')?.[1];
+  // An old repository's HEAD may be a link to the branch's own file.
+  const [text, link] = await Promise.all([readLine(path), readlink(path).catch(() => undefined)]);
+  const ref = /^ref:[ \t]*(refs\/.+)$/su.exec(link === undefined ? (text ?? '') : `ref: ${link}`)?.[1];
   if (ref !== undefined) return { branch: ref.replace(/^refs\/(heads\/)?/u, '') };
   const commit = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/u.exec(text ?? '')?.[0];
   return commit === undefined ? undefined : { commit };
 };
 
-/** Where a worktree keeps what all worktrees share. */
-const commonOf = async (gitDir: string): Promise<string> => {
-  const named = await readLine(join(gitDir, 'commondir'));
-  return named ? resolve(gitDir, named) : gitDir;
+/**
+ * The common directory of a git directory, by git's own test: a valid HEAD there, and objects and refs in what all
+ * worktrees share. Undefined for any other folder.
+ */
+const commonOf = async (gitDir: string): Promise<string | undefined> => {
+  const [head, named] = await Promise.all([readHead(gitDir), readLine(join(gitDir, 'commondir'))]);
+  if (!head) return undefined;
+  const common = named ? resolve(gitDir, named) : gitDir;
+  const whole = await Promise.all([exists(join(common, 'objects')), exists(join(common, 'refs'))]);
+  return whole.every(Boolean) ? common : undefined;
 };
 
-/** Git's own test for a git directory: a valid HEAD, and objects and refs in the common directory. */
-const isGitDirectory = async (gitDir: string): Promise<boolean> => {
-  if (!(await readHead(gitDir))) return false;
-  const common = await commonOf(gitDir);
-  return (await exists(join(common, 'objects'))) && (await exists(join(common, 'refs')));
+/** Known here: `.git` in this folder is a file, as in linked worktrees and submodules. */
+const byFile = async (folder: string): Promise<GitFolder | NoWorktree> => {
+  const dotGit = join(folder, '.git');
+  const target = /^gitdir: (.+)$/su.exec((await readLine(dotGit)) ?? '')?.[1];
+  const gitDir = target === undefined ? undefined : resolve(folder, target);
+  const commonDir = gitDir === undefined ? undefined : await commonOf(gitDir);
+  if (gitDir === undefined || commonDir === undefined) return { none: 'broken', at: dotGit };
+  return { root: folder, gitDir, commonDir };
 };
 
 /** What one folder is: a worktree's top, a bare repository, a `.git` file that leads nowhere, or nothing. */
-const look = async (folder: string): Promise<GitFolder | NoWorktree | undefined> => {
-  const dotGit = join(folder, '.git');
-  const facts = await stat(dotGit).catch(() => undefined);
-  if (facts?.isFile()) {
-    const target = /^gitdir: (.+)$/su.exec((await readLine(dotGit)) ?? '')?.[1];
-    const gitDir = target === undefined ? undefined : resolve(folder, target);
-    if (gitDir === undefined || !(await isGitDirectory(gitDir))) return { none: 'broken', at: dotGit };
-    return { root: folder, gitDir, commonDir: await commonOf(gitDir) };
+const look = async (folder: string, dotGit: Stats | undefined, head: Stats | undefined) => {
+  if (dotGit?.isFile()) return byFile(folder);
+  if (dotGit?.isDirectory()) {
+    const gitDir = join(folder, '.git');
+    const commonDir = await commonOf(gitDir);
+    if (commonDir !== undefined) return { root: folder, gitDir, commonDir };
   }
-  if (facts?.isDirectory() && (await isGitDirectory(dotGit))) {
-    return { root: folder, gitDir: dotGit, commonDir: await commonOf(dotGit) };
-  }
-  return (await isGitDirectory(folder)) ? { none: 'bare', at: folder } : undefined;
+  const bare: NoWorktree = { none: 'bare', at: folder };
+  return head && (await commonOf(folder)) !== undefined ? bare : undefined;
 };
 
 /**
@@ -88,14 +93,19 @@ const look = async (folder: string): Promise<GitFolder | NoWorktree | undefined>
  * `.git` file that leads nowhere ends the search, and so does the border of a file system.
  */
 export const findGitFolder = async (from: string): Promise<GitFolder | NoWorktree> => {
-  const deviceOf = async (folder: string) => (await stat(folder).catch(() => undefined))?.dev;
-  const start = await deviceOf(from);
+  const outside: NoWorktree = { none: 'outside', at: from };
+  let device: number | undefined;
   for (let folder = from; ; folder = dirname(folder)) {
-    if ((await deviceOf(folder)) !== start) return { none: 'outside', at: from };
-    const found = await look(folder);
-    // Inside a `.git` folder is no worktree, though its parent is one.
+    const [self, dotGit, head] = await Promise.all([
+      stat(folder).catch(() => undefined),
+      stat(join(folder, '.git')).catch(() => undefined),
+      lstat(join(folder, 'HEAD')).catch(() => undefined),
+    ]);
+    device ??= self?.dev;
+    if (self?.dev !== device) return outside;
+    const found = await look(folder, dotGit, head);
     if (found) return found;
-    if (dirname(folder) === folder) return { none: 'outside', at: from };
+    if (dirname(folder) === folder) return outside;
   }
 };
 

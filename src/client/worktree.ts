@@ -169,11 +169,8 @@ const locate = async (cwd: string, git: RunGit): Promise<Worktree | NoWorktree> 
   if (from === undefined) return outside;
   const found = await findGitFolder(from);
   if ('none' in found) return found;
-  const folder: GitFolder = {
-    root: found.root,
-    gitDir: await realpath(found.gitDir),
-    commonDir: await realpath(found.commonDir),
-  };
+  const [gitDir, commonDir] = await Promise.all([realpath(found.gitDir), realpath(found.commonDir)]);
+  const folder: GitFolder = { root: found.root, gitDir, commonDir };
   const settings = await settingsOf(folder, git);
   if (!(await isTop(folder, settings))) return { none: 'bare', at: folder.gitDir };
   return (await describe(folder, settings, git)) ?? outside;

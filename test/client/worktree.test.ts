@@ -181,6 +181,13 @@ describe('findWorktree', () => {
     expect(await findWorktree(root)).toBeUndefined();
   });
 
+  it('reads a HEAD that is a link to the file of its branch', async () => {
+    const root = make('linked head');
+    rmSync(join(root, '.git/HEAD'));
+    symlinkSync('refs/heads/main', join(root, '.git/HEAD'));
+    expect(await findWorktree(root)).toMatchObject({ branch: 'main', detached: false });
+  });
+
   it('does not wait for a HEAD that is a fifo', async () => {
     const root = make('fifo');
     rmSync(join(root, '.git/HEAD'));
