@@ -22,14 +22,14 @@
 # An alias would hide the function.
 unalias khlone 2>/dev/null || :
 
-# The note is read before and after, so that only what this very call brought is adopted here; what a pipe or
+# The mailbox is read before and after, so that only what this very call brought is adopted here; what a pipe or
 # `$( )` left behind waits for the prompt, where no one-shot `KHLONE_SESSION=x khlone …` can swallow it.
-# Agent CLIs copy functions into other shells one by one, so the helpers may be absent. Before bash 4 `command`
+# Agent CLIs copy functions into other shells, so the helpers and variables may be absent. Before bash 4 `command`
 # ends the shell under `set -e` although `||` guards it; env does not.
 function khlone {
   local __khlone_rc=0 __khlone_before=
-  if declare -F __khlone_read_note >/dev/null; then
-    __khlone_read_note
+  if declare -F __khlone_read >/dev/null; then
+    __khlone_read
     __khlone_before=$__khlone_note
   fi
   if [[ ${BASH_VERSINFO[0]} -lt 4 ]]; then
@@ -37,20 +37,19 @@ function khlone {
   else
     KHLONE_SHELL="${__khlone_shell-}" command khlone "$@" || __khlone_rc=$?
   fi
-  if declare -F __khlone_read_note >/dev/null; then
-    __khlone_read_note
+  if declare -F __khlone_read >/dev/null; then
+    __khlone_read
     [[ "$__khlone_note" == "$__khlone_before" ]] || __khlone_adopt
+    __khlone_at=
   fi
   return "$__khlone_rc"
 }
 
 # Leaves the first line of this shell's mailbox in __khlone_note.
-__khlone_read_note() {
+__khlone_read() {
   local k_box="${KHLONE_HOME:-${HOME-}/.khlone}/shell/mail/${__khlone_shell-}"
   __khlone_note=
-  if [[ -f $k_box && -r $k_box ]]; then
-    IFS= read -r __khlone_note 2>/dev/null <"$k_box" || :
-  fi
+  if [[ -f $k_box && -r $k_box ]]; then IFS= read -r __khlone_note <"$k_box" || :; fi
   return 0
 }
 
@@ -64,23 +63,22 @@ __khlone_is_name() {
 # True for digits only; must be asked before any arithmetic, which evaluates what it is given.
 __khlone_is_count() { [[ -n $1 && $1 != *[!0123456789]* && ${#1} -le 20 ]]; }
 
-# Takes over the session of a note not seen yet: `generation TAB session-or-dash …`. Anything else is ignored.
+# Takes over the session of a note: `generation TAB session-or-dash …`. Anything else is ignored.
 __khlone_adopt() {
-  local k_generation="${__khlone_note%%$'\t'*}" k_session="${__khlone_note#*$'\t'}"
-  [[ "$k_generation" != "${__khlone_seen-}" && "$k_generation" != "$__khlone_note" ]] || return 0
-  __khlone_is_count "$k_generation" || return 0
-  __khlone_seen=$k_generation
+  local k_session="${__khlone_note#*$'\t'}"
+  __khlone_seen=$__khlone_note
+  __khlone_is_count "${__khlone_note%%$'\t'*}" || return 0
   k_session=${k_session%%$'\t'*}
   if [[ "$k_session" == - ]]; then
     unset KHLONE_SESSION
-  elif __khlone_is_name "$k_session"; then
+  elif __khlone_is_name "$k_session" && [[ "$k_session" != "$__khlone_note" ]]; then
     export KHLONE_SESSION="$k_session"
   fi
   return 0
 }
 
 # Sets __khlone_key to the zone of $PWD, or to nothing. Rows come innermost first, so the first match is right.
-# $PWD is taken as it is: only a process could resolve it, so the index names symbolic links people use.
+# $PWD is taken as it reads: only a process could resolve it, so the index names the symbolic links people use.
 __khlone_locate() {
   local k_root k_key
   __khlone_key=
@@ -88,66 +86,37 @@ __khlone_locate() {
     [[ "$k_root" == /* && "$PWD/" == "${k_root%/}"/* ]] || continue
     if __khlone_is_name "$k_key"; then __khlone_key=$k_key; fi
     return 0
-  done 2>/dev/null <"$1"
+  done <"$1"
   return 0
 }
 
-# Sets k_stale to 1 when the hub did not vouch for the line within 90 seconds. bash before 4.2 has no clock.
-__khlone_age() {
-  local k_now="${EPOCHSECONDS-}"
-  if [[ -z $k_now && ${BASH_VERSINFO[0]}${BASH_VERSINFO[1]} -ge 42 ]]; then printf -v k_now '%(%s)T' -1; fi
-  __khlone_is_count "$1" || return 0
-  if [[ -n $k_now ]] && ((k_now - 10#$1 > 90)); then k_stale=1; fi
-  return 0
-}
-
-# Sets __khlone_segment from a state (a conn, or `stale`), a label, and the five counts: active, queued, patches,
-# conflicts, attention.
+# Sets KHLONE_PROMPT from a zone's file: version, label, mode, conn, active, queued, patches, conflicts, attention,
+# epoch; and until when that holds. Without all these fields it shows nothing. Times are compared as words, so that
+# no value from outside is taken for arithmetic.
 __khlone_format() {
-  local k_state="$1" k_label="$2" k_text='' k_i=1 k_odd='[$`!\\]'
+  local k_label='' k_conn='' k_a='' k_q='' k_p='' k_c='' k_w='' k_epoch='' k_text='' k_i=1 k_odd='[$`!\\]'
   local -a k_mark
-  __khlone_segment=
-  shift 2
-  [[ $# == 5 && "$1" && "$2" && "$3" && "$4" && "$5" ]] && __khlone_is_count "$1$2$3$4$5" || return 0
+  KHLONE_PROMPT='' __khlone_until=9
+  IFS=$'\t' read -r _ k_label _ k_conn k_a k_q k_p k_c k_w k_epoch _ <"$1" || :
+  [[ -n "$k_epoch" ]] && __khlone_is_count "$k_a$k_q$k_p$k_c$k_w" && __khlone_is_count "$k_epoch" || return 0
+  k_epoch=$((10#$k_epoch + 90))
+  # shellcheck disable=SC2071 # As words.
+  if [[ "${EPOCHSECONDS-}" > "$k_epoch" ]]; then k_conn=stale; else __khlone_until=$k_epoch; fi
   case "${LC_ALL:-${LC_CTYPE:-${LANG-}}}" in
     *[Uu][Tt][Ff]*) k_mark=('●' '◌' '↓' '≠' '⚠') ;;
     *) k_mark=(a q p c w) ;;
   esac
-  case "$k_state" in
-    online) [[ "$1" == 0 ]] || k_text=" ${k_mark[0]}$1" ;;
+  case "$k_conn" in
+    online) [[ "$k_a" == 0 ]] || k_text=" ${k_mark[0]}$k_a" ;;
     down) k_text=' down' ;;
-    *) k_text=" ?${1#0}" ;;
+    *) k_text=" ?${k_a#0}" ;;
   esac
-  while shift && [[ $# -gt 0 ]]; do
-    [[ "$1" == 0 ]] || k_text="$k_text ${k_mark[k_i]}$1"
+  for k_a in "$k_q" "$k_p" "$k_c" "$k_w"; do
+    [[ "$k_a" == 0 ]] || k_text="$k_text ${k_mark[k_i]}$k_a"
     k_i=$((k_i + 1))
   done
   k_label=${k_label//[[:cntrl:]]/}
-  __khlone_segment="khlone:${k_label//$k_odd/_}$k_text"
-  return 0
-}
-
-# Brings KHLONE_PROMPT up to date. Looks for the zone again only when the directory or the index changed, and
-# formats only when the line changed or grew stale (the hub vouches for a living line every 30 seconds).
-khlone_prompt() {
-  local k_dir="${KHLONE_HOME:-${HOME-}/.khlone}/shell" k_head='' k_stale=0 k_line=''
-  local k_label='' k_conn='' k_a='' k_q='' k_p='' k_c='' k_w='' k_epoch=''
-  if [[ -f $k_dir/index && -r $k_dir/index ]]; then IFS= read -r k_head 2>/dev/null <"$k_dir/index" || :; fi
-  if [[ "$k_dir:$PWD:$k_head" != "${__khlone_place-}" ]]; then
-    __khlone_place="$k_dir:$PWD:$k_head" __khlone_key=
-    [[ -z $k_head ]] || __khlone_locate "$k_dir/index"
-  fi
-  if [[ -n $__khlone_key && -f $k_dir/zones/$__khlone_key && -r $k_dir/zones/$__khlone_key ]]; then
-    IFS=$'\t' read -r _ k_label _ k_conn k_a k_q k_p k_c k_w k_epoch _ 2>/dev/null \
-      <"$k_dir/zones/$__khlone_key" || :
-    __khlone_age "$k_epoch"
-    if [[ $k_stale == 1 && $k_conn == online ]]; then k_conn=stale; fi
-    k_line="$k_conn $k_a $k_q $k_p $k_c $k_w $k_label"
-  fi
-  [[ "$k_line" != "${__khlone_shown-}" ]] || return 0
-  __khlone_shown=$k_line
-  __khlone_format "$k_conn" "$k_label" "$k_a" "$k_q" "$k_p" "$k_c" "$k_w"
-  KHLONE_PROMPT=$__khlone_segment
+  KHLONE_PROMPT="khlone:${k_label//$k_odd/_}$k_text"
   if [[ ${KHLONE_PROMPT_EXPORT-} == 1 ]]; then export KHLONE_PROMPT; fi
   return 0
 }
@@ -159,28 +128,55 @@ __khlone_show() {
   if [[ ${KHLONE_PROMPT_AUTO-} == 0 ]]; then
     PS1=${PS1-}
     PS1=${PS1#"$k_ours"}
-  elif [[ -n ${KHLONE_PROMPT-} && ${PS1-} != *KHLONE_PROMPT* ]] && shopt -q promptvars; then
+  elif [[ ${PS1-} != *KHLONE_PROMPT* ]] && shopt -q promptvars; then
     PS1="$k_ours${PS1-}"
   fi
   return 0
 }
 
-# Returns the status it found, for what stands after it in PROMPT_COMMAND; but under `set -e` that would end the shell.
+# Before each prompt: adopt a session, then bring the segment up to date. One function, because calls are what costs.
+# The index is looked at on entering a directory, after each khlone command, and at every prompt outside of zones,
+# where a zone may appear; only its first line, a hash, until that changes. The line is formatted when it changed or
+# grew stale (the hub vouches for a living one every 30 seconds; bash before 5 has no clock to see that it stopped).
+# The status found is returned, for what stands after this in PROMPT_COMMAND; under `set -e` that would end the shell.
 __khlone_precmd() {
-  local k_status=$?
-  __khlone_read_note
-  __khlone_adopt
-  khlone_prompt
-  __khlone_show
+  local k_status=$? k_dir="${KHLONE_HOME:-${HOME-}/.khlone}/shell" k_line=
+  if [[ -r $k_dir/mail/$__khlone_shell ]]; then
+    IFS= read -r __khlone_note <"$k_dir/mail/$__khlone_shell" || :
+    [[ "$__khlone_note" == "$__khlone_seen" ]] || __khlone_adopt
+  fi
+  if [[ -z $__khlone_key || "$k_dir:$PWD" != "$__khlone_at" || ! -r $k_dir/zones/$__khlone_key ]]; then
+    if [[ -r $k_dir/index ]]; then IFS= read -r k_line <"$k_dir/index" || :; fi
+    if [[ "$k_dir:$PWD" != "$__khlone_at" || "$k_line" != "$__khlone_index" ]]; then
+      __khlone_at="$k_dir:$PWD" __khlone_index=$k_line __khlone_key=
+      [[ -z $k_line ]] || __khlone_locate "$k_dir/index"
+    fi
+    k_line=
+  fi
+  if [[ -n $__khlone_key && -r $k_dir/zones/$__khlone_key ]]; then
+    IFS= read -r k_line <"$k_dir/zones/$__khlone_key" || :
+    # shellcheck disable=SC2071 # As words.
+    if [[ "$k_line" != "$__khlone_shown" || "${EPOCHSECONDS-}" > "$__khlone_until" ]]; then
+      __khlone_format "$k_dir/zones/$__khlone_key"
+    fi
+  elif [[ -n $__khlone_shown ]]; then
+    KHLONE_PROMPT=
+  fi
+  __khlone_shown=$k_line
+  [[ -z $KHLONE_PROMPT || "${PS1-}" == *KHLONE_PROMPT* && ${KHLONE_PROMPT_AUTO-} != 0 ]] || __khlone_show
   [[ $- != *e* ]] || return 0
   return "$k_status"
 }
+
+khlone_prompt() { __khlone_precmd; }
 
 # Puts the hook into PROMPT_COMMAND once: at the end of an array (bash 5.1), in front of a string, to see $? first.
 __khlone_hook() {
   local k_commands="${PROMPT_COMMAND[*]-}" k_kind=''
   [[ "$k_commands" != *__khlone_precmd* ]] || return 0
-  if [[ ${BASH_VERSINFO[0]}${BASH_VERSINFO[1]} -ge 51 ]]; then k_kind=${PROMPT_COMMAND[*]@a}; fi
+  if [[ ${BASH_VERSINFO[0]} -gt 5 || ${BASH_VERSINFO[0]}${BASH_VERSINFO[1]} -ge 51 ]]; then
+    k_kind=${PROMPT_COMMAND[*]@a}
+  fi
   if [[ $k_kind == *a* ]]; then
     PROMPT_COMMAND+=(__khlone_precmd)
   else
@@ -197,11 +193,8 @@ __khlone_install() {
     __khlone_shell=$$-${EPOCHSECONDS-$SECONDS}-$RANDOM$RANDOM
     __khlone_seen=
   fi
-  export -n __khlone_shell __khlone_seen
-  __khlone_shown='' __khlone_place='' __khlone_key='' __khlone_segment='' __khlone_note=''
-  [[ $- == *i* ]] || return 0
-  KHLONE_PROMPT=
-  export -n KHLONE_PROMPT
-  __khlone_hook
+  __khlone_note='' __khlone_at='' __khlone_index='' __khlone_key='' __khlone_shown='' __khlone_until=9 KHLONE_PROMPT=''
+  export -n __khlone_shell KHLONE_PROMPT
+  [[ $- != *i* ]] || __khlone_hook
 }
 __khlone_install

@@ -17,60 +17,57 @@
 # No process is started at load or at a prompt, and nothing that is read is ever evaluated or sourced. Only
 # ${KHLONE_HOME:-~/.khlone}/shell is read, never the repository, which may be a stranger's.
 
-# An alias would hide the function, and a global one would break its definition.
-unalias khlone 2>/dev/null || :
+# An alias would hide the function; quoted, because a global one would take this word too.
+unalias 'khlone' 2>/dev/null || :
 
 # Runs in the options of the user, because they hold for the command too: nothing here but "$@" and plain words.
-# The note is read before and after, so that only what this very call brought is adopted here; what a pipe or
+# The mailbox is read before and after, so that only what this very call brought is adopted here; what a pipe or
 # `$( )` left behind waits for the prompt, where no one-shot `KHLONE_SESSION=x khlone …` can swallow it.
-# Agent CLIs copy functions into other shells one by one, so the helpers may be absent.
+# Agent CLIs copy functions into other shells, so the helpers and variables may be absent.
 function khlone {
   local __khlone_rc=0 __khlone_before=
-  if (( ${+functions[__khlone_read_note]} )); then
-    __khlone_read_note
+  if (( ${+functions[__khlone_read]} )); then
+    __khlone_read
     __khlone_before=$__khlone_note
   fi
   KHLONE_SHELL="${__khlone_shell-}" command khlone "$@" || __khlone_rc=$?
-  if (( ${+functions[__khlone_read_note]} )); then
-    __khlone_read_note
+  if (( ${+functions[__khlone_read]} )); then
+    __khlone_read
     [[ "$__khlone_note" == "$__khlone_before" ]] || __khlone_adopt
+    __khlone_at=
   fi
   return $__khlone_rc
 }
 
-# Leaves the first line of this shell's mailbox in __khlone_note.
-function __khlone_read_note {
-  emulate -L zsh
-  setopt no_err_exit no_err_return
+# Leaves what is in this shell's mailbox in __khlone_note.
+function __khlone_read {
+  emulate -L zsh -o no_err_exit -o no_err_return
   local box=${KHLONE_HOME:-${HOME-}/.khlone}/shell/mail/${__khlone_shell-}
   typeset -g __khlone_note=
   [[ -f $box && -r $box ]] && __khlone_note=$(<$box)
-  __khlone_note=${__khlone_note%%$'\n'*}
   return 0
 }
 
-# Takes over the session of a note not seen yet: `generation TAB session-or-dash …`. Anything else is ignored.
+# Takes over the session of a note: `generation TAB session-or-dash …`. Anything else is ignored.
 function __khlone_adopt {
-  emulate -L zsh
-  setopt no_err_exit no_err_return
-  local generation=${__khlone_note%%$'\t'*} session=
-  [[ $generation == "${__khlone_seen-}" || $__khlone_note != *$'\t'* ]] && return 0
-  session=${${__khlone_note#*$'\t'}%%$'\t'*}
-  [[ $generation == <-> ]] && (( $#generation <= 20 )) || return 0
-  typeset -g __khlone_seen=$generation
-  if [[ $session == - ]]; then
+  emulate -L zsh -o no_err_exit -o no_err_return
+  local -a field=("${(@ps:\t:)${__khlone_note%%$'\n'*}}")
+  __khlone_seen=$__khlone_note
+  [[ $field[1] == <-> ]] || return 0
+  if [[ $field[2] == - ]]; then
     unset KHLONE_SESSION
-  elif [[ $session == [A-Za-z0-9_]* && $session != *[^A-Za-z0-9._-]* ]] && (( $#session <= 64 )); then
-    typeset -gx KHLONE_SESSION=$session
+  elif [[ $field[2] == [A-Za-z0-9_]* && $field[2] != *[^A-Za-z0-9._-]* ]] && (( $#field[2] <= 64 )); then
+    typeset -gx KHLONE_SESSION=$field[2]
   fi
   return 0
 }
 
-# Sets __khlone_key to the zone of $PWD, or to nothing. Rows come innermost first, so the first match is right.
+# Sets __khlone_key to the zone of $PWD, or to nothing, by the rows of __khlone_index: innermost first, so the first
+# match is right. $PWD is tried as it reads and with its symbolic links resolved.
 function __khlone_locate {
   local here=${PWD:P} row root key
-  typeset -g __khlone_key=
-  for row in "${(@f)$(<$1)}"; do
+  __khlone_key=
+  for row in "${(@f)__khlone_index}"; do
     root=${row%%$'\t'*} key=${row#*$'\t'}
     [[ $root == /* ]] || continue
     [[ $PWD/ == "${root%/}"/* || $here/ == "${root%/}"/* ]] || continue
@@ -79,11 +76,12 @@ function __khlone_locate {
   done
 }
 
-# Sets __khlone_segment from the ten fields of a zone's line ($1); $2 is 1 when the line is too old to be believed.
+# Sets KHLONE_PROMPT from a zone's line: version, label, mode, conn, active, queued, patches, conflicts, attention,
+# epoch. The second word is 1 when the line is too old to be believed. A line without these fields shows nothing.
 function __khlone_format {
   local -a field=("${(@ps:\t:)1}") mark=(a q p c w)
   local label=$field[2] text= i
-  typeset -g __khlone_segment=
+  typeset -g KHLONE_PROMPT=
   (( $#field >= 10 )) || return 0
   for i in {5..9}; do [[ $field[i] == <-> ]] || return 0; done
   [[ ${LC_ALL:-${LC_CTYPE:-${LANG-}}} == *[Uu][Tt][Ff]* ]] && mark=(● ◌ ↓ ≠ ⚠)
@@ -94,72 +92,72 @@ function __khlone_format {
   esac
   for i in {2..5}; do [[ $field[i+4] == 0 ]] || text+=" $mark[i]$field[i+4]"; done
   label=${${label//[[:cntrl:]]/}//[\$\`\\!]/_}
-  __khlone_segment="khlone:${label//\%/%%}$text"
-}
-
-# Brings KHLONE_PROMPT up to date. Looks for the zone again only when the directory or the index changed, and
-# formats only when the line changed or grew stale (the hub vouches for a living line every 30 seconds).
-function khlone_prompt {
-  emulate -L zsh
-  setopt no_err_exit no_err_return
-  local dir=${KHLONE_HOME:-${HOME-}/.khlone}/shell head= line= stale=0 epoch now='%D{%s}'
-  [[ -f $dir/index && -r $dir/index ]] && read -r head <$dir/index
-  if [[ $dir:$PWD:$head != "${__khlone_place-}" ]]; then
-    typeset -g __khlone_place=$dir:$PWD:$head __khlone_key=
-    [[ -n $head ]] && __khlone_locate $dir/index
-  fi
-  if [[ -n $__khlone_key && -f $dir/zones/$__khlone_key && -r $dir/zones/$__khlone_key ]]; then
-    line=${"$(<$dir/zones/$__khlone_key)"%%$'\n'*}
-    epoch=${${(@ps:\t:)line}[10]-}
-    [[ $epoch == <-> ]] && (( ${(%)now} - epoch <= 90 )) || stale=1
-  fi
-  [[ $stale$line == "${__khlone_shown-}" ]] && return 0
-  typeset -g __khlone_shown=$stale$line
-  __khlone_format "$line" $stale
-  typeset -g KHLONE_PROMPT=$__khlone_segment
-  [[ ${KHLONE_PROMPT_EXPORT-} == 1 ]] && typeset -gx KHLONE_PROMPT
-  return 0
+  KHLONE_PROMPT="khlone:${label//\%/%%}$text"
 }
 
 # RPROMPT is ours while it is empty or what we put there last; a theme that sets its own wins.
 function __khlone_show {
-  emulate -L zsh
-  setopt no_err_exit no_err_return
   local want=$KHLONE_PROMPT
-  [[ ${RPROMPT-} == "${__khlone_rprompt-}" ]] || return 0
+  [[ ${RPROMPT-} == "$__khlone_rprompt" ]] || return 0
   [[ ${KHLONE_PROMPT_AUTO-} == 0 || ${PROMPT-} == *KHLONE_PROMPT* ]] && want=
   [[ $want == "${RPROMPT-}" ]] || typeset -g RPROMPT=$want
-  typeset -g __khlone_rprompt=$want
+  __khlone_rprompt=$want
 }
 
-# zsh itself keeps $? and $pipestatus over its hooks.
+# Before each prompt: adopt a session, then bring the segment up to date. One function, because a call costs as much
+# as all the rest. The index is looked at on entering a directory, after each khlone command, and at every prompt
+# outside of zones, where a zone may appear; the line is formatted when it changed or grew stale (the hub vouches
+# for a living one every 30 seconds). zsh itself keeps $? and $pipestatus over its hooks.
 function __khlone_precmd {
-  __khlone_read_note
-  __khlone_adopt
-  khlone_prompt
-  __khlone_show
+  emulate -L zsh -o no_err_exit -o no_err_return
+  local dir=${KHLONE_HOME:-${HOME-}/.khlone}/shell index= line= stale=0 epoch now='%D{%s}'
+  if [[ -r $dir/mail/$__khlone_shell ]]; then
+    __khlone_note=$(<$dir/mail/$__khlone_shell)
+    [[ $__khlone_note == "$__khlone_seen" ]] || __khlone_adopt
+  fi
+  if [[ -z $__khlone_key || $dir:$PWD != "$__khlone_at" || ! -r $dir/zones/$__khlone_key ]]; then
+    [[ -r $dir/index ]] && index=$(<$dir/index)
+    if [[ $dir:$PWD != "$__khlone_at" || $index != "$__khlone_index" ]]; then
+      __khlone_at=$dir:$PWD __khlone_index=$index
+      __khlone_locate
+    fi
+  fi
+  if [[ -n $__khlone_key && -r $dir/zones/$__khlone_key ]]; then
+    line=$(<$dir/zones/$__khlone_key)
+    line=${line%%$'\n'*}
+    epoch=${${(@ps:\t:)line}[10]}
+    [[ $epoch == <-> ]] && (( ${(%)now} - epoch <= 90 )) || stale=1
+  fi
+  if [[ $stale$line != "$__khlone_shown" ]]; then
+    __khlone_shown=$stale$line
+    __khlone_format "$line" $stale
+    [[ ${KHLONE_PROMPT_EXPORT-} == 1 ]] && typeset -gx KHLONE_PROMPT
+  fi
+  [[ ${RPROMPT-} == "$KHLONE_PROMPT" && ${KHLONE_PROMPT_AUTO-} != 0 ]] || __khlone_show
+}
+
+function khlone_prompt {
+  __khlone_precmd
 }
 
 # For plugin managers that can unload.
 function khlone_plugin_unload {
   emulate -L zsh
   precmd_functions=(${precmd_functions:#__khlone_precmd})
-  [[ -n ${__khlone_rprompt-} && ${RPROMPT-} == "$__khlone_rprompt" ]] && RPROMPT=
-  unset KHLONE_PROMPT
-  unset -m '__khlone_*'
+  [[ -n $__khlone_rprompt && ${RPROMPT-} == "$__khlone_rprompt" ]] && RPROMPT=
+  unset -m KHLONE_PROMPT '__khlone_*'
   unfunction -m khlone khlone_prompt khlone_plugin_unload '__khlone_*'
 }
 
 # The shell's id is made once per process and never exported: a child shell inherits the session, not the mailbox.
 function __khlone_install {
-  emulate -L zsh
-  setopt no_err_exit no_err_return
+  emulate -L zsh -o no_err_exit -o no_err_return
   local now='%D{%s}'
-  [[ ${__khlone_shell-} == $$-* ]] || typeset -g __khlone_shell=$$-${(%)now}-$RANDOM$RANDOM __khlone_seen=
-  typeset -g +x __khlone_shell __khlone_seen __khlone_shown= __khlone_place= __khlone_key= __khlone_segment=
+  [[ ${__khlone_shell-} == $$-* ]] || typeset -g __khlone_shell=$$-${(%)now}-$RANDOM$RANDOM __khlone_seen= __khlone_rprompt=
+  typeset -g +x __khlone_shell __khlone_seen __khlone_rprompt
+  typeset -g +x __khlone_note= __khlone_at= __khlone_index= __khlone_key= __khlone_shown=0 KHLONE_PROMPT=
   [[ -o interactive ]] || return 0
   typeset -ga precmd_functions
   (( ${precmd_functions[(I)__khlone_precmd]} )) || precmd_functions+=(__khlone_precmd)
-  typeset -g +x KHLONE_PROMPT=
 }
 __khlone_install

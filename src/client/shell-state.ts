@@ -12,7 +12,16 @@
  * synchronous on purpose: two updates of one file can then never overtake each other.
  */
 import { createHash } from 'node:crypto';
-import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { KhloneError } from '../protocol/error.ts';
 
@@ -183,4 +192,18 @@ export const writeMail = (
   const fields = [generation, session === undefined ? '-' : checked('session', session)];
   replace(path, `${[...fields, ...(zone === undefined ? [] : [field(zone)])].join('\t')}\n`);
   return generation;
+};
+
+/** Removes mailboxes that nobody wrote to for so long; a shell cannot clean up after itself without a process. */
+export const pruneMail = (home: string, olderThanMs: number): number => {
+  const dir = shellPath(home, 'mail');
+  try {
+    const old = readdirSync(dir)
+      .map((name) => join(dir, name))
+      .filter((path) => Date.now() - statSync(path).mtimeMs > olderThanMs);
+    for (const path of old) rmSync(path, { force: true });
+    return old.length;
+  } catch {
+    return 0; // Absent, or another process was at it: the next time will do.
+  }
 };
