@@ -22,14 +22,43 @@ export const bwrapViews = (env: Env, owner: Owner = currentOwner()): Candidate[]
     ...['--mount', '--propagation', 'private', '--'],
   ];
   return [
-    ...(cut ? [{ name: 'bwrap, cut off from later mounts', view: bwrapView([...cut, bwrap], owner) }] : []),
-    { name: 'bwrap', view: bwrapView([bwrap], owner) },
+    ...(cut ? [{ name: 'bwrap, cut off from later mounts', view: bwrapView(cut, bwrap, owner) }] : []),
+    { name: 'bwrap', view: bwrapView([], bwrap, owner) },
   ];
 };
 
-const bwrapView = (program: string[], owner: Owner): View => ({
+/** Our own word among bubblewrap's options: cover this file or socket, if it is still there. */
+const HIDE_FILE = '--hide-file';
+
+/**
+ * sh -c STILL_THERE khlone-view BWRAP OPTION… -- ARGV…
+ * Sockets come and go, and bubblewrap gives up where it should cover one that is gone. So this looks again at the last
+ * moment: it turns the arguments over one by one, and writes out or drops HIDE_FILE.
+ */
+const STILL_THERE = `
+left=$# options=1
+while [ "$left" -gt 0 ]; do
+  if [ $options = 1 ] && [ "$1" = ${HIDE_FILE} ]; then
+    [ ! -e "$2" ] || set -- "$@" --ro-bind /dev/null "$2"
+    shift 2
+    left=$((left - 2))
+  else
+    [ "$1" != -- ] || options=0
+    set -- "$@" "$1"
+    shift
+    left=$((left - 1))
+  fi
+done
+exec "$@"
+`;
+
+const bwrapView = (cut: string[], bwrap: string, owner: Owner): View => ({
   kind: 'bwrap',
-  wrap: (argv, spec) => ({ argv: [...program, ...options(spec, owner), '--', ...argv] }),
+  wrap: (argv, spec) => {
+    const own = options(spec, owner);
+    const last = own.includes(HIDE_FILE) ? ['/bin/sh', '-c', STILL_THERE, 'khlone-view'] : [];
+    return { argv: [...cut, ...last, bwrap, ...own, '--', ...argv] };
+  },
 });
 
 const options = (spec: ViewSpec, owner: Owner): string[] => {
@@ -51,7 +80,6 @@ const options = (spec: ViewSpec, owner: Owner): string[] => {
 };
 
 const mountOptions = (mount: Mount): string[] => {
-  if (mount.kind === 'hide')
-    return mount.folder ? ['--tmpfs', mount.at] : ['--ro-bind', '/dev/null', mount.at];
+  if (mount.kind === 'hide') return [mount.folder ? '--tmpfs' : HIDE_FILE, mount.at];
   return [mount.kind === 'rw' ? '--bind' : '--ro-bind', mount.from, mount.at];
 };

@@ -111,7 +111,7 @@ place() {
     n=$((n + 1))
     case $1 in
       hide.folder) [ ! -d "$2" ] || mount -n -c -t tmpfs -o mode=755,nosuid,nodev khlone "$2" ;;
-      hide.file) [ ! -e "$2" ] || mount -n -c --bind /dev/null "$2" ;;
+      hide.file) mount -n -c --bind /dev/null "$2" 2> /dev/null || [ ! -e "$2" ] ;;
       ro.* | rw.*)
         make_point "$1" "$2"
         mount -n -c --rbind "/dev/.stage/$n" "$2"

@@ -53,7 +53,7 @@ export const until = async (what: string, look: () => boolean): Promise<void> =>
   }
 };
 
-const listen = async (path: string): Promise<Server> => {
+export const listen = async (path: string): Promise<Server> => {
   const server = createServer((socket) => socket.end('hello'));
   server.listen(path);
   await once(server, 'listening');

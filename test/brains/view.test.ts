@@ -23,7 +23,7 @@ import { isInside } from '../../src/brains/view-inside.ts';
 import { probeView } from '../../src/brains/view-probe.ts';
 import { currentOwner } from '../../src/brains/view-tools.ts';
 import { unshareViews } from '../../src/brains/view-unshare.ts';
-import { asOwner, groundParent, ODD_NAME, until } from './escape-ground.ts';
+import { asOwner, groundParent, listen, ODD_NAME, until } from './escape-ground.ts';
 
 const self = currentOwner();
 const stranger = { uid: 65_534, gid: 65_534 };
@@ -232,7 +232,8 @@ describe.runIf(allowed).each(cases)('$title', ({ owner, view }) => {
     'ends everything inside when %s ends',
     async (who) => {
       const mark = `${root}/${who}`;
-      const background = 'setsid sleep 1000 > /dev/null 2>&1 & echo ready; read -r line; exit 0';
+      const lasts = who === 'the program itself' ? 'read -r line' : 'sleep 1000';
+      const background = `setsid sleep 1000 > /dev/null 2>&1 & echo ready; ${lasts}; exit 0`;
       const wrapped = view.wrap(['sh', '-c', background], makeSpec(owner, 'act')).argv;
       const runner = ['sh', '-c', '"$@"; exit "$?"', 'runner', ...wrapped];
       const child = start(owner, runner, { env: { ...process.env, KHLONE_RUN: mark } });
@@ -247,6 +248,18 @@ describe.runIf(allowed).each(cases)('$title', ({ owner, view }) => {
       await until('all to end', () => marked(mark).length === 0);
     },
   );
+
+  it('starts when a socket that it would hide has gone, and hides the one that is left', async () => {
+    const paths = ['gone.sock', 'left.sock'].map((name) => join(root, name));
+    const servers = await Promise.all(paths.map(listen));
+    const [gone, left] = servers;
+    const spec = makeSpec(owner, 'ask');
+    const { argv } = view.wrap(['sh', '-c', '[ ! -e "$1" ] && [ -c "$2" ]', 'sh', ...paths], spec);
+    gone?.close();
+    await once(gone ?? process, 'close');
+    expect((await once(start(owner, argv), 'close'))[0]).toBe(0);
+    left?.close();
+  });
 
   it('takes no program for its mounts from a folder of the search path', async () => {
     const fake = join(root, 'fake');
