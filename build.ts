@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BuildOptions, build, type Metafile } from 'esbuild';
@@ -11,7 +11,7 @@ const ROOT = import.meta.dirname;
 
 const main = async (): Promise<void> => {
   const built = await Promise.all(PROGRAMS.map(bundle));
-  await removeStaleChunks(built.filter((metafile) => metafile !== undefined));
+  await removeStaleChunks(built);
 };
 
 const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
@@ -82,12 +82,8 @@ const PROGRAMS: Program[] = [
   },
 ];
 
-/** Builds one program; undefined while its entry file has not been written. */
-const bundle = async ({ entry, output, options, notAtStart }: Program): Promise<Metafile | undefined> => {
-  if (!existsSync(join(ROOT, entry))) {
-    console.log(`⚠ ${output} SKIPPED: ${entry} does not exist yet`);
-    return undefined;
-  }
+/** Builds one program and proves what it loads when it starts. */
+const bundle = async ({ entry, output, options, notAtStart }: Program): Promise<Metafile> => {
   const { metafile } = await build({ ...SHARED, ...options, entryPoints: [entry] });
   if (metafile === undefined) throw new Error('esbuild gave no metafile');
   refuseLazyPackages(metafile);

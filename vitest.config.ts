@@ -6,7 +6,10 @@ const { version } = JSON.parse(readFileSync(new URL('package.json', import.meta.
 };
 
 export default defineConfig({
-  define: { __KHLONE_VERSION__: JSON.stringify(version) },
+  define: {
+    __KHLONE_VERSION__: JSON.stringify(version),
+    __KHLONE_BUILD__: JSON.stringify(`${version}+test`),
+  },
   test: {
     include: ['test/**/*.test.ts'],
     testTimeout: 30_000,

@@ -18,7 +18,7 @@ import { startRetention } from './retention.ts';
 import { bootId } from './run-dir.ts';
 import { openStore, type Store } from './store/store.ts';
 import { createSurvey, fallbackBrain } from './survey.ts';
-import { createHolder } from './tmux/panes.ts';
+import { createHolder, type Holder } from './tmux/panes.ts';
 import { expandHome } from './zone-paths.ts';
 import { removeZone } from './zone-removal.ts';
 
@@ -43,7 +43,7 @@ export type ServeSpec = {
   log(line: string): void;
 };
 
-type Parts = { store: Store; hall: Hall; handlers: Handlers };
+type Parts = { store: Store; hall: Hall; holder: Holder; handlers: Handlers };
 
 const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Parts => {
   const { home } = spec;
@@ -87,7 +87,7 @@ const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Pa
     ]),
     subscribe: subscribeHandler(store),
   };
-  return { store, hall, handlers };
+  return { store, hall, holder, handlers };
 };
 
 /** Every clone with something left to do gets its loop: what ran is judged by proof, what waits is looked at. */
@@ -111,6 +111,7 @@ export const serve = async (spec: ServeSpec): Promise<void> => {
 
   const stop = async (keep: boolean): Promise<number> => {
     const count = await parts.hall.stop(keep);
+    await (keep ? parts.holder.close() : parts.holder.shutDown());
     // The answer leaves before the process does.
     setTimeout(() => ended.resolve(), 50);
     return count;

@@ -4,6 +4,7 @@ import { findView, type View } from '../brains/view.ts';
 import { parseWho } from '../protocol/address.ts';
 import type { AnswerOf, Policy } from '../protocol/calls.ts';
 import { asKhloneError } from '../protocol/error.ts';
+import { choose } from './crew.ts';
 import type { Environment } from './prepare.ts';
 import type { Store } from './store/store.ts';
 import { crewRows } from './store/zones.ts';
@@ -83,12 +84,20 @@ export const createSurvey = (tempDir: string): Survey => {
   };
 };
 
-/** The brain that an omitted one means: the hero's, else the configured one, else the first that is ready. */
+/** Whether this dispatch will enroll a clone for which nobody names a brain. Errors are left to the dispatch itself. */
+const needsBrain = (store: Store, zone: string, policy: Policy, who: string | undefined): boolean => {
+  const crew = crewRows(store, zone).map((clone) => ({ ...clone, index: clone.idx, load: 0 }));
+  const hero = crew.find((clone) => clone.hero === 1);
+  try {
+    const choice = choose(crew, hero, who === undefined ? undefined : parseWho(who), policy);
+    return choice.type === 'enroll' && choice.brain === undefined;
+  } catch {
+    return false;
+  }
+};
+
+/** The brain that an unnamed one means: the first that is ready, looked for only when a clone has to be enrolled. */
 export const fallbackBrain =
   (store: Store, environmentOf: (zone: string) => Environment) =>
-  async (zone: string, policy: Policy, who: string | undefined): Promise<string | undefined> => {
-    if (who !== undefined && parseWho(who).brain !== undefined) return undefined;
-    if (policy.heroBrain ?? policy.defaultBrain) return undefined;
-    if (crewRows(store, zone).some((clone) => clone.hero === 1)) return undefined;
-    return (await firstReady(environmentOf(zone))).name;
-  };
+  async (zone: string, policy: Policy, who: string | undefined): Promise<string | undefined> =>
+    needsBrain(store, zone, policy, who) ? (await firstReady(environmentOf(zone))).name : undefined;

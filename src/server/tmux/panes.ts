@@ -40,6 +40,8 @@ export type Holder = {
   end(clone: string): Promise<void>;
   /** Leaves tmux and its panes running. */
   close(): Promise<void>;
+  /** Ends tmux with all panes, where it runs. What ignores HUP goes on. */
+  shutDown(): Promise<void>;
 };
 
 const parseRow = (line: string): PaneRow[] => {
@@ -143,6 +145,14 @@ export const createHolder = (where: { socketPath: string; configPath: string; pa
     return turn;
   };
 
+  /** The last call: without a connection nothing was held, or tmux is gone already. */
+  const leave = (how: (live: Control) => Promise<unknown>): Promise<void> =>
+    inTurn(async () => {
+      closed = true;
+      if (control) await how(control);
+      control = undefined;
+    });
+
   return {
     start: (spec) =>
       inTurn(async () => {
@@ -159,11 +169,8 @@ export const createHolder = (where: { socketPath: string; configPath: string; pa
           for (const { pane } of rows) await live.command(['kill-pane', '-t', pane]);
         }),
       ),
-    close: () =>
-      inTurn(async () => {
-        closed = true;
-        await control?.close();
-        control = undefined;
-      }),
+    close: () => leave((live) => live.close()),
+    // Its answer may die with it.
+    shutDown: () => leave((live) => live.command(['kill-server']).catch(() => {})),
   };
 };
