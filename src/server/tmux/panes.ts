@@ -152,7 +152,6 @@ export const createHolder = (where: { socketPath: string; configPath: string; pa
       if (control) await how(control);
       control = undefined;
     });
-
   return {
     start: (spec) =>
       inTurn(async () => {
