@@ -1,0 +1,51 @@
+/** What never leaves a worktree by itself: names that usually hold secrets, and what the configuration excludes. */
+
+export type LeftOut = { path: string; why: string };
+
+/** Paths that a configuration (`sync.include`, `sync.exclude`) names, in the manner of gitignore. */
+export type Choice = { include: readonly string[]; exclude: readonly string[] };
+
+const HARMLESS = /^\.env\.(example|sample|template|dist)$/iu;
+const SECRET_NAMES = [
+  /^\.env/iu,
+  /\.(pem|key|p12|pfx|jks|keystore|kdbx)$/iu,
+  /^id_[^.]*$/iu,
+  /^id_(rsa|dsa|ecdsa|ed25519)/iu,
+  /^\.(npmrc|netrc|pypirc|pgpass|htpasswd|git-credentials)$/iu,
+];
+const SECRET_FOLDERS = /^\.(aws|ssh|gnupg|kube|docker)$/iu;
+
+/** Whether a name looks like a file of secrets, whatever .gitignore says about it. */
+export const looksSecret = (path: string): boolean => {
+  const parts = path.split('/');
+  const name = parts.at(-1) ?? '';
+  if (parts.slice(0, -1).some((part) => SECRET_FOLDERS.test(part))) return true;
+  return !HARMLESS.test(name) && SECRET_NAMES.some((pattern) => pattern.test(name));
+};
+
+/** khlone's own folder in a worktree: a readable snapshot of the binding, no work of anybody's. */
+export const isOurs = (path: string): boolean => path === '.khlone' || path.startsWith('.khlone/');
+
+const escaped = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/gu, '\\$&');
+
+const GLOB_PIECE = /\*\*\/|\*\*|\*|\?|[^*?]+/gu;
+const MEANING: Readonly<Record<string, string>> = {
+  '**/': '(?:.*/)?',
+  '**': '.*',
+  '*': '[^/]*',
+  '?': '[^/]',
+};
+
+/** A pattern without a slash matches a name at any depth; a matched folder matches all in it. */
+const toRegExp = (pattern: string): RegExp => {
+  const bare = pattern.replace(/^\/+|\/+$/gu, '');
+  const anchored = pattern.replace(/\/+$/u, '').includes('/');
+  const body = (bare.match(GLOB_PIECE) ?? []).map((piece) => MEANING[piece] ?? escaped(piece)).join('');
+  return new RegExp(`^${anchored ? '' : '(?:.*/)?'}${body}(?:/.*)?$`, 'su');
+};
+
+/** One matcher for a list of patterns; an empty list matches nothing. */
+export const matcherOf = (patterns: readonly string[]): ((path: string) => boolean) => {
+  const all = patterns.filter((pattern) => pattern.trim() !== '').map(toRegExp);
+  return (path) => all.some((one) => one.test(path));
+};

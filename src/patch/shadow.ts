@@ -1,0 +1,124 @@
+import { randomBytes } from 'node:crypto';
+import { access, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { type GitOptions, type GitResult, git, gitFailed } from './git.ts';
+
+/**
+ * A git directory of our own beside the user's: snapshots are made in it, so the user's index, HEAD, refs, hooks,
+ * filters and objects stay as they are. It reads the user's objects and writes only its own.
+ */
+
+/** Where a worktree lies and what git calls its directories. */
+export type Repository = { worktree: string; gitDir: string; commonDir: string };
+
+export type Shadow = {
+  dir: string;
+  /** Reads objects of the user and of the shadow. `index` is the index file to work on. */
+  run(args: readonly string[], more?: ShadowRun): Promise<GitResult>;
+  /** What `run` sets, for whoever streams. */
+  env(index?: string): Record<string, string>;
+  /** Configuration that holds for every git in the shadow. */
+  config: readonly string[];
+  /** The id of nothing, as long as this repository's ids are. */
+  zeroId: string;
+};
+
+export type ShadowRun = { index?: string; input?: GitOptions['input']; maxBytes?: number };
+
+/** Listings of a worktree of a million files fit; more is refused. */
+export const MAX_LISTING_BYTES = 512 * 1024 * 1024;
+
+/** Bytes are taken as they are: no filter, no line ends, no keywords; the highest word in git's order of attributes. */
+export const RAW_ATTRIBUTES = '* -text -eol -filter -ident -working-tree-encoding !merge\n';
+
+/** Names that another file system would read as `.git` are refused everywhere, since a snapshot travels. */
+export const SAFE_NAMES = ['-c', 'core.protectHFS=true', '-c', 'core.protectNTFS=true'];
+
+const CONFIG = [
+  ...SAFE_NAMES,
+  ...[
+    'core.autocrlf=false',
+    'core.safecrlf=false',
+    'core.splitIndex=false',
+    'core.untrackedCache=false',
+  ].flatMap((one) => ['-c', one]),
+];
+
+/** One entry of GIT_ALTERNATE_OBJECT_DIRECTORIES: quoted, since a folder may have any name. */
+const quoted = (path: string): string => `"${path.replace(/[\\"]/gu, '\\$&').replaceAll('\n', '\\n')}"`;
+
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
+
+/** Made under another name and moved in place: whoever sees it, sees it whole. */
+const makeShadow = async (dir: string, format: string, deadlineMs: number): Promise<void> => {
+  const temp = `${dir}.${randomBytes(6).toString('hex')}`;
+  await mkdir(dirname(dir), { recursive: true, mode: 0o700 });
+  await mkdir(temp, { mode: 0o700 });
+  try {
+    const args = ['init', '-q', '--bare', '--template=', `--object-format=${format}`, temp];
+    const made = await git(args, { cwd: temp, deadlineMs, maxBytes: 64 * 1024, env: PRIVATE_CONFIG });
+    if (made.code !== 0) throw gitFailed('khlone could not make its shadow repository', made.stderr);
+    await mkdir(join(temp, 'info'), { recursive: true, mode: 0o700 });
+    await writeFile(join(temp, 'info', 'attributes'), RAW_ATTRIBUTES, { mode: 0o600 });
+    await rename(temp, dir).catch(async (error: unknown) => {
+      // Somebody else made it in the meantime, and theirs is as good.
+      if (!(await exists(join(dir, 'HEAD')))) throw error;
+    });
+  } finally {
+    await rm(temp, { recursive: true, force: true });
+  }
+};
+
+/** The person's configuration could name filters, attributes and templates: none of it holds in here. */
+const PRIVATE_CONFIG = { GIT_CONFIG_GLOBAL: '/dev/null', GIT_CONFIG_NOSYSTEM: '1' };
+
+/** Where the shadow of a worktree lies. */
+export const shadowDirOf = (gitDir: string): string => join(gitDir, 'khlone', 'shadow.git');
+
+const objectFormat = async ({ worktree }: Repository, deadlineMs: number): Promise<string> => {
+  const said = await git(['rev-parse', '--show-object-format'], {
+    cwd: worktree,
+    deadlineMs,
+    maxBytes: 64 * 1024,
+  });
+  if (said.code !== 0) throw gitFailed('git does not know this worktree', said.stderr);
+  return said.stdout.toString('utf8').trim();
+};
+
+/** Opens the shadow of a worktree, made when there is none. `deadlineMs` bounds each git that runs in it. */
+export const openShadow = async (
+  repository: Repository,
+  dir: string,
+  deadlineMs: number,
+): Promise<Shadow> => {
+  if (!(await exists(join(dir, 'HEAD')))) {
+    await makeShadow(dir, await objectFormat(repository, deadlineMs), deadlineMs);
+  }
+  const sha256 = /objectformat\s*=\s*sha256/iu.test(await readFile(join(dir, 'config'), 'utf8'));
+  const env = (index?: string): Record<string, string> => ({
+    ...PRIVATE_CONFIG,
+    GIT_DIR: dir,
+    GIT_WORK_TREE: repository.worktree,
+    GIT_INDEX_FILE: index ?? join(dir, 'index'),
+    GIT_ALTERNATE_OBJECT_DIRECTORIES: quoted(join(repository.commonDir, 'objects')),
+    GIT_NO_REPLACE_OBJECTS: '1',
+  });
+  return {
+    dir,
+    env,
+    config: CONFIG,
+    zeroId: '0'.repeat(sha256 ? 64 : 40),
+    run: (args, more = {}) =>
+      git([...CONFIG, ...args], {
+        cwd: repository.worktree,
+        env: env(more.index),
+        deadlineMs,
+        maxBytes: more.maxBytes ?? MAX_LISTING_BYTES,
+        ...(more.input !== undefined && { input: more.input }),
+      }),
+  };
+};

@@ -1,0 +1,210 @@
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { lstat, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { promisify } from 'node:util';
+import { KhloneError } from '../protocol/error.ts';
+import { type GitOptions, git, gitFailed } from './git.ts';
+import { readMadeBy, writeMadeBy } from './made-by.ts';
+import type { Manifest } from './manifest.ts';
+import { RAW_ATTRIBUTES, SAFE_NAMES, shadowDirOf } from './shadow.ts';
+import { snapshotTree } from './snapshot.ts';
+
+/**
+ * Makes a worktree out of a carried pack. It is built beside its place and moved in whole, so a process that dies in
+ * the middle leaves nothing that a later attempt could take for finished.
+ */
+
+export type UnpackWish = {
+  /** Parsed by its schema. */
+  manifest: Manifest;
+  body: AsyncIterable<Uint8Array>;
+  /** Absolute: absent, an empty folder, or what an earlier call made. */
+  path: string;
+  zone: string;
+};
+
+export type Unpacked = { head: string; files: number };
+
+/** The pack arrives at the pace of the link. */
+const RECEIVE_DEADLINE_MS = 12 * 60 * 60_000;
+const GIT_DEADLINE_MS = 15 * 60_000;
+const SYNC_DEADLINE_MS = 60_000;
+const MAX_ANSWER_BYTES = 512 * 1024 * 1024;
+const MAX_PACK_BYTES = 64 * 2 ** 30;
+
+/** Old repositories hold sloppy names, times and modes that harm nobody; hostile paths stay refused. */
+const TOLERATED = [
+  ...['badDate', 'badDateOverflow', 'badTimezone', 'zeroPaddedDate', 'missingSpaceBeforeDate'],
+  ...['badEmail', 'badName', 'missingEmail', 'missingNameBeforeEmail', 'missingSpaceBeforeEmail'],
+  ...['zeroPaddedFilemode', 'badFilemode', 'nulInCommit', 'multipleAuthors'],
+];
+const STRICT = `--strict=${TOLERATED.map((id) => `${id}=ignore`).join(',')}`;
+
+type Ground = { dir: string; run(args: readonly string[], more?: Partial<GitOptions>): Promise<string> };
+
+const groundAt = (dir: string): Ground => ({
+  dir,
+  run: async (args, more = {}) => {
+    const answer = await git([...SAFE_NAMES, ...args], {
+      cwd: dir,
+      deadlineMs: GIT_DEADLINE_MS,
+      maxBytes: MAX_ANSWER_BYTES,
+      ...more,
+      env: { GIT_DIR: join(dir, '.git'), GIT_WORK_TREE: dir, ...more.env },
+    });
+    if (answer.code !== 0) throw gitFailed(`git ${args[0]} refused the carried code`, answer.stderr);
+    return answer.stdout.toString('utf8').trim();
+  },
+});
+
+/** What a path is to us. Anything that khlone did not make for this very zone is left alone. */
+const inspect = async (path: string, zone: string): Promise<'free' | 'finished'> => {
+  const facts = await lstat(path).catch(() => undefined);
+  if (!facts) return 'free';
+  if (facts.isDirectory() && (await readdir(path)).length === 0) return 'free';
+  if ((await readMadeBy(path))?.zone === zone) return 'finished';
+  throw new KhloneError(
+    'conflict',
+    `${path} is not empty and not khlone's`,
+    'move it away, or name another zone.path in khlone.yml',
+  );
+};
+
+/** Packs under way in this process: what a sweep leaves alone. */
+const underway = new Set<string>();
+const isAlive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (thrown) {
+    return (thrown as NodeJS.ErrnoException).code !== 'ESRCH';
+  }
+};
+
+/** Removes what interrupted attempts for this path left beside it. */
+const sweep = async (path: string): Promise<void> => {
+  const pattern = /^(\d+)-[0-9a-f]{12}$/u;
+  const prefix = `${basename(path)}.khlone-`;
+  for (const name of await readdir(dirname(path)).catch(() => [])) {
+    if (!name.startsWith(prefix)) continue;
+    const pid = pattern.exec(name.slice(prefix.length))?.[1];
+    const full = join(dirname(path), name);
+    const stale =
+      pid !== undefined && (Number(pid) === process.pid ? !underway.has(full) : !isAlive(Number(pid)));
+    if (stale) await rm(full, { recursive: true, force: true });
+  }
+};
+
+const initialise = async ({ dir, run }: Ground, { format, shallow }: Manifest): Promise<void> => {
+  await run(['init', '--quiet', '--template=', `--object-format=${format}`]);
+  await mkdir(join(dir, '.git', 'info'), { recursive: true, mode: 0o700 });
+  await writeFile(join(dir, '.git', 'info', 'exclude'), '/.khlone/\n');
+  // Before the pack: the check of its links must know where history ends.
+  if (shallow.length > 0) await writeFile(join(dir, '.git', 'shallow'), `${shallow.join('\n')}\n`);
+};
+
+const receive = async (ground: Ground, { manifest, body }: UnpackWish): Promise<void> => {
+  const { head, tree } = manifest;
+  // Kept: what was carried outlives every gc in the zone, so that work can always be told from it.
+  await ground.run(['index-pack', '--stdin', '--keep=khlone', STRICT, `--max-input-size=${MAX_PACK_BYTES}`], {
+    input: body,
+    deadlineMs: RECEIVE_DEADLINE_MS,
+  });
+  if (head) await ground.run(['cat-file', '-e', `${head}^{commit}`]);
+  await ground.run(['cat-file', '-e', `${tree}^{tree}`]);
+  await ground.run(['rev-list', '--objects', '--quiet', ...(head ? [head] : []), tree, '--']);
+};
+
+const pointHead = async ({ run }: Ground, { head, branch }: Manifest): Promise<void> => {
+  if (branch === undefined) {
+    await run(['update-ref', '--no-deref', 'HEAD', head ?? '']);
+    return;
+  }
+  const ref = `refs/heads/${branch}`;
+  await run(['check-ref-format', ref]);
+  if (head) await run(['update-ref', ref, head]);
+  await run(['symbolic-ref', 'HEAD', ref]);
+};
+
+const configure = async ({ run }: Ground, { origin, autocrlf, eol }: Manifest): Promise<void> => {
+  if (autocrlf) await run(['config', 'core.autocrlf', autocrlf]);
+  if (eol) await run(['config', 'core.eol', eol]);
+  if (!origin) return;
+  await run(['config', 'remote.origin.url', origin]);
+  await run(['config', 'remote.origin.fetch', '+refs/heads/*:refs/remotes/origin/*']);
+};
+
+/** Writes the files as raw bytes, then makes the index HEAD's: uncommitted work shows as uncommitted. */
+const checkOut = async ({ dir, run }: Ground, { head, tree }: Manifest): Promise<void> => {
+  const attributes = join(dir, '.git', 'info', 'attributes');
+  await writeFile(attributes, RAW_ATTRIBUTES);
+  const raw = ['-c', 'core.autocrlf=false'];
+  await run([...raw, 'read-tree', tree]);
+  await run([...raw, 'checkout-index', '--all', '--quiet', '--index']);
+  await run(head ? [...raw, 'read-tree', '--reset', head] : ['read-tree', '--empty']);
+  await rm(attributes);
+};
+
+const repositoryAt = (dir: string) => {
+  const gitDir = join(dir, '.git');
+  return { worktree: dir, gitDir, commonDir: gitDir };
+};
+
+/** The state of a zone's worktree with nothing left out: what a removal compares and saves. */
+export const wholeTree = async (dir: string): Promise<string> => {
+  const repository = repositoryAt(dir);
+  const shadowDir = shadowDirOf(repository.gitDir);
+  const wish = { ...repository, shadowDir, deadlineMs: GIT_DEADLINE_MS, everything: true };
+  return (await snapshotTree(wish)).tree;
+};
+
+const build = async (dir: string, wish: UnpackWish): Promise<void> => {
+  const ground = groundAt(dir);
+  const { manifest, zone } = wish;
+  await initialise(ground, manifest);
+  await receive(ground, wish);
+  await pointHead(ground, manifest);
+  await configure(ground, manifest);
+  await checkOut(ground, manifest);
+  const tree = await wholeTree(dir);
+  const { head } = manifest;
+  await writeMadeBy(dir, { version: 1, zone, ...(head && { head }), tree, madeMs: Date.now() });
+  // The zone is called ready in a database that survives a power cut; its files should, too. Best effort.
+  await promisify(execFile)('sync', ['-f', dir], { timeout: SYNC_DEADLINE_MS }).catch(() => undefined);
+};
+
+const facts = async (dir: string): Promise<Unpacked> => {
+  const { run } = groundAt(dir);
+  const head = await run(['rev-parse', '--verify', '--quiet', 'HEAD']).catch(() => '');
+  const names = await run(['ls-files', '-z', '--cached', '--others', '--exclude-standard']);
+  return { head, files: names === '' ? 0 : names.split('\0').filter(Boolean).length };
+};
+
+/**
+ * Builds the worktree at `path`, or recognises the one that an earlier call for the zone finished and leaves it as it
+ * is. Repeatable after any interruption. Throws `conflict` where the path holds something else, `disk-low`, what the
+ * body throws, and `internal` with git's words for a pack that is incomplete, broken or hostile.
+ */
+export const unpackWorktree = async (wish: UnpackWish): Promise<Unpacked> => {
+  const { path, zone } = wish;
+  if ((await inspect(path, zone)) === 'finished') return facts(path);
+  await mkdir(dirname(path), { recursive: true });
+  await sweep(path);
+  const temp = `${path}.khlone-${process.pid}-${randomBytes(6).toString('hex')}`;
+  underway.add(temp);
+  try {
+    await mkdir(temp, { mode: 0o700 });
+    await build(temp, wish);
+    if ((await inspect(path, zone)) === 'finished') return await facts(path);
+    await rename(temp, path);
+    return await facts(path);
+  } catch (thrown) {
+    const { code } = thrown as NodeJS.ErrnoException;
+    if (code !== 'ENOSPC' && code !== 'EDQUOT') throw thrown;
+    throw new KhloneError('disk-low', `no space left for ${path}`, 'free some space, then try again');
+  } finally {
+    await rm(temp, { recursive: true, force: true });
+    underway.delete(temp);
+  }
+};
