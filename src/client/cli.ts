@@ -10,22 +10,28 @@ import { oneLine } from './terminal/sanitize.ts';
 
 export type Context = BaseContext & { app: App; caller: Caller };
 
+const NAMES = { binaryName: 'khlone', binaryLabel: 'khlone', enableColors: false };
+
+/** The whole manual. */
 export const createCli = (version: string): Cli<Context> => {
-  const cli = new Cli<Context>({
-    binaryName: 'khlone',
-    binaryLabel: 'khlone',
-    binaryVersion: version,
-    enableColors: false,
-  });
+  const cli = new Cli<Context>({ ...NAMES, binaryVersion: version });
   for (const command of COMMANDS) cli.register(command);
   return cli;
 };
 
-let shared: { version: string; cli: Cli<Context> } | undefined;
+/** A parser compiles all it knows at each command, so each first word gets a small one that knows only its commands. */
+const parsers = new Map<string, Cli<Context>>();
 
-const cliOf = (version: string): Cli<Context> => {
-  if (shared?.version !== version) shared = { version, cli: createCli(version) };
-  return shared.cli;
+const parserFor = (version: string, word: string): Cli<Context> => {
+  const key = `${version} ${word}`;
+  const known = parsers.get(key);
+  if (known) return known;
+  const own = COMMANDS.filter((command) => command.paths?.some(([first]) => first === word));
+  const made = own.length === 0 ? createCli(version) : new Cli<Context>({ ...NAMES, binaryVersion: version });
+  for (const command of own) made.register(command);
+  // Words that lead nowhere are many; the commands are few.
+  if (own.length > 0) parsers.set(key, made);
+  return made;
 };
 
 const LINE_CHARS = 2_000;
@@ -67,7 +73,7 @@ const sink = (write: (text: string) => void): PassThrough => {
 /** Runs the caller's words and answers the exit code. Never throws. */
 export const runCommand = async (app: App, caller: Caller): Promise<number> => {
   try {
-    const cli = cliOf(app.version);
+    const cli = parserFor(app.version, caller.argv[0] ?? '');
     const context: Context = {
       env: caller.env,
       stdin: new PassThrough().end(),
