@@ -9,6 +9,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { isInside } from '../brains/view-inside.ts';
 
 /**
  * A run on disk: a brain's process with its input, output and exit code as files, so that server, tmux and link may
@@ -146,9 +147,14 @@ export const processesOf = (markValue: string): number[] => {
     .filter((pid) => processOf(pid)?.state !== 'Z');
 };
 
-/** Sends a signal to processes that carry the mark right now; says how many there were. */
+/**
+ * Sends a signal to the processes that carry the mark right now; says how many there were. What can be caught goes only
+ * to those inside the view where there is one: the wrapper around it would die and take the brain along unheard.
+ */
 export const signalRun = (markValue: string, signal: NodeJS.Signals): number => {
-  const pids = processesOf(markValue);
+  const all = processesOf(markValue);
+  const inside = signal === 'SIGKILL' ? [] : all.filter(isInside);
+  const pids = inside.length > 0 ? inside : all;
   for (const pid of pids) {
     try {
       process.kill(pid, signal);

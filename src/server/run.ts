@@ -14,9 +14,11 @@ import {
   processesOf,
   RUNNER,
   signalRun,
+  type Verdict,
   verdictOf,
   writeInput,
 } from './run-dir.ts';
+import { knownGitDirs } from './store/git-dirs.ts';
 import { brainSession, endRunRow, inputsOf, makeRun, type RunRow } from './store/runs.ts';
 import type { Store } from './store/store.ts';
 import type { CloneRow, ZoneRow } from './store/zones.ts';
@@ -25,7 +27,9 @@ import { gitDirsOf, hiddenPaths } from './zone-paths.ts';
 
 /** A run as a living thing: started in the clone's tmux window, ended gracefully first, and never without proof. */
 
-export type LiveRun = { row: RunRow; dir: string; mark: string; brain: Brain };
+/** Where a run is and how its processes are found. */
+export type RunPlace = { row: RunRow; dir: string; mark: string };
+export type LiveRun = RunPlace & { brain: Brain };
 
 export type RunDeps = {
   store: Store;
@@ -52,12 +56,30 @@ export const runDirOf = (zonesDir: string, clone: CloneRow, n: number): string =
 const markOf = (store: Store, clone: CloneRow, n: number): string =>
   `${store.uuid.slice(0, 13)}/${clone.zone}/${clone.role}.${clone.idx}.${n}`;
 
-export const liveRunOf = (deps: RunDeps, clone: CloneRow, row: RunRow, brain: Brain): LiveRun => ({
+export const placeOf = (deps: RunDeps, clone: CloneRow, row: RunRow): RunPlace => ({
   row,
   dir: runDirOf(deps.zonesDir, clone, row.n),
   mark: markOf(deps.store, clone, row.n),
+});
+
+export const liveRunOf = (deps: RunDeps, clone: CloneRow, row: RunRow, brain: Brain): LiveRun => ({
+  ...placeOf(deps, clone, row),
   brain,
 });
+
+/**
+ * What can be proved of a run. The boot comes first: a power cut may have lost any of its files, so they prove nothing.
+ * A runner that was killed before it showed itself is known by its beginning and by the absence of any process of it.
+ */
+export const judge = (deps: RunDeps, run: RunPlace): Verdict => {
+  if (run.row.boot !== '' && run.row.boot !== deps.boot) return { type: 'ended', how: 'reboot' };
+  const verdict = verdictOf(run.dir, deps.boot);
+  if (verdict.type !== 'starting' || !existsSync(join(run.dir, 'started'))) return verdict;
+  if (processesOf(run.mark).length > 0) return verdict;
+  // It may have shown itself and ended between the two looks.
+  const again = verdictOf(run.dir, deps.boot);
+  return again.type === 'starting' ? { type: 'ended', how: 'killed' } : again;
+};
 
 /** Waits until `look` answers, looking often: the events of a directory made a moment ago may come before the watcher. */
 const until = async (look: () => boolean, deadlineMs: number): Promise<boolean> => {
@@ -91,23 +113,19 @@ const wrapped = async (deps: RunDeps, wish: RunWish, dir: string, argv: string[]
   return wish.view.wrap(argv, {
     mode: wish.mode,
     worktree: wish.zone.path,
-    gitDirs: await gitDirsOf(wish.zone.path),
+    gitDirs: await knownGitDirs(deps.store, wish.zone, gitDirsOf),
     statePaths,
     cachePaths: ['.cache', '.npm', '.cargo', '.local/share/pnpm', 'go/pkg'].map((name) => join(home, name)),
     tmpDir: join(dir, 'tmp'),
-    hide: hiddenPaths(deps.home, wish.environment),
+    hide: hiddenPaths(wish.mode, deps.home, wish.environment),
     runDir: dir,
     readable: [...deps.readable],
   }).argv;
 };
 
-/** Starts a run for one mode and session. Its number and directory are committed before anything is started. */
-export const startRun = async (deps: RunDeps, wish: RunWish): Promise<LiveRun> => {
+/** The brain's command line, behind the runner that keeps the run's files, with the environment of the clone. */
+const launch = async (deps: RunDeps, wish: RunWish, run: LiveRun): Promise<void> => {
   const { clone, brain } = wish;
-  const row = await deps.store.write(() =>
-    makeRun(deps.store, clone.id, { mode: wish.mode, session: wish.session }, Date.now()),
-  );
-  const run = liveRunOf(deps, clone, row, brain);
   const name = `${clone.role}.${clone.idx}`;
   const resumed = brainSession(deps.store, wish.session, clone.id);
   const spawn = brain.start({
@@ -135,10 +153,25 @@ export const startRun = async (deps: RunDeps, wish: RunWish): Promise<LiveRun> =
   };
   const shell = ['/bin/sh', '-c', RUNNER, 'runner', run.dir, wish.zone.path, ...argv];
   await deps.holder.start({ clone: `${clone.zone}/${name}`, argv: shell, env, cwd: '/' });
-  const shown = await until(() => verdictOf(run.dir, deps.boot).type !== 'starting', START_DEADLINE_MS);
-  if (!shown && forbidStart(run.dir)) {
-    await deps.store.write(() => endRunRow(deps.store, row, Date.now()));
-    throw new KhloneError('tmux-failed', 'tmux did not start the clone in time', 'khlone doctor');
+};
+
+/**
+ * Starts a run for one mode and session. Its number and directory are committed before anything is started. Where it
+ * cannot be started, it is ended with the same proof as any run: tmux may have begun it before it failed.
+ */
+export const startRun = async (deps: RunDeps, wish: RunWish): Promise<LiveRun> => {
+  const { clone, mode, session } = wish;
+  const row = await deps.store.write(() =>
+    makeRun(deps.store, clone.id, { mode, session, boot: deps.boot }, Date.now()),
+  );
+  const run = liveRunOf(deps, clone, row, wish.brain);
+  try {
+    await launch(deps, wish, run);
+    const shown = await until(() => judge(deps, run).type !== 'starting', START_DEADLINE_MS);
+    if (!shown) throw new KhloneError('tmux-failed', 'tmux did not start the clone in time', 'khlone doctor');
+  } catch (thrown) {
+    await endRun(deps, run, 'now');
+    throw thrown;
   }
   return run;
 };
@@ -149,13 +182,13 @@ export const repairInput = (deps: RunDeps, run: LiveRun): void => {
 };
 
 /** Ends a run and proves it: the end of its input, then TERM, then KILL, then whatever still carries its mark. */
-export const endRun = async (deps: RunDeps, run: LiveRun, how: 'gracefully' | 'now'): Promise<void> => {
-  const gone = (): boolean =>
-    verdictOf(run.dir, deps.boot).type !== 'alive' && processesOf(run.mark).length === 0;
+export const endRun = async (deps: RunDeps, run: RunPlace, how: 'gracefully' | 'now'): Promise<void> => {
+  const ended = (): boolean => judge(deps, run).type !== 'alive';
+  const gone = (): boolean => ended() && processesOf(run.mark).length === 0;
   if (!forbidStart(run.dir)) {
     if (how === 'gracefully') {
       endInput(run.dir, run.mark);
-      await until(() => verdictOf(run.dir, deps.boot).type !== 'alive', END_GRACE_MS);
+      await until(ended, END_GRACE_MS);
     }
     signalRun(run.mark, 'SIGTERM');
     if (!(await until(gone, TERM_GRACE_MS))) signalRun(run.mark, 'SIGKILL');

@@ -1,6 +1,8 @@
 import { homedir, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { git } from '../patch/git.ts';
+import { socketPathIn } from '../protocol/resident.ts';
+import type { Environment } from './prepare.ts';
 
 /** Where things lie on the server's machine: a zone's worktree, its git directories, and what a view hides. */
 
@@ -21,17 +23,27 @@ export const gitDirsOf = async (worktree: string): Promise<string[]> => {
   return [...new Set(answer.stdout.toString('utf8').split('\n').filter(Boolean))];
 };
 
-/** Sockets and state that would be a way out of a view: khlone's, tmux's, the session's, containers' and agents'. */
-export const hiddenPaths = (home: string, environment: Readonly<Record<string, string>>): string[] => {
+/**
+ * What would be a way out of a view. Khlone's and tmux's own sockets are hidden always; an ask is also kept from the
+ * session's services and agents, which an act keeps, because its tools need them.
+ */
+export const hiddenPaths = (mode: 'ask' | 'act', home: string, environment: Environment): string[] => {
   const uid = process.getuid?.() ?? 0;
-  const agent = environment.SSH_AUTH_SOCK;
-  return [
+  const ours = [
     home,
     join(homedir(), '.khlone'),
-    `/run/user/${uid}`,
+    dirname(socketPathIn(home, 'server')),
     join(tmpdir(), `tmux-${uid}`),
+    `/tmp/tmux-${uid}`,
     ...(environment.TMUX_TMPDIR ? [join(environment.TMUX_TMPDIR, `tmux-${uid}`)] : []),
+  ];
+  if (mode === 'act') return ours;
+  const agent = environment.SSH_AUTH_SOCK;
+  const shared = agent === undefined || ['/tmp', tmpdir()].includes(dirname(agent));
+  return [
+    ...ours,
+    `/run/user/${uid}`,
     ...(environment.XDG_RUNTIME_DIR ? [environment.XDG_RUNTIME_DIR] : []),
-    ...(agent ? [dirname(agent) === tmpdir() ? agent : dirname(agent)] : []),
+    ...(agent ? [shared ? agent : dirname(agent)] : []),
   ];
 };
