@@ -91,8 +91,8 @@ __khlone_locate() {
 }
 
 # Sets KHLONE_PROMPT from a zone's file: version, label, mode, conn, active, queued, patches, conflicts, attention,
-# epoch; and until when that holds. Without all these fields it shows nothing. Times are compared as words, so that
-# no value from outside is taken for arithmetic.
+# epoch; and until when that holds. Without all these fields it shows nothing. Times are compared as words (ten
+# digits until 2286), so that no value from outside is taken for arithmetic.
 __khlone_format() {
   local k_label='' k_conn='' k_a='' k_q='' k_p='' k_c='' k_w='' k_epoch='' k_text='' k_i=1 k_odd='[$`!\\]'
   local -a k_mark

@@ -52,6 +52,8 @@ export const ROOT_BYTES = 4096;
 export const LABEL_CHARS = 64;
 /** Largest count in a prompt. */
 export const COUNT_MAX = 9999;
+/** The last time of ten digits, less the age a shell adds: bash compares times as words. */
+const EPOCH_MAX_SECONDS = 9_999_999_000;
 /** An unchanged line is written anew when it is this old. Shells show `?` for lines older than three of these. */
 export const HEARTBEAT_SECONDS = 30;
 
@@ -69,9 +71,9 @@ const field = (value: string): string => {
   return Array.from(plain).slice(0, LABEL_CHARS).join('') || '-';
 };
 
-const count = (value: number): string => String(Math.max(0, Math.min(COUNT_MAX, Math.trunc(value) || 0)));
-
-const seconds = (value: number): number => Math.max(0, Math.trunc(value) || 0);
+/** A count as digits only: shells read it with patterns, and one of them would evaluate `1e+21`. */
+const digits = (value: number, most: number): string =>
+  String(Math.max(0, Math.min(most, Math.trunc(value) || 0)));
 
 /** The line of a zone, without its line feed. */
 export const formatZoneLine = (zone: ZoneLine): string =>
@@ -80,8 +82,10 @@ export const formatZoneLine = (zone: ZoneLine): string =>
     field(zone.label),
     zone.mode,
     zone.conn,
-    ...[zone.active, zone.queued, zone.patches, zone.conflicts, zone.attention].map(count),
-    String(seconds(zone.epochSeconds)),
+    ...[zone.active, zone.queued, zone.patches, zone.conflicts, zone.attention].map((n) =>
+      digits(n, COUNT_MAX),
+    ),
+    digits(zone.epochSeconds, EPOCH_MAX_SECONDS),
   ].join('\t');
 
 const read = (path: string): string | undefined => {

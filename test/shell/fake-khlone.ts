@@ -1,3 +1,4 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: these are lines for a shell.
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -42,7 +43,7 @@ export type Shell = { readonly name: 'zsh' | 'bash'; readonly path: string; read
 export const SHELLS: readonly Shell[] = [
   'zsh',
   'bash',
-  ...(process.env['KHLONE_TEST_SHELLS'] ?? '').split(delimiter),
+  ...(process.env.KHLONE_TEST_SHELLS ?? '').split(delimiter),
 ]
   .filter((path) => path !== '')
   .map((path) => {
@@ -70,7 +71,7 @@ export const makePlace = (): Place => {
   mkdirSync(join(root, 'empty'));
   writeFileSync(join(root, 'bin', 'khlone'), FAKE, { mode: 0o755 });
   const env = {
-    PATH: `${join(root, 'bin')}:${process.env['PATH'] ?? ''}`,
+    PATH: `${join(root, 'bin')}:${process.env.PATH ?? ''}`,
     HOME: join(root, 'empty'),
     KHLONE_HOME: home,
     LC_ALL: 'C.UTF-8',
