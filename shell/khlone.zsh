@@ -153,7 +153,8 @@ function khlone_plugin_unload {
 function __khlone_install {
   emulate -L zsh -o no_err_exit -o no_err_return
   local now='%D{%s}'
-  [[ ${__khlone_shell-} == $$-* ]] || typeset -g __khlone_shell=$$-${(%)now}-$RANDOM$RANDOM __khlone_seen= __khlone_rprompt=
+  [[ ${__khlone_shell-} == $$-* ]] ||
+    typeset -g __khlone_shell=$$-${(%)now}-$RANDOM$RANDOM __khlone_seen= __khlone_rprompt=
   typeset -g +x __khlone_shell __khlone_seen __khlone_rprompt
   typeset -g +x __khlone_note= __khlone_at= __khlone_index= __khlone_key= __khlone_shown=0 KHLONE_PROMPT=
   [[ -o interactive ]] || return 0
