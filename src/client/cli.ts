@@ -1,10 +1,12 @@
 import { PassThrough } from 'node:stream';
-import { type BaseContext, Cli, UsageError } from 'clipanion';
+import { type BaseContext, Cli, type CommandClass, type Definition, UsageError } from 'clipanion';
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
 import type { App } from './app.ts';
 import type { Caller } from './caller.ts';
 import { COMMANDS } from './commands/all.ts';
+import { commandPage, contentsPage } from './help.ts';
 import { oneLine } from './terminal/sanitize.ts';
+import { wrongUse } from './wrong-use.ts';
 
 /** One command of a caller, run in the hub: parse, execute, and tell errors in one language. */
 
@@ -47,14 +49,61 @@ export const tellError = (caller: Caller, error: KhloneError): void => {
   caller.err(`✗ ${lines.join('\n  ')}\n${hint}`);
 };
 
-/** clipanion's own words for wrong use, as an error of ours with the usage line as the next step. */
+const pathsOf = (commands: readonly CommandClass<Context>[]): string[][] =>
+  commands.flatMap((command) => command.paths ?? []).filter((path) => path.length > 0);
+
+/** The definition of one command, as its help and its errors need it. */
+const definitionOf = (command: CommandClass<Context>): Definition | undefined => {
+  const cli = new Cli<Context>(NAMES);
+  cli.register(command);
+  return cli.definitions()[0];
+};
+
+const commandOf = (words: readonly string[]): CommandClass<Context> | undefined => {
+  const fits = (path: readonly string[]): boolean =>
+    path.length > 0 && path.every((word, i) => words[i] === word);
+  const length = (command: CommandClass<Context>): number =>
+    Math.max(0, ...(command.paths ?? []).filter(fits).map((path) => path.length));
+  const [best] = [...COMMANDS].sort((a, b) => length(b) - length(a));
+  return best && length(best) > 0 ? best : undefined;
+};
+
+const columnsOf = ({ terminal }: Caller): number => (terminal.stdout ? Math.min(terminal.columns, 100) : 80);
+
+/** The help of the command that these words name. Throws `usage` where there is none. */
+export const pageOf = (words: readonly string[], caller: Caller): string => {
+  const command = commandOf(words);
+  const definition = command && definitionOf(command);
+  if (!definition) throw wrongUse('', words, pathsOf(COMMANDS), { all: [], required: [] });
+  return commandPage(definition, command?.paths ?? [], columnsOf(caller));
+};
+
+/** All commands with a line each. */
+export const contents = (version: string, caller: Caller): string =>
+  contentsPage(createCli(version), version, columnsOf(caller));
+
 const usageOf = (error: Error, argv: readonly string[]): KhloneError => {
-  const first = error.message.split('\n').find((line) => line.trim() !== '') ?? 'wrong use';
-  const name = argv.find((word) => !word.startsWith('-')) ?? '';
-  const text = /Command not found|extraneous|Unsupported option|syntax/i.test(error.message)
-    ? first.replace(/; did you mean.*/i, '').replace(/^.*Error:\s*/, '')
-    : first;
-  return new KhloneError('usage', text, name ? `khlone ${name} --help` : 'khlone --help');
+  const command = commandOf(argv.filter((word) => !word.startsWith('-')));
+  const found = (command && definitionOf(command)?.options) ?? [];
+  const names = (some: typeof found): string[] =>
+    some.flatMap((o) => (o.definition.split(' ')[0] ?? '').split(','));
+  return wrongUse(error.message, argv, pathsOf(COMMANDS), {
+    all: names(found),
+    required: names(found.filter((option) => option.required)),
+  });
+};
+
+/** `--help` before `--` asks for help wherever it stands. */
+const wantsHelp = (argv: readonly string[]): boolean => {
+  const end = argv.indexOf('--');
+  const words = end < 0 ? argv : argv.slice(0, end);
+  return words.includes('--help') || words.includes('-h');
+};
+
+const tellHelp = (app: App, caller: Caller): number => {
+  const words = caller.argv.filter((word) => !word.startsWith('-'));
+  caller.out(words.length === 0 ? contents(app.version, caller) : pageOf(words, caller));
+  return 0;
 };
 
 const asError = (thrown: unknown, argv: readonly string[]): KhloneError => {
@@ -73,6 +122,7 @@ const sink = (write: (text: string) => void): PassThrough => {
 /** Runs the caller's words and answers the exit code. Never throws. */
 export const runCommand = async (app: App, caller: Caller): Promise<number> => {
   try {
+    if (wantsHelp(caller.argv)) return tellHelp(app, caller);
     const cli = parserFor(app.version, caller.argv[0] ?? '');
     const context: Context = {
       env: caller.env,
@@ -86,10 +136,6 @@ export const runCommand = async (app: App, caller: Caller): Promise<number> => {
     const command = cli.process(caller.argv, context);
     command.context = context;
     command.cli = { ...cli, error: cli.error.bind(cli), usage: cli.usage.bind(cli) } as never;
-    if (command.help) {
-      caller.out(cli.usage(command, { detailed: true }));
-      return 0;
-    }
     return (await command.validateAndExecute()) ?? 0;
   } catch (thrown) {
     const error = asError(thrown, caller.argv);

@@ -1,4 +1,3 @@
-import { Builtins } from 'clipanion';
 import { ActCommand } from './act.ts';
 import { AskCommand } from './ask.ts';
 import { AwaitCommand } from './await.ts';
@@ -7,6 +6,7 @@ import { ConfigGetCommand, ConfigListCommand, ConfigSetCommand, ConfigUnsetComma
 import { CrewAddCommand, CrewCommand, CrewDelCommand } from './crew.ts';
 import { DispatchToCommand } from './dispatch-to.ts';
 import { DoctorCommand } from './doctor.ts';
+import { HelpCommand, VersionCommand } from './help.ts';
 import { ListCommand } from './list.ts';
 import { LogCommand } from './log.ts';
 import { LoginCommand } from './login.ts';
@@ -28,5 +28,5 @@ export const COMMANDS = [
   ...[ZoneSetCommand, ZoneHaltCommand, ZoneDelCommand],
   ...[ConfigListCommand, ConfigGetCommand, ConfigSetCommand, ConfigUnsetCommand, TrustCommand],
   ...[ReconnectCommand, DoctorCommand, StopCommand],
-  ...[Builtins.HelpCommand, Builtins.VersionCommand],
+  ...[HelpCommand, VersionCommand],
 ];

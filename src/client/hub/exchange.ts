@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { KhloneError } from '../../protocol/error.ts';
+import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import type { Call } from '../../protocol/peer.ts';
 import { type Caller, type Invocation, interrupted, type Question } from '../caller.ts';
 
@@ -136,7 +136,10 @@ export const startExchange = (
   };
   run(caller).then(
     (code) => said.push({ x: code }),
-    () => said.push({ x: 1 }),
+    (thrown: unknown) => {
+      said.push({ e: `✗ ${asKhloneError(thrown).message}\n  ↳ khlone doctor\n` });
+      said.push({ x: 1 });
+    },
   );
   return { items: said.drain(call.signal), answer: (n, value) => pending.get(n)?.resolve(value) };
 };

@@ -1,0 +1,72 @@
+import { KhloneError } from '../protocol/error.ts';
+import { nearest } from './nearest.ts';
+
+/** The parser's words for wrong use as an error of ours: what is wrong, what was probably meant, where to read more. */
+
+/** The names that commands go by, each as its words. */
+export type Paths = readonly (readonly string[])[];
+/** Option names of the command that was meant, as typed: `--who`. None where no command was. */
+export type Options = { all: readonly string[]; required: readonly string[] };
+
+const quotedIn = (message: string): string => /\("(.*)"\)/s.exec(message)?.[1] ?? '';
+
+const meant = (word: string, known: readonly string[]): string => {
+  const found = nearest(word, known);
+  return found === undefined || found === word ? '' : `; did you mean ${found}?`;
+};
+
+const beginsWith = (path: readonly string[], words: readonly string[]): boolean =>
+  words.every((word, i) => path[i] === word);
+
+/** The longest beginning of these words that leads to a command or to a group of them. */
+const groupOf = (words: readonly string[], paths: Paths): readonly string[] => {
+  for (let n = words.length; n > 0; n -= 1) {
+    const group = words.slice(0, n);
+    if (paths.some((path) => beginsWith(path, group))) return group;
+  }
+  return [];
+};
+
+/** The words that may follow in a group. */
+const below = (group: readonly string[], paths: Paths): string[] => [
+  ...new Set(paths.filter((path) => beginsWith(path, group)).flatMap((path) => path[group.length] ?? [])),
+];
+
+const whatIsWrong = (
+  message: string,
+  argv: readonly string[],
+  group: readonly string[],
+  paths: Paths,
+  options: Options,
+): string => {
+  const name = group.join(' ');
+  const next = argv.filter((word) => !word.startsWith('-'))[group.length];
+  const known = below(group, paths);
+  if (message.startsWith('Unsupported option')) {
+    return `no option ${quotedIn(message)}${meant(quotedIn(message), options.all)}`;
+  }
+  const lacking = /^Not enough arguments to option (\S+?)\.$/m.exec(message)?.[1];
+  if (lacking !== undefined) return `${lacking} needs a value`;
+  if (message.startsWith('Not enough positional')) return `${name} needs a word more`;
+  const missing = options.required.find((option) => !argv.some((word) => word.split('=')[0] === option));
+  if (missing !== undefined) return `${name} needs ${missing}`;
+  if (next === undefined) return `${name} what? ${known.join(', ')}`;
+  if (group.length > 0 && known.length === 0) return `"${quotedIn(message) || next}" is one word too many`;
+  return `no command ${[...group, next].join(' ')}${meant(next, known)}`;
+};
+
+/** The error for words that no command takes. */
+export const wrongUse = (
+  message: string,
+  argv: readonly string[],
+  paths: Paths,
+  options: Options,
+): KhloneError => {
+  const group = groupOf(
+    argv.filter((word) => !word.startsWith('-')),
+    paths,
+  );
+  const isCommand = paths.some((path) => path.length === group.length && beginsWith(path, group));
+  const hint = isCommand ? `khlone ${group.join(' ')} --help` : 'khlone help';
+  return new KhloneError('usage', whatIsWrong(message.trim(), argv, group, paths, options), hint);
+};
