@@ -11,6 +11,8 @@ const MadeBy = z.object({
   head: z.string().max(64).optional(),
   /** The worktree's state right after it was made: what differs from it is the clones' work. */
   tree: z.string().max(64),
+  /** How many files that state has. */
+  files: z.number(),
   madeMs: z.number(),
 });
 export type MadeBy = z.infer<typeof MadeBy>;

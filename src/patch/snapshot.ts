@@ -60,7 +60,8 @@ const refusalOfNew = (wish: SnapshotWish): ((path: Path, bytes: number) => strin
 
 /** Makes the shadow's index hold the same paths as the worktree's listing, without looking at files yet. */
 const alignIndex = async ({ shadow, index }: Round, { tracked, untracked }: Listing): Promise<Set<Path>> => {
-  const held = new Set(records(await said(shadow, index, ['ls-files', '-z'])));
+  const list = async () => new Set(records(await said(shadow, index, ['ls-files', '-z'])));
+  const held = await list();
   const gone = [...held].filter((path) => {
     const entry = tracked.get(path);
     return entry ? entry.mode === GITLINK : !untracked.has(path);
@@ -72,8 +73,8 @@ const alignIndex = async ({ shadow, index }: Round, { tracked, untracked }: List
     ...fresh.map(([path, entry]) => `${entry.mode} ${entry.oid} 0\t${path}\0`),
   ];
   await said(shadow, index, ['update-index', '-z', '--index-info'], toBytes(lines.join('')));
-  for (const path of gone) held.delete(path);
-  return held;
+  // A tracked file that became a folder takes the folder's entries out again: they are read anew.
+  return list();
 };
 
 type Stale = { gone: Path[]; dirty: Path[] };

@@ -5,7 +5,7 @@ import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { KhloneError } from '../protocol/error.ts';
 import { type GitOptions, git, gitFailed } from './git.ts';
-import { readMadeBy, writeMadeBy } from './made-by.ts';
+import { type MadeBy, readMadeBy, writeMadeBy } from './made-by.ts';
 import type { Manifest } from './manifest.ts';
 import { RAW_ATTRIBUTES, SAFE_NAMES, shadowDirOf } from './shadow.ts';
 import { snapshotTree } from './snapshot.ts';
@@ -58,12 +58,12 @@ const groundAt = (dir: string): Ground => ({
   },
 });
 
-/** What a path is to us. Anything that khlone did not make for this very zone is left alone. */
-const inspect = async (path: string, zone: string): Promise<'free' | 'finished'> => {
+/** The mark of what an earlier call finished, or undefined where the place is free. Anything else is left alone. */
+const inspect = async (path: string, zone: string): Promise<MadeBy | undefined> => {
   const facts = await lstat(path).catch(() => undefined);
-  if (!facts) return 'free';
-  if (facts.isDirectory() && (await readdir(path)).length === 0) return 'free';
-  if ((await readMadeBy(path))?.zone === zone) return 'finished';
+  if (!facts || (facts.isDirectory() && (await readdir(path)).length === 0)) return undefined;
+  const mark = await readMadeBy(path);
+  if (mark?.zone === zone) return mark;
   throw new KhloneError(
     'conflict',
     `${path} is not empty and not khlone's`,
@@ -159,7 +159,7 @@ export const wholeTree = async (dir: string): Promise<string> => {
   return (await snapshotTree(wish)).tree;
 };
 
-const build = async (dir: string, wish: UnpackWish): Promise<void> => {
+const build = async (dir: string, wish: UnpackWish): Promise<Unpacked> => {
   const ground = groundAt(dir);
   const { manifest, zone } = wish;
   await initialise(ground, manifest);
@@ -169,16 +169,20 @@ const build = async (dir: string, wish: UnpackWish): Promise<void> => {
   await checkOut(ground, manifest);
   const tree = await wholeTree(dir);
   const { head } = manifest;
-  await writeMadeBy(dir, { version: 1, zone, ...(head && { head }), tree, madeMs: Date.now() });
+  const names = await ground.run(['ls-tree', '-r', '-z', '--name-only', manifest.tree]);
+  const files = names.split('\0').filter(Boolean).length;
+  await writeMadeBy(dir, { version: 1, zone, ...(head && { head }), tree, files, madeMs: Date.now() });
   // The zone is called ready in a database that survives a power cut; its files should, too. Best effort.
   await promisify(execFile)('sync', ['-f', dir], { timeout: SYNC_DEADLINE_MS }).catch(() => undefined);
+  return { head: head ?? '', files };
 };
 
-const facts = async (dir: string): Promise<Unpacked> => {
-  const { run } = groundAt(dir);
-  const head = await run(['rev-parse', '--verify', '--quiet', 'HEAD']).catch(() => '');
-  const names = await run(['ls-files', '-z', '--cached', '--others', '--exclude-standard']);
-  return { head, files: names === '' ? 0 : names.split('\0').filter(Boolean).length };
+/** What an earlier call made, as it is now. */
+const recognised = async (path: string, files: number): Promise<Unpacked> => {
+  const head = await groundAt(path)
+    .run(['rev-parse', '--verify', '--quiet', 'HEAD'])
+    .catch(() => '');
+  return { head, files };
 };
 
 /**
@@ -188,17 +192,19 @@ const facts = async (dir: string): Promise<Unpacked> => {
  */
 export const unpackWorktree = async (wish: UnpackWish): Promise<Unpacked> => {
   const { path, zone } = wish;
-  if ((await inspect(path, zone)) === 'finished') return facts(path);
+  const before = await inspect(path, zone);
+  if (before) return recognised(path, before.files);
   await mkdir(dirname(path), { recursive: true });
   await sweep(path);
   const temp = `${path}.khlone-${process.pid}-${randomBytes(6).toString('hex')}`;
   underway.add(temp);
   try {
     await mkdir(temp, { mode: 0o700 });
-    await build(temp, wish);
-    if ((await inspect(path, zone)) === 'finished') return await facts(path);
+    const made = await build(temp, wish);
+    const meanwhile = await inspect(path, zone);
+    if (meanwhile) return await recognised(path, meanwhile.files);
     await rename(temp, path);
-    return await facts(path);
+    return made;
   } catch (thrown) {
     const { code } = thrown as NodeJS.ErrnoException;
     if (code !== 'ENOSPC' && code !== 'EDQUOT') throw thrown;
