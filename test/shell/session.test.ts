@@ -57,6 +57,7 @@ for (const shell of SHELLS) {
     });
 
     test('a mailbox written by the hub is adopted', async () => {
+      const place = newPlace();
       writeFileSync(
         join(place.root, 'bin', 'khlone'),
         '#!/bin/sh\necho "$KHLONE_SHELL" >"$KHLONE_HOME/shell-id"\n',
