@@ -54,6 +54,9 @@ const ended = (task: TaskCore, state: TaskState, why: Partial<TaskCore> = {}): T
   ...why,
 });
 
+/** Sending the turn again would repeat nothing: no tool began, or the brain may repeat an ask. */
+const mayRepeat = (task: TaskCore): boolean => !task.effect || (task.kind === 'ask' && task.repeatable);
+
 /** What follows when a run ended in the middle of a turn (facts first, then what is allowed). */
 const afterDeath = (task: TaskCore, event: Extract<TaskEvent, { type: 'died' }>): TaskCore => {
   const unknown = ended(task, 'unknown', {
@@ -63,9 +66,8 @@ const afterDeath = (task: TaskCore, event: Extract<TaskEvent, { type: 'died' }>)
   });
   // A boot in between: nothing tells whether the last lines of the output reached the disk, so an act is never sent again.
   if (task.kind === 'act' && event.how === 'reboot') return unknown;
-  // No tool began: the turn had no effect, and it goes first again with the same uuid.
-  const mayRepeat = !task.effect || (task.kind === 'ask' && task.repeatable);
-  if (!mayRepeat) return unknown;
+  if (!mayRepeat(task)) return unknown;
+  // It goes first again, with the same uuid.
   if (task.attempt < MAX_ATTEMPTS) return { ...cleared(task), state: 'queued', effect: false };
   return ended(task, 'failed', {
     error: 'task-failed',
@@ -93,7 +95,7 @@ const whileRunning = (task: TaskCore, event: TaskEvent): TaskCore => {
     case 'died':
       return afterDeath(task, event);
     case 'hold':
-      return holdOf(task, event);
+      return mayRepeat(task) ? holdOf(task, event) : failedInsteadOfHeld(task, event);
     case 'cancel':
       return { ...task, state: 'cancelling' };
     case 'disrupt':
@@ -111,6 +113,14 @@ const holdOf = (task: TaskCore, event: Extract<TaskEvent, { type: 'hold' }>): Ta
   ...(event.hint && { hint: event.hint }),
   ...(event.wakeAtMs !== undefined && { wakeAtMs: event.wakeAtMs }),
 });
+
+/** A held task is sent again later, which one that had an effect may not be: it ends with the reason, for a person. */
+const failedInsteadOfHeld = (task: TaskCore, event: Extract<TaskEvent, { type: 'hold' }>): TaskCore =>
+  ended(task, 'failed', {
+    error: 'task-failed',
+    message: event.message ?? event.hold,
+    hint: 'khlone retry TASK',
+  });
 
 const whileWaiting = (task: TaskCore, event: TaskEvent): TaskCore => {
   switch (event.type) {
@@ -145,6 +155,7 @@ const whileCancelling = (task: TaskCore, event: TaskEvent): TaskCore => {
     case 'done':
       return ended(task, 'done');
     case 'failed':
+    case 'hold':
     case 'interrupted':
     case 'died':
       return ended(task, 'cancelled');
@@ -163,6 +174,7 @@ const whilePausing = (task: TaskCore, event: TaskEvent): TaskCore => {
       return { ...task, state: 'cancelling' };
     case 'done':
     case 'failed':
+    case 'hold':
     case 'died':
       return whileRunning({ ...task, state: 'active' }, event);
     default:
