@@ -29,18 +29,18 @@ export const isOurs = (path: string): boolean => path === '.khlone' || path.star
 const escaped = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/gu, '\\$&');
 
 const GLOB_PIECE = /\*\*\/|\*\*|\*|\?|[^*?]+/gu;
-const MEANING: Readonly<Record<string, string>> = {
-  '**/': '(?:.*/)?',
-  '**': '.*',
-  '*': '[^/]*',
-  '?': '[^/]',
-};
+const MEANING: ReadonlyMap<string, string> = new Map([
+  ['**/', '(?:.*/)?'],
+  ['**', '.*'],
+  ['*', '[^/]*'],
+  ['?', '[^/]'],
+]);
 
 /** A pattern without a slash matches a name at any depth; a matched folder matches all in it. */
 const toRegExp = (pattern: string): RegExp => {
   const bare = pattern.replace(/^\/+|\/+$/gu, '');
   const anchored = pattern.replace(/\/+$/u, '').includes('/');
-  const body = (bare.match(GLOB_PIECE) ?? []).map((piece) => MEANING[piece] ?? escaped(piece)).join('');
+  const body = (bare.match(GLOB_PIECE) ?? []).map((piece) => MEANING.get(piece) ?? escaped(piece)).join('');
   return new RegExp(`^${anchored ? '' : '(?:.*/)?'}${body}(?:/.*)?$`, 'su');
 };
 
