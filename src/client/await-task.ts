@@ -21,6 +21,8 @@ export type AwaitWish = {
   timeoutMs: number | undefined;
   json: boolean;
   quiet: boolean;
+  /** This command dispatched the task, and may find it done at its first look. */
+  dispatched?: true;
   clone?: string;
 };
 
@@ -62,51 +64,91 @@ const tokensOf = (task: TaskView): string => {
   return ` (tokens: ${tokens}${costUsd === undefined ? '' : `, $${costUsd.toFixed(2)}`})`;
 };
 
-const follow = async (
-  app: App,
-  caller: Caller,
-  binding: Binding,
-  wish: AwaitWish,
-  signal: AbortSignal,
-  say: (line: string) => void,
-): Promise<End> => {
-  const progress = createProgress(caller, wish);
-  let seen: { epoch: string; seq: number } | 'start' = 'start';
-  let told = false;
-  for (;;) {
+/** Says on stderr how it stands with the task, each state once: waiting is never passed off as work. */
+const createNarrator = (say: (line: string) => void) => {
+  let last = '';
+  const tell = (line: string): void => {
+    if (line !== last) say(line);
+    last = line;
+  };
+  return {
+    tell,
+    ofTask: (task: TaskView): void => {
+      if (task.state === 'queued' && task.position) tell(`queued, ${task.position} before it…`);
+      if (task.state === 'held') tell(`waits: ${oneLine(task.message ?? task.hold ?? 'held', 300)}`);
+    },
+    ofItem: ({ event }: Item): void => {
+      if (event.type === 'task' && event.state === 'active') tell('active…');
+    },
+  };
+};
+
+type Wait = {
+  app: App;
+  caller: Caller;
+  binding: Binding;
+  wish: AwaitWish;
+  signal: AbortSignal;
+  narrator: ReturnType<typeof createNarrator>;
+  progress: (item: Item) => void;
+  /** The last item that was seen: where the next subscription begins. */
+  seen: { epoch: string; seq: number } | 'start';
+};
+
+const isOver = ({ task }: End): boolean => ENDED.has(task.state) || needsPerson(task);
+
+/** Follows the task over one connection. Undefined: the stream ended before the task did. */
+const followOnce = async (wait: Wait, connected: Connected): Promise<End | undefined> => {
+  const { wish, narrator } = wait;
+  const first = await fetchTask(connected, wish.task);
+  wish.clone = first.task.clone;
+  if (wait.seen === 'start' && !wish.progress && isOver(first)) {
+    if (wish.dispatched) narrator.tell('active…');
+    return first;
+  }
+  if (!wish.progress) narrator.ofTask(first.task);
+  const sub = { zone: first.task.zone, task: first.task.id, from: wait.seen, until: 'task' };
+  for await (const raw of connected.peer.subscribe(sub, wait.signal)) {
+    const item = Item.safeParse(raw);
+    if (!item.success) {
+      if (Gap.safeParse(raw).success) narrator.tell('some events are gone: they were pruned');
+      continue;
+    }
+    wait.seen = { epoch: item.data.epoch, seq: item.data.seq };
+    wait.progress(item.data);
+    if (!wish.progress) narrator.ofItem(item.data);
+    if (item.data.event.type !== 'task' || item.data.event.state !== 'held') continue;
+    const now = await fetchTask(connected, wish.task);
+    if (needsPerson(now.task)) return now;
+    if (!wish.progress) narrator.ofTask(now.task);
+  }
+  const last = await fetchTask(connected, wish.task);
+  return isOver(last) ? last : undefined;
+};
+
+/** What a waiting command says of a fault that time mends. Throws the others. */
+const troubleOf = ({ app, binding, wish }: Wait, thrown: unknown): string => {
+  const error = asKhloneError(thrown);
+  const host = oneLine(binding.host, 100);
+  if (isWaiting(app, wish.task)) return `queued here: it is sent when ${host} answers`;
+  if (!['unreachable', 'timeout', 'shutting-down', 'start-failed'].includes(error.code)) throw error;
+  return `reconnecting to ${host}: the task goes on there`;
+};
+
+const follow = async (wait: Wait): Promise<End> => {
+  const { app, caller, binding, signal, narrator } = wait;
+  const link = app.link(binding.host);
+  for (let isLost = false; ; ) {
     try {
-      const link = app.link(binding.host);
       const connected = link.current() ?? (await link.connect(lenderOf(caller)));
-      if (told) say(`reconnected to ${binding.host}`);
-      told = false;
-      const first = await fetchTask(connected, wish.task);
-      if (seen === 'start' && !wish.progress && (ENDED.has(first.task.state) || needsPerson(first.task)))
-        return first;
-      const sub = { zone: first.task.zone, task: first.task.id, from: seen, until: 'task' };
-      for await (const raw of connected.peer.subscribe(sub, signal)) {
-        const item = Item.safeParse(raw);
-        if (!item.success) {
-          if (Gap.safeParse(raw).success) say('some events are gone: they were pruned');
-          continue;
-        }
-        seen = { epoch: item.data.epoch, seq: item.data.seq };
-        progress(item.data);
-        const { event } = item.data;
-        if (event.type === 'task' && event.state === 'held') {
-          const now = await fetchTask(connected, wish.task);
-          if (needsPerson(now.task)) return now;
-        }
-      }
-      const last = await fetchTask(connected, wish.task);
-      if (ENDED.has(last.task.state) || needsPerson(last.task)) return last;
+      if (isLost) narrator.tell(`reconnected to ${oneLine(binding.host, 100)}`);
+      isLost = false;
+      const end = await followOnce(wait, connected);
+      if (end) return end;
     } catch (thrown) {
       if (signal.aborted) throw thrown;
-      const error = asKhloneError(thrown);
-      if (error.code === 'not-found' && isWaiting(app, wish.task)) {
-        // Still in the outbox: it reaches the server later.
-      } else if (!['unreachable', 'timeout', 'shutting-down'].includes(error.code)) throw error;
-      if (!told) say(`reconnecting to ${binding.host}: the task goes on there`);
-      told = true;
+      narrator.tell(troubleOf(wait, thrown));
+      isLost = true;
       await pause(RETRY_MS, signal);
     }
   }
@@ -150,9 +192,8 @@ export const awaitTask = async (
     if (!wish.quiet && !wish.json) caller.err(`[await] ${name()}: ${line}\n`);
   };
   try {
-    if (!wish.progress) say('active…');
-    const end = await follow(app, caller, binding, wish, signal, say);
-    wish.clone = end.task.clone;
+    const [narrator, progress] = [createNarrator(say), createProgress(caller, wish)];
+    const end = await follow({ app, caller, binding, wish, signal, narrator, progress, seen: 'start' });
     return finish(caller, wish, end, say);
   } catch (thrown) {
     if (!late.signal.aborted) throw thrown;

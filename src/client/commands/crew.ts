@@ -5,7 +5,7 @@ import { call } from '../call.ts';
 import { environmentFor, pushEnvironment } from '../environments.ts';
 import { placeOf } from '../place.ts';
 import { mark } from '../render/receipt.ts';
-import { zoneLines } from '../render/status.ts';
+import { crewLines } from '../render/status.ts';
 import { serverOfZone } from '../server-call.ts';
 import { zoneStatus } from '../zone-status.ts';
 import { KhloneCommand } from './base.ts';
@@ -21,8 +21,8 @@ export class CrewCommand extends KhloneCommand {
       return 0;
     }
     const width = this.caller.terminal.stdout ? this.caller.terminal.columns : 400;
-    const crewOnly = { ...status, queuedHere: 0, view: { ...status.view, attention: [], tokens: 0 } };
-    this.caller.out(`${zoneLines(crewOnly, this.style('stdout'), width).slice(1).join('\n')}\n`);
+    for (const line of crewLines(status, this.style('stdout'), width)) this.caller.out(`${line}\n`);
+    if (status.view.crew.length === 0) this.say('no clones yet: khlone act "…" enrolls one');
     return 0;
   }
 }

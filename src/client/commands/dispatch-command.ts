@@ -82,6 +82,7 @@ export abstract class DispatchCommand extends KhloneCommand {
       timeoutMs,
       json: this.json,
       quiet: this.quiet,
+      dispatched: true,
       ...(receipt.type === 'accepted' && { clone: receipt.answer.task.clone }),
     });
   }
@@ -107,6 +108,7 @@ export abstract class DispatchCommand extends KhloneCommand {
     if (this.caller.repeated) return;
     const lines = receiptLines(place, receipt, {
       who,
+      zone: this.zone ?? (this.caller.env.KHLONE_ZONE || undefined),
       prioritize: this.prioritize,
       style: styleOf(this.caller, 'stderr'),
     });

@@ -11,7 +11,10 @@ import { needsTrust } from '../trust.ts';
 import { findWorktree } from '../worktree.ts';
 import { KhloneCommand } from './base.ts';
 
-type Check = { what: string; ok: boolean; says: string; hint?: string };
+type Check = { what: string; ok: boolean; says: string; hint?: string; isBrain?: true };
+
+/** Without these no task can run. */
+const NEEDED = /^(git|tmux|server|khlone\.yml)/;
 
 const PROBE_DEADLINE_MS = 30_000;
 const VERSION_DEADLINE_MS = 5_000;
@@ -63,10 +66,20 @@ const machineChecks = ({ brains, view, tmux }: AnswerOf<'brain.probe'>, on: stri
   ...brains.map((brain) => ({
     what: `${brain.name}${on}`,
     ok: brain.ready,
-    says: brain.ready ? (brain.version ?? 'ready') : (brain.why ?? 'not ready'),
+    says: brain.ready
+      ? (brain.version ?? 'ready')
+      : (brain.why ?? 'not ready').replace(`${brain.name} is `, ''),
+    isBrain: true as const,
     ...(brain.hint && !brain.ready && { hint: brain.hint }),
   })),
 ];
+
+/** A brain that is not there is no fault: one is enough. */
+const signOf = ({ ok, what, isBrain }: Check): 'done' | 'failed' | 'idle' | 'attention' => {
+  if (ok) return 'done';
+  if (isBrain) return 'idle';
+  return NEEDED.test(what) ? 'failed' : 'attention';
+};
 
 export class DoctorCommand extends KhloneCommand {
   static override paths = [['doctor']];
@@ -83,14 +96,11 @@ export class DoctorCommand extends KhloneCommand {
     else {
       const style = this.style('stdout');
       for (const check of checks) {
-        this.caller.out(
-          `${mark(style, check.ok ? 'done' : 'failed')} ${check.what}: ${oneLine(check.says, 400)}\n`,
-        );
+        this.caller.out(`${mark(style, signOf(check))} ${check.what}: ${oneLine(check.says, 400)}\n`);
         if (check.hint) this.caller.out(`  ${style.utf8 ? '↳' : '->'} ${oneLine(check.hint, 400)}\n`);
       }
     }
-    const needed = checks.filter((check) => /^(git|tmux|server|khlone\.yml)/.test(check.what));
-    return needed.every((check) => check.ok) ? 0 : 2;
+    return checks.every((check) => check.ok || !NEEDED.test(check.what)) ? 0 : 2;
   }
 
   async client(): Promise<Check[]> {

@@ -1,9 +1,18 @@
 import { Command, Option } from 'clipanion';
-import { KhloneError } from '../../protocol/error.ts';
+import type { TaskView } from '../../protocol/calls.ts';
+import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { call } from '../call.ts';
+import { mark } from '../render/receipt.ts';
+import { columns } from '../render/status.ts';
 import { serverOf } from '../server-call.ts';
 import { oneLine } from '../terminal/sanitize.ts';
 import { KhloneCommand } from './base.ts';
+
+/** What a script reads, and the cells of the line that a person reads. */
+type Row = { value: unknown; cells: string[] };
+
+const MOST_TASKS = 100;
+const CELL_CHARS = 400;
 
 export class ListCommand extends KhloneCommand {
   static override paths = [['list'], ['worksite']];
@@ -14,36 +23,66 @@ export class ListCommand extends KhloneCommand {
   what = Option.String({ required: false });
 
   override async execute(): Promise<number> {
-    const { app } = this;
-    const bindings = app.bindings.all();
-    const what = this.what ?? 'zones';
-    const rows: string[] = [];
-    if (what === 'zones')
-      rows.push(
-        ...bindings.map(
-          (b) => `${b.address}  ${b.mode === 'local' ? 'local' : `${b.mode} ${b.host}`}  ${b.root}`,
-        ),
-      );
-    else if (what === 'sites') rows.push(...new Set(bindings.map((b) => b.address.replace(/@.*$/, ''))));
-    else if (what === 'crews') {
-      for (const b of bindings)
-        rows.push(
-          ...(app.known.get(b.zone)?.view.crew ?? []).map(
-            (c) => `${b.address}  ${c.name}  ${c.brain}  ${c.state}`,
-          ),
-        );
-    } else if (what === 'tasks') {
-      const hosts = [...new Set(bindings.map((b) => b.host))];
-      const lists = await Promise.all(
-        hosts.map(async (host) => {
-          const { peer } = await serverOf(app, this.caller, host);
-          return (await call(peer, 'task.list', { ended: true, most: 100 })).tasks;
-        }),
-      );
-      rows.push(...lists.flat().map((t) => `${t.id}  ${t.clone}  ${t.state}  ${t.title}`));
-    } else throw new KhloneError('usage', `list ${what}?`, 'sites, zones, crews or tasks');
-    if (this.json) this.give(rows);
-    else for (const row of rows) this.caller.out(`${oneLine(row, 600)}\n`);
+    const rows = await this.rows(this.what ?? 'zones');
+    if (this.json) this.give(rows.map((row) => row.value));
+    else {
+      const cells = rows.map((row) => row.cells.map((cell) => oneLine(cell, CELL_CHARS)));
+      for (const line of columns(cells)) this.caller.out(`${line}\n`);
+    }
     return 0;
+  }
+
+  rows(what: string): Row[] | Promise<Row[]> {
+    if (what === 'sites') return this.sites();
+    if (what === 'zones') return this.zones();
+    if (what === 'crews') return this.crews();
+    if (what === 'tasks') return this.tasks();
+    throw new KhloneError('usage', `list ${what}?`, 'sites, zones, crews or tasks');
+  }
+
+  sites(): Row[] {
+    const names = new Set(this.app.bindings.all().map(({ address }) => address.replace(/@.*$/, '')));
+    return [...names].map((site) => ({ value: site, cells: [site] }));
+  }
+
+  zones(): Row[] {
+    return this.app.bindings.all().map(({ address, mode, host, root }) => ({
+      value: { address, mode, host, root },
+      cells: [address, mode === 'local' ? 'local' : `${mode} ${host}`, root],
+    }));
+  }
+
+  /** From what was last seen, so that it answers off line too. */
+  crews(): Row[] {
+    return this.app.bindings.all().flatMap(({ zone, address }) =>
+      (this.app.known.get(zone)?.view.crew ?? []).map(({ name, brain, state }) => ({
+        value: { zone: address, clone: name, brain, state },
+        cells: [address, name, brain, state],
+      })),
+    );
+  }
+
+  /** Of every host that answers; of the others it is said that they do not. */
+  async tasks(): Promise<Row[]> {
+    const hosts = [...new Set(this.app.bindings.all().map(({ host }) => host))];
+    const lists = await Promise.all(hosts.map((host) => this.tasksOn(host)));
+    return lists.flat().map((task) => ({
+      value: task,
+      cells: [task.id, task.clone, task.state, task.title],
+    }));
+  }
+
+  async tasksOn(host: string): Promise<TaskView[]> {
+    try {
+      const { peer } = await serverOf(this.app, this.caller, host);
+      return (await call(peer, 'task.list', { ended: true, most: MOST_TASKS })).tasks;
+    } catch (thrown) {
+      const error = asKhloneError(thrown);
+      if (error.code === 'interrupted') throw error;
+      this.say(
+        `${mark(this.style('stderr'), 'attention')} ${oneLine(host, 100)}: ${oneLine(error.message, 300)}`,
+      );
+      return [];
+    }
   }
 }

@@ -2,10 +2,9 @@ import { Command, Option } from 'clipanion';
 import { Item } from '../../protocol/calls.ts';
 import { fetchTask } from '../await-task.ts';
 import { locateTask } from '../find-task.ts';
-import { eventLines } from '../render/progress.ts';
+import { createTranscript } from '../render/transcript.ts';
 import { serverOf, serverOfZone } from '../server-call.ts';
 import { sessionFor } from '../sessions.ts';
-import { oneLine, sanitize } from '../terminal/sanitize.ts';
 import { KhloneCommand } from './base.ts';
 
 export class LogCommand extends KhloneCommand {
@@ -55,32 +54,16 @@ export class LogCommand extends KhloneCommand {
     selection: Record<string, string>,
   ): Promise<void> {
     const sub = { ...selection, from: 'start', until: this.follow ? 'never' : 'now' };
+    const transcript = createTranscript();
+    const print = (lines: readonly string[]): void => {
+      for (const line of lines) this.caller.out(`${line}\n`);
+    };
     for await (const raw of peer.subscribe(sub, this.caller.signal)) {
       const item = Item.safeParse(raw);
       if (!item.success) continue;
       if (this.json) this.give(item.data);
-      else for (const line of transcript(item.data)) this.caller.out(`${line}\n`);
+      else print(transcript.take(item.data));
     }
+    print(transcript.end());
   }
 }
-
-/** A transcript reads like a conversation: the task, what was done for it, the answer. */
-const transcript = (item: Item): string[] => {
-  const { event } = item;
-  const time = new Date(item.atMs).toISOString().slice(0, 19).replace('T', ' ');
-  if (event.type === 'task' && event.state === 'queued') {
-    return ['', `${time}  ${event.kind} ${item.task ?? ''}  ${oneLine(event.title ?? '', 400)}`];
-  }
-  if (event.type === 'task') {
-    return event.state === 'dispatching' || event.state === 'active'
-      ? []
-      : [`${time}  ${item.clone}: ${eventLines(item).join(' ')}`];
-  }
-  if (event.type === 'text') {
-    return sanitize(event.text)
-      .trimEnd()
-      .split('\n')
-      .map((line) => `  ${line}`);
-  }
-  return eventLines(item).map((line) => `  ${event.type === 'tool.start' ? '$ ' : ''}${line}`);
-};

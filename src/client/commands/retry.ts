@@ -3,7 +3,7 @@ import { KhloneError } from '../../protocol/error.ts';
 import { taskIdOf } from '../../protocol/id.ts';
 import { call } from '../call.ts';
 import { locateTask } from '../find-task.ts';
-import { mark } from '../render/receipt.ts';
+import { addressOf, mark } from '../render/receipt.ts';
 import { serverOfZone } from '../server-call.ts';
 import { KhloneCommand } from './base.ts';
 
@@ -27,7 +27,8 @@ export class RetryCommand extends KhloneCommand {
     if (this.json) this.give({ task: task.id, state: task.state, clone: task.clone });
     if (this.quiet) this.caller.out(`${task.id}\n`);
     const style = this.style('stderr');
-    this.say(`${mark(style, 'done')} ${task.id} ${mark(style, 'to')} ${task.clone} [retry]`);
+    const address = addressOf(found, this.zone);
+    this.say(`${mark(style, 'done')} ${task.id} ${mark(style, 'to')} ${task.clone} (${address}) [retry]`);
     return 0;
   }
 }

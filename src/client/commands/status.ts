@@ -26,9 +26,8 @@ export class StatusCommand extends KhloneCommand {
 
   override async execute(): Promise<number> {
     if (this.task !== undefined) return this.oneTask(this.task);
-    const statuses = await Promise.all(
-      (await this.bindings()).map((b) => zoneStatus(this.app, this.caller, b)),
-    );
+    const found = await this.bindings();
+    const statuses = await Promise.all(found.map((b) => zoneStatus(this.app, this.caller, b)));
     const shown = statuses.map((status) => {
       if (this.who === undefined) return status;
       const crew = status.view.crew.filter((clone) => clone.name === this.who || clone.role === this.who);
@@ -38,7 +37,8 @@ export class StatusCommand extends KhloneCommand {
     else {
       const style = this.style('stdout');
       const width = this.caller.terminal.stdout ? this.caller.terminal.columns : 400;
-      for (const status of shown) this.caller.out(`${zoneLines(status, style, width).join('\n')}\n`);
+      const name = (await this.isHere(found)) ? 'short' : 'whole';
+      for (const status of shown) this.caller.out(`${zoneLines(status, style, width, name).join('\n')}\n`);
       for (const refused of this.app.outbox.refused().slice(-3)) {
         const line = `${mark(style, 'failed')} ${refused.id} was refused: ${oneLine(refused.message, 300)}`;
         this.caller.out(`${cut(line, width)}\n`);
@@ -47,16 +47,24 @@ export class StatusCommand extends KhloneCommand {
     return 0;
   }
 
+  /** The one zone that the person stands in needs no org and repo before its branch. */
+  async isHere(found: readonly Binding[]): Promise<boolean> {
+    if (found.length !== 1 || this.zone !== undefined || this.caller.env.KHLONE_ZONE) return false;
+    const worktree = await findWorktree(this.caller.cwd).catch(() => undefined);
+    return worktree?.root === found[0]?.root;
+  }
+
   async bindings(): Promise<Binding[]> {
     const known = this.app.bindings.all();
     if (this.scope !== undefined && !['orchestrator', 'site', 'zone'].includes(this.scope)) {
       throw new KhloneError('usage', `status of what? ${this.scope}`, 'orchestrator, site or zone');
     }
     if (this.all || this.scope === 'orchestrator') return this.some(known);
-    const worktree = this.zone ? undefined : await findWorktree(this.caller.cwd).catch(() => undefined);
-    if (this.zone === undefined && !worktree) return this.some(known);
+    const named = this.zone ?? (this.caller.env.KHLONE_ZONE || undefined);
+    const worktree = named ? undefined : await findWorktree(this.caller.cwd).catch(() => undefined);
+    if (named === undefined && !worktree) return this.some(known);
     const here = await this.here().catch((error) => {
-      if (this.zone !== undefined || this.scope === 'zone') throw error;
+      if (named !== undefined || this.scope === 'zone') throw error;
       return undefined;
     });
     if (here && this.scope !== 'site') return [here];

@@ -1,6 +1,7 @@
 import type { Item } from '../../protocol/calls.ts';
 import type { Caller } from '../caller.ts';
 import { oneLine, sanitize } from '../terminal/sanitize.ts';
+import { createPieces } from './pieces.ts';
 
 /** Events of a task as plain lines, for --watch and for logs. */
 
@@ -41,15 +42,24 @@ export const eventLines = (item: Item): string[] => {
   }
 };
 
+/** States that say nothing to somebody who just read the receipt, or who reads the outcome below. */
+const SILENT = new Set(['queued', 'dispatching', 'done', 'failed', 'cancelled']);
+
 /** Prints events as they come, where the caller wants them. */
-export const createProgress =
-  (caller: Caller, wish: { progress: boolean; json: boolean }) =>
-  (item: Item): void => {
+export const createProgress = (
+  caller: Caller,
+  wish: { progress: boolean; json: boolean },
+): ((item: Item) => void) => {
+  const pieces = createPieces();
+  return (item) => {
     if (!wish.progress) return;
     if (wish.json) {
       caller.out(`${JSON.stringify(item)}\n`);
       return;
     }
+    const { isPiece, lines } = pieces.take(item);
+    const silent = isPiece || (item.event.type === 'task' && SILENT.has(item.event.state));
     const clone = oneLine(item.clone ?? '', 60);
-    for (const line of eventLines(item)) caller.err(`[${clone}] ${line}\n`);
+    for (const line of [...lines, ...(silent ? [] : eventLines(item))]) caller.err(`[${clone}] ${line}\n`);
   };
+};

@@ -1,3 +1,4 @@
+import { parseZone } from '../../protocol/address.ts';
 import type { Style } from '../caller.ts';
 import type { Receipt } from '../dispatch.ts';
 import type { Place } from '../place.ts';
@@ -19,17 +20,21 @@ export const MARKS = {
 
 export const mark = (style: Style, name: keyof typeof MARKS): string => MARKS[name][style.utf8 ? 0 : 1];
 
-const shortAddress = (place: Place): string => `@${oneLine(place.binding.branch, 120)}`;
+/** As it was typed, if it was; for somebody who stands in the zone its branch is enough. */
+export const addressOf = (place: Pick<Place, 'binding'>, typed: string | undefined): string => {
+  if (typed === undefined) return `@${oneLine(place.binding.branch, 120)}`;
+  return oneLine('path' in parseZone(typed) ? place.binding.address : typed, 300);
+};
 
 export const receiptLines = (
   place: Place,
   receipt: Receipt,
-  given: { who: string | undefined; prioritize: boolean; style: Style },
+  given: { who: string | undefined; zone: string | undefined; prioritize: boolean; style: Style },
 ): string[] => {
   const { style } = given;
   const ok = mark(style, 'done');
   const to = mark(style, 'to');
-  const address = shortAddress(place);
+  const address = addressOf(place, given.zone);
   const flags = given.prioritize ? ' [priority]' : '';
   if (receipt.type === 'queued-here') {
     const who = oneLine(given.who ?? 'clone.0', 100);

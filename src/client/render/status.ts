@@ -31,7 +31,7 @@ const percent = (clone: CloneView): string => {
 export const counted = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? '' : 's'}`;
 
 /** Columns padded to their widest cell, the last one free. */
-const columns = (rows: readonly string[][]): string[] => {
+export const columns = (rows: readonly string[][]): string[] => {
   const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => [...(row[i] ?? '')].length)));
   return rows.map((row) =>
     row
@@ -48,7 +48,7 @@ const cloneRows = (status: ZoneStatus, style: Style): string[] => {
   const dash = style.utf8 ? '—' : '-';
   const rows = status.view.crew.map((clone) => {
     const title = clone.title ? oneLine(clone.title, 60) : dash;
-    const waits = clone.note && clone.state !== 'active' ? ` (${oneLine(clone.note, 80)})` : '';
+    const waits = clone.note && clone.task && clone.state !== 'active' ? ` (${oneLine(clone.note, 80)})` : '';
     const count = clone.queued > 0 ? counted(clone.queued + (clone.state === 'active' ? 1 : 0), 'task') : '';
     const progress = style.utf8 ? percent(clone) : percent(clone).replace('—', '-');
     const asOf = fresh ? '' : `(as of ${ago(status.ageMs)} ago)`;
@@ -62,6 +62,10 @@ const cloneRows = (status: ZoneStatus, style: Style): string[] => {
   });
   return columns(rows);
 };
+
+/** The crew alone, a clone a line. */
+export const crewLines = (status: ZoneStatus, style: Style, width: number): string[] =>
+  cloneRows(status, style).map((line) => cut(line, width));
 
 const linkWords = (status: ZoneStatus): string => {
   if (status.view.mode === 'local') return status.link === 'connected' ? 'local' : `local, ${status.link}`;
@@ -84,16 +88,25 @@ export const cut = (line: string, width: number): string => {
   return chars.length <= width ? line : `${chars.slice(0, Math.max(1, width - 1)).join('')}…`;
 };
 
-export const zoneLines = (status: ZoneStatus, style: Style, width: number): string[] => {
+/** `name`: the zone's short address where the person stands in it, the whole one among others. */
+export const zoneLines = (
+  status: ZoneStatus,
+  style: Style,
+  width: number,
+  name: 'short' | 'whole' = 'short',
+): string[] => {
   const { view } = status;
+  const address = name === 'whole' ? oneLine(view.address, 200) : `@${oneLine(view.branch, 100)}`;
   const stale = status.link === 'offline' || status.link === 'refused';
   const state = view.state === 'ready' ? '' : view.state === 'preparing' ? ' — preparing' : ' — halted';
-  const head = `${stale ? `${mark(style, 'attention')} ` : ''}zone @${oneLine(view.branch, 100)} (${linkWords(status)})${state}`;
+  const head = `${stale ? `${mark(style, 'attention')} ` : ''}zone ${address} (${linkWords(status)})${state}`;
   const waiting = view.crew.reduce((sum, clone) => sum + clone.queued, 0);
   const rows = [
     ...cloneRows(status, style),
     ...view.attention.slice(0, 5).map((task) => attentionLine(task, style)),
-    ...(waiting > 0 ? [`queue  ${counted(waiting, 'task')}${view.paused ? ', paused' : ''}`] : []),
+    ...(waiting > 0 || view.paused
+      ? [`queue  ${counted(waiting, 'task')}${view.paused ? ', paused' : ''}`]
+      : []),
     ...(status.queuedHere > 0 ? [`queued here  ${counted(status.queuedHere, 'task')}`] : []),
     ...(view.tokens > 0
       ? [`spent  ${view.tokens.toLocaleString('en-US')} tokens, $${view.costUsd.toFixed(2)}`]

@@ -1,0 +1,62 @@
+import type { Item } from '../../protocol/calls.ts';
+import { oneLine } from '../terminal/sanitize.ts';
+import { createPieces } from './pieces.ts';
+import { eventLines } from './progress.ts';
+
+/**
+ * A journal as a person reads it: each task with what was done for it below. Tasks are queued while others run, so a
+ * task's heading waits for its start; clones work at the same time, so a heading is repeated where another's words end.
+ */
+
+const HEADING_CHARS = 400;
+/** States that a reader of the past needs no line for. */
+const PASSED_OVER = new Set(['queued', 'dispatching', 'active']);
+
+const timeOf = (atMs: number): string => new Date(atMs).toISOString().slice(0, 19).replace('T', ' ');
+
+const indented = (line: string): string => `  ${line}`;
+
+/** What one event adds below its task's heading; a state stands beside its time. */
+const linesOf = (item: Item): string[] => {
+  const { event } = item;
+  if (event.type !== 'task') {
+    return eventLines(item).map((line) => indented(event.type === 'tool.start' ? `$ ${line}` : line));
+  }
+  if (PASSED_OVER.has(event.state)) return [];
+  return [`${timeOf(item.atMs)}  ${item.clone}: ${eventLines(item).join(' ')}`];
+};
+
+/** Takes items one by one; the lines, without line breaks, that each adds. `end` gives what still waits for a break. */
+export const createTranscript = (): { take(item: Item): string[]; end(): string[] } => {
+  const titles = new Map<string, string>();
+  const pieces = new Map<string, ReturnType<typeof createPieces>>();
+  let current: string | undefined;
+
+  const piecesOf = (clone: string): ReturnType<typeof createPieces> => {
+    const made = pieces.get(clone) ?? createPieces();
+    pieces.set(clone, made);
+    return made;
+  };
+
+  const under = (item: Item, lines: string[]): string[] => {
+    const task = item.task ?? '';
+    if (lines.length === 0 || task === current) return lines;
+    current = task;
+    return ['', `${timeOf(item.atMs)}  ${item.clone}  ${titles.get(task) ?? task}`, ...lines];
+  };
+
+  return {
+    take: (item) => {
+      const { event } = item;
+      if (event.type === 'task' && event.title !== undefined) {
+        titles.set(
+          item.task ?? '',
+          `${event.kind} ${item.task ?? ''}  ${oneLine(event.title, HEADING_CHARS)}`,
+        );
+      }
+      const begun = piecesOf(item.clone ?? '').take(item);
+      return under(item, [...begun.lines.map(indented), ...(begun.isPiece ? [] : linesOf(item))]);
+    },
+    end: () => [...pieces.values()].flatMap((one) => one.end()).map(indented),
+  };
+};
