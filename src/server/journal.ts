@@ -21,8 +21,6 @@ import type { Item } from '../protocol/calls.ts';
 /** A segment is closed at this size; retention removes whole segments. */
 export const SEGMENT_MAX_BYTES = 16 * 1024 * 1024;
 const READ_BYTES = 64 * 1024;
-/** One event line is never longer; adapters cut their strings far below. */
-export const LINE_MAX_BYTES = 8 * 1024 * 1024;
 
 export type Segment = { n: number; firstSeq: number; length: number };
 
@@ -121,22 +119,23 @@ async function* linesOf(
 ): AsyncGenerator<{ line: string; end: number }> {
   const file = await open(fileOf(dir, segment.n), 'r');
   try {
-    let rest: Buffer = Buffer.alloc(0);
+    // The pieces of a line that goes over several reads: joined once, or a long line would be copied at each.
+    let begun: Buffer[] = [];
     let at = from;
     while (at < segment.length) {
       const buffer = Buffer.allocUnsafe(Math.min(READ_BYTES, segment.length - at));
       const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
       if (bytesRead === 0) return;
       at += bytesRead;
-      let data =
-        rest.length > 0
-          ? Buffer.concat([rest, buffer.subarray(0, bytesRead)])
-          : buffer.subarray(0, bytesRead);
+      let data = buffer.subarray(0, bytesRead);
       for (let cut = data.indexOf(10); cut >= 0; cut = data.indexOf(10)) {
-        yield { line: data.toString('utf8', 0, cut), end: at - (data.length - cut - 1) };
+        const bytes =
+          begun.length > 0 ? Buffer.concat([...begun, data.subarray(0, cut)]) : data.subarray(0, cut);
+        begun = [];
+        yield { line: bytes.toString('utf8'), end: at - (data.length - cut - 1) };
         data = data.subarray(cut + 1);
       }
-      rest = data;
+      if (data.length > 0) begun.push(data);
     }
   } finally {
     await file.close();

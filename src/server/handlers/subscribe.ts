@@ -51,11 +51,23 @@ export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal)
   const position: Position = { n: 0, offset: 0 };
   let seq = after;
   while (!signal.aborted) {
-    for await (const item of store.items(sub.zone, seq, position)) {
-      seq = item.seq;
-      if (matches(item, sub)) yield item;
-      if (sub.until === 'task' && item.task === sub.task && endsTask(item)) return;
-      if (sub.until === 'now' && seq >= head.seq) return;
+    const first = store.firstSeq(sub.zone);
+    if (seq + 1 < first) {
+      // A watcher that was slow met a pruning: what it missed is told.
+      yield { epoch: head.epoch, gap: { from: seq + 1, to: first - 1 } };
+      seq = first - 1;
+    }
+    try {
+      for await (const item of store.items(sub.zone, seq, position)) {
+        seq = item.seq;
+        if (matches(item, sub)) yield item;
+        if (sub.until === 'task' && item.task === sub.task && endsTask(item)) return;
+        if (sub.until === 'now' && seq >= head.seq) return;
+      }
+    } catch (thrown) {
+      // A segment went away before it was opened; the next round begins behind it.
+      if (store.firstSeq(sub.zone) === first) throw thrown;
+      continue;
     }
     if (sub.until === 'now') return;
     const now = store.head(sub.zone);

@@ -1,0 +1,107 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Subscribe, ZoneSpec } from '../../src/protocol/calls.ts';
+import { follow } from '../../src/server/handlers/subscribe.ts';
+import { SEGMENT_MAX_BYTES } from '../../src/server/journal.ts';
+import { openStore, type Store } from '../../src/server/store/store.ts';
+import { findOrMakeZone } from '../../src/server/store/zones.ts';
+import { POLICY } from '../fixtures/server.ts';
+
+/** Watching a journal: everything once, in order, and what is gone is said to be gone. */
+
+const ZONE: ZoneSpec = { id: 'z-0123456789abcdef', address: 'a/b@c', branch: 'c', mode: 'local', path: '/' };
+let root = '';
+let store: Store;
+let leave: AbortController;
+
+beforeEach(async () => {
+  root = mkdtempSync(join(tmpdir(), 'khlone-watch-'));
+  store = openStore(join(root, 'state.db'), join(root, 'zones'));
+  leave = new AbortController();
+  await store.write(() => findOrMakeZone(store, join(root, 'zones'), ZONE, POLICY, 1));
+});
+afterEach(() => {
+  leave.abort();
+  store.close();
+  rmSync(root, { recursive: true, force: true });
+});
+
+type Seen = { seq?: number; gap?: { from: number; to: number } };
+const watch = (over: Partial<Subscribe> = {}) =>
+  follow(store, { zone: ZONE.id, from: 'start', until: 'never', ...over }, leave.signal);
+const say = (text = ''): Promise<void> =>
+  store.write((tx) => tx.emit(ZONE.id, { atMs: 0, event: { type: 'note', text } }));
+const sayBig = (): Promise<void> => say('x'.repeat(SEGMENT_MAX_BYTES / 2));
+const take = async (watcher: AsyncGenerator<unknown>, count: number): Promise<(number | string)[]> => {
+  const seen: (number | string)[] = [];
+  while (seen.length < count) {
+    const { value, done } = await watcher.next();
+    if (done) break;
+    const { seq, gap } = value as Seen;
+    seen.push(gap ? `gap ${gap.from}-${gap.to}` : (seq ?? 'nothing'));
+  }
+  return seen;
+};
+const all = async (over: Partial<Subscribe>): Promise<(number | string)[]> =>
+  take(watch({ until: 'now', ...over }), Number.POSITIVE_INFINITY);
+const epoch = (): string => store.head(ZONE.id)?.epoch ?? '';
+
+describe('a cursor', () => {
+  beforeEach(async () => {
+    for (let i = 0; i < 5; i++) await say();
+  });
+
+  test('of today goes on behind what was seen', async () => {
+    expect(await all({ from: { epoch: epoch(), seq: 2 } })).toEqual([3, 4, 5]);
+    expect(await all({ from: { epoch: epoch(), seq: 5 } })).toEqual([]);
+    expect(await all({ from: 'start' })).toEqual([1, 2, 3, 4, 5]);
+    expect(await all({ from: 'live' })).toEqual([]);
+  });
+
+  test('of another epoch begins anew, behind a gap', async () => {
+    const [first, ...rest] = await all({ from: { epoch: 'another', seq: 2 } });
+    expect(first).toMatch(/^gap/);
+    expect(rest).toEqual([1, 2, 3, 4, 5]);
+  });
+
+  test('into a zone that is not known is refused', async () => {
+    await expect(all({ zone: 'z-ffffffffffffffff' })).rejects.toMatchObject({ code: 'not-found' });
+  });
+});
+
+describe('pruned segments', () => {
+  beforeEach(async () => {
+    for (let i = 0; i < 6; i++) await sayBig();
+  });
+
+  test('are a gap for a cursor that points into them', async () => {
+    store.dropSegment(ZONE.id, 1);
+    expect(await all({ from: { epoch: epoch(), seq: 0 } })).toEqual(['gap 1-1', 2, 3, 4, 5, 6]);
+    expect(await all({ from: { epoch: epoch(), seq: 3 } })).toEqual([4, 5, 6]);
+  });
+
+  test('that went while a watcher was slow are told, not passed over in silence', async () => {
+    const watcher = watch();
+    expect(await take(watcher, 1)).toEqual([1]);
+    store.dropSegment(ZONE.id, 2);
+    store.dropSegment(ZONE.id, 1);
+    store.dropSegment(ZONE.id, 3);
+    expect(await take(watcher, 4)).toEqual(['gap 2-3', 4, 5, 6]);
+  });
+});
+
+test('a watcher hears what is said while it waits, once and in order', async () => {
+  const watcher = watch();
+  const heard = take(watcher, 300);
+  for (let i = 0; i < 100; i++) await Promise.all([say(), say(), say()]);
+  expect(await heard).toEqual(Array.from({ length: 300 }, (_, i) => i + 1));
+});
+
+test('a watcher that leaves is forgotten', async () => {
+  const watcher = watch({ from: 'live' });
+  const next = watcher.next();
+  leave.abort();
+  expect((await next).done).toBe(true);
+});
