@@ -1,13 +1,24 @@
+import { isDeepStrictEqual } from 'node:util';
 import { findBrain } from '../brains/registry.ts';
 import type { Policy } from '../protocol/calls.ts';
 import { asKhloneError } from '../protocol/error.ts';
+import type { TakePlace } from './places.ts';
 import { type PrepareDeps, prepare, type Ready } from './prepare.ts';
 import { isRunning, type TaskEvent } from './queue.ts';
-import { endRun, type LiveRun, liveRunOf, type RunDeps, repairInput, startRun } from './run.ts';
-import { verdictOf, writeInput } from './run-dir.ts';
-import { liveRun, noteInput, runRow } from './store/runs.ts';
-import { advance, liveTasks, type TaskRow, taskRow } from './store/tasks.ts';
-import { type CloneRow, cloneRow, policyOf, type ZoneRow, zoneRow } from './store/zones.ts';
+import {
+  endRun,
+  judge,
+  type LiveRun,
+  liveRunOf,
+  placeOf,
+  type RunDeps,
+  repairInput,
+  startRun,
+} from './run.ts';
+import { writeInput } from './run-dir.ts';
+import { liveRuns, noteInput, runRow } from './store/runs.ts';
+import { advance, headTask, liveTasks, promptOf, type TaskRow, taskRow } from './store/tasks.ts';
+import { anyClone, type CloneRow, cloneRow, policyOf, type ZoneRow, zoneRow } from './store/zones.ts';
 import { openTail } from './tail.ts';
 import { followTurn } from './turn.ts';
 
@@ -15,16 +26,20 @@ import { followTurn } from './turn.ts';
 
 export type LoopDeps = RunDeps &
   PrepareDeps & {
-    /** Waits for one of the host's places for working clones; the answer gives it back. */
-    takePlace(): Promise<() => void>;
+    takePlace: TakePlace;
     log(line: string): void;
+    /** A process that waits for work is ended after this long and resumed on demand, in milliseconds. */
+    idleMs: number;
   };
 
 export type CloneLoop = {
   /** Something changed: look at the queue again, or at the running turn. */
   wake(): void;
-  /** Ends the loop. `keep`: the run goes on without us, for the next server to find. */
-  stop(keep: boolean): Promise<void>;
+  /**
+   * Ends the loop. `keep`: the run goes on without us, for the next server to find. `gracefully`: a running turn may
+   * take a moment to end by itself. `now`: a running turn is ended at once.
+   */
+  stop(how: 'keep' | 'gracefully' | 'now'): Promise<void>;
 };
 
 /** What the loop of one clone holds between its steps. */
@@ -33,18 +48,19 @@ type Worker = {
   id: number;
   run: LiveRun | undefined;
   stopped: boolean;
+  /** Aborts when the loop is to end: whatever waits for a place gives up. */
+  stopping: AbortController;
   nudger: AbortController;
 };
 
-/** A process that waits for work is ended after this long and resumed on demand. */
-const IDLE_MS = 10 * 60_000;
 const RETRY_AFTER_FAULT_MS = 2_000;
 const HOLD_AFTER_FAULT_MS = 30_000;
 
 const wakeUp = (worker: Worker): void => {
   const before = worker.nudger;
   worker.nudger = new AbortController();
-  before.abort();
+  // With a reason of ours: without one each abort makes an error with its stack.
+  before.abort('woken');
 };
 
 const wait = (nudge: AbortSignal, ms: number): Promise<void> =>
@@ -67,9 +83,10 @@ const move = ({ deps }: Worker, task: TaskRow, event: TaskEvent): Promise<TaskRo
 const runFor = async (worker: Worker, task: TaskRow, ready: Ready): Promise<LiveRun> => {
   const { deps } = worker;
   if (worker.run) {
-    const { row, dir } = worker.run;
-    const fits = row.mode === task.kind && row.session === task.session;
-    if (fits && verdictOf(dir, deps.boot).type === 'alive') return worker.run;
+    const { row, environment } = worker.run;
+    const known = environment === undefined || isDeepStrictEqual(environment, ready.environment);
+    const fits = row.mode === task.kind && row.session === task.session && known;
+    if (fits && judge(deps, worker.run).type === 'alive') return worker.run;
     await endRun(deps, worker.run, 'gracefully');
     worker.run = undefined;
   }
@@ -92,7 +109,7 @@ const dispatch = async (worker: Worker, task: TaskRow, ready: Ready): Promise<vo
   const { store } = worker.deps;
   const run = await runFor(worker, task, ready);
   await passOver(run);
-  const bytes = run.brain.say({ uuid: task.uuid, text: task.prompt, mode: task.kind });
+  const bytes = run.brain.say({ uuid: task.uuid, text: promptOf(store, task.id), mode: task.kind });
   const offset = await store.write((tx) => {
     const moved = advance(store, tx, task.id, { type: 'dispatch' }, Date.now());
     // A cancel may have come first: then nothing may be said.
@@ -119,7 +136,7 @@ const follow = async (worker: Worker, task: TaskRow, run: LiveRun): Promise<void
     nudge: () => worker.nudger.signal,
   });
   if (result === 'stopped') return;
-  if (result === 'ended' && verdictOf(run.dir, deps.boot).type === 'alive') return;
+  if (result === 'ended' && judge(deps, run).type === 'alive') return;
   if (result === 'ended') await endRun(deps, run, 'now');
   worker.run = undefined;
 };
@@ -133,58 +150,76 @@ const takeUp = async (worker: Worker, task: TaskRow, clone: CloneRow, policy: Po
     return;
   }
   worker.run ??= liveRunOf(deps, clone, row, findBrain(clone.brain, policy.brains).brain);
-  if (verdictOf(worker.run.dir, deps.boot).type === 'alive') repairInput(deps, worker.run);
+  if (judge(deps, worker.run).type === 'alive') repairInput(deps, worker.run);
   await follow(worker, task, worker.run);
 };
 
-const perform = async (worker: Worker, task: TaskRow, zone: ZoneRow, clone: CloneRow): Promise<void> => {
+type Job = { task: TaskRow; zone: ZoneRow; clone: CloneRow };
+type Step = Job | { waitMs: number };
+
+/** The task to work on, or how long to wait for a change. */
+const next = ({ deps: { store, idleMs }, id }: Worker): Step => {
+  const clone = cloneRow(store, id);
+  const zone = clone && zoneRow(store, clone.zone);
+  if (!clone || !zone) return { waitMs: idleMs };
+  // A task of unknown outcome waits for a person, not in the way of what was queued behind it.
+  const task = headTask(store, id);
+  if (!task) return { waitMs: idleMs };
+  if (isRunning(task.state)) return { task, zone, clone };
+  if (task.state === 'held') {
+    return { waitMs: task.wake_ms === null ? idleMs : Math.max(0, task.wake_ms - Date.now()) };
+  }
+  return zone.paused || zone.state !== 'ready' ? { waitMs: idleMs } : { task, zone, clone };
+};
+
+/** One task from its beginning to its end. The queue is looked at again once there is a place: that may take long. */
+const perform = async (worker: Worker, { task, clone, zone }: Job): Promise<void> => {
   if (isRunning(task.state)) return takeUp(worker, task, clone, policyOf(zone));
-  const giveBack = await worker.deps.takePlace();
+  const giveBack = await worker.deps.takePlace(worker.stopping.signal);
+  if (!giveBack) return;
   try {
-    const ready = await prepare(worker.deps, task, zone, clone);
-    if ('type' in ready) await move(worker, task, ready);
-    else await dispatch(worker, task, ready);
+    const step = next(worker);
+    if (worker.stopped || !('task' in step) || isRunning(step.task.state)) return;
+    const ready = await prepare(worker.deps, step.task, step.zone, step.clone);
+    if ('type' in ready) await move(worker, step.task, ready);
+    else if (!worker.stopped) await dispatch(worker, step.task, ready);
   } finally {
     giveBack();
   }
 };
 
-type Step = { task: TaskRow; zone: ZoneRow; clone: CloneRow } | { waitMs: number };
-
-/** The task to work on, or how long to wait for a change. */
-const next = ({ deps: { store }, id }: Worker): Step => {
-  const clone = cloneRow(store, id);
-  const zone = clone && zoneRow(store, clone.zone);
-  if (!clone || !zone) return { waitMs: IDLE_MS };
-  // A task of unknown outcome waits for a person, not in the way of what was queued behind it.
-  const task = liveTasks(store, id).find((t) => t.state !== 'unknown' && t.state !== 'paused');
-  if (!task) return { waitMs: IDLE_MS };
-  if (isRunning(task.state)) return { task, zone, clone };
-  if (task.state === 'held') {
-    return { waitMs: task.wake_ms === null ? IDLE_MS : Math.max(0, task.wake_ms - Date.now()) };
-  }
-  return zone.paused || zone.state !== 'ready' ? { waitMs: IDLE_MS } : { task, zone, clone };
-};
-
 const wakeHeld = async (worker: Worker): Promise<void> => {
-  const { store } = worker.deps;
-  const due = liveTasks(store, worker.id).find(
-    (t) => t.state === 'held' && (t.wake_ms ?? Infinity) <= Date.now(),
-  );
-  if (due) await move(worker, due, { type: 'wake' });
+  const head = headTask(worker.deps.store, worker.id);
+  if (head?.state !== 'held' || (head.wake_ms ?? Infinity) > Date.now()) return;
+  await move(worker, head, { type: 'wake' });
 };
 
-/** A run that an earlier server left: adopted when alive or when a task waits for its end, else buried. */
+/** What a deleted clone left when the server died before it had ended everything. */
+const bury = async ({ deps, id }: Worker, clone: CloneRow): Promise<void> => {
+  for (const row of liveRuns(deps.store, id)) await endRun(deps, placeOf(deps, clone, row), 'now');
+  await deps.store.write((tx) => {
+    for (const task of liveTasks(deps.store, id)) {
+      advance(deps.store, tx, task.id, { type: 'cancel' }, Date.now());
+      advance(deps.store, tx, task.id, { type: 'died', how: 'killed', message: 'cancelled' }, Date.now());
+    }
+  });
+};
+
+/** A run that an earlier server left: adopted when alive or when a task waits for its end, else ended for good. */
 const adopt = async (worker: Worker): Promise<void> => {
-  const { deps } = worker;
-  const clone = cloneRow(deps.store, worker.id);
-  const row = clone && liveRun(deps.store, worker.id);
-  const zone = clone && zoneRow(deps.store, clone.zone);
-  if (!clone || !row || !zone || worker.run) return;
-  const found = liveRunOf(deps, clone, row, findBrain(clone.brain, policyOf(zone).brains).brain);
-  const awaited = liveTasks(deps.store, worker.id).some((t) => isRunning(t.state) && t.run === row.n);
-  if (awaited || verdictOf(found.dir, deps.boot).type === 'alive') worker.run = found;
-  else await endRun(deps, found, 'now');
+  const { deps, id } = worker;
+  const clone = anyClone(deps.store, id);
+  if (!clone || worker.run) return;
+  const zone = zoneRow(deps.store, clone.zone);
+  if (clone.gone_ms !== null || !zone) return bury(worker, clone);
+  const head = headTask(deps.store, id);
+  for (const row of liveRuns(deps.store, id)) {
+    const place = placeOf(deps, clone, row);
+    const awaited = head !== undefined && isRunning(head.state) && head.run === row.n;
+    if (awaited || (!worker.run && judge(deps, place).type === 'alive')) {
+      worker.run = liveRunOf(deps, clone, row, findBrain(clone.brain, policyOf(zone).brains).brain);
+    } else await endRun(deps, place, 'now');
+  }
 };
 
 const live = async (worker: Worker): Promise<void> => {
@@ -193,12 +228,12 @@ const live = async (worker: Worker): Promise<void> => {
     const nudge = worker.nudger.signal;
     const step = next(worker);
     if ('task' in step) {
-      await perform(worker, step.task, step.zone, step.clone);
+      await perform(worker, step);
       continue;
     }
     await wait(nudge, step.waitMs);
     await wakeHeld(worker);
-    if (nudge.aborted || !worker.run || step.waitMs !== IDLE_MS) continue;
+    if (nudge.aborted || worker.stopped || !worker.run || step.waitMs !== worker.deps.idleMs) continue;
     await endRun(worker.deps, worker.run, 'gracefully');
     worker.run = undefined;
   }
@@ -208,8 +243,8 @@ const live = async (worker: Worker): Promise<void> => {
 const holdHead = async (worker: Worker, thrown: unknown): Promise<void> => {
   const error = asKhloneError(thrown);
   worker.deps.log(`clone ${worker.id}: ${error.code} ${error.message}`);
-  const head = liveTasks(worker.deps.store, worker.id).find((t) => t.state === 'queued');
-  if (!head) return;
+  const head = headTask(worker.deps.store, worker.id);
+  if (head?.state !== 'queued') return;
   await move(worker, head, {
     type: 'hold',
     hold: error.code === 'tmux-failed' ? 'tmux' : 'start',
@@ -233,15 +268,22 @@ const guarded = async (worker: Worker): Promise<void> => {
 };
 
 export const startCloneLoop = (deps: LoopDeps, id: number): CloneLoop => {
-  const worker: Worker = { deps, id, run: undefined, stopped: false, nudger: new AbortController() };
+  const stopping = new AbortController();
+  const worker: Worker = {
+    ...{ deps, id, run: undefined, stopped: false, stopping, nudger: new AbortController() },
+  };
   const running = guarded(worker);
   return {
     wake: () => wakeUp(worker),
-    stop: async (keep) => {
+    stop: async (how) => {
       worker.stopped = true;
+      stopping.abort();
       wakeUp(worker);
       await running;
-      if (!keep && worker.run) await endRun(deps, worker.run, 'gracefully');
+      if (how === 'keep' || !worker.run) return;
+      const head = headTask(deps.store, id);
+      const busy = head !== undefined && isRunning(head.state);
+      await endRun(deps, worker.run, how === 'now' && busy ? 'now' : 'gracefully');
     },
   };
 };

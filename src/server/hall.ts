@@ -1,5 +1,5 @@
-import { availableParallelism, totalmem } from 'node:os';
 import { type CloneLoop, type LoopDeps, startCloneLoop } from './clone-loop.ts';
+import { createPlaces, hostPlaces } from './places.ts';
 import type { Environment } from './prepare.ts';
 import type { Store } from './store/store.ts';
 
@@ -7,65 +7,91 @@ import type { Store } from './store/store.ts';
 
 export type Hall = {
   store: Store;
-  /** Starts the clone's loop if it has none, and lets it look at its queue. */
+  /** Starts the clone's loop if it has none, and lets it look at its queue, once per turn of the event loop. */
   wake(clone: number): void;
-  /** Ends a clone's loop and run. */
+  /** Ends a clone's loop and run. Its next loop, if it is woken meanwhile, begins only when this one has ended. */
   dismiss(clone: number): Promise<void>;
   environmentOf(zone: string): Environment | undefined;
   setEnvironment(zone: string, environment: Environment): void;
   forgetEnvironment(zone: string): void;
+  /** Ends every loop; none begins after it. Answers how many there were. */
   stop(keep: boolean): Promise<number>;
 };
 
-/** Clones that may work at once on one host: beyond it processor and memory are the limit, and tasks wait. */
-const hostPlaces = (): number =>
-  Math.max(2, Math.min(availableParallelism() * 4, Math.floor(totalmem() / 2 ** 30), 16));
-
 /** Environments of more zones than this are forgotten, oldest first: their tasks then ask for them again. */
 const MAX_ENVIRONMENTS = 1_000;
-
-export const createPlaces = (most: number): (() => Promise<() => void>) => {
-  let free = most;
-  const waiting: (() => void)[] = [];
-  const give = (): void => {
-    const next = waiting.shift();
-    if (next) next();
-    else free += 1;
-  };
-  const once = (): (() => void) => {
-    let given = false;
-    return () => {
-      if (!given) give();
-      given = true;
-    };
-  };
-  return async () => {
-    if (free > 0) free -= 1;
-    else await new Promise<void>((resolve) => waiting.push(resolve));
-    return once();
-  };
-};
 
 export type HallDeps = Omit<LoopDeps, 'environmentOf' | 'takePlace'> & {
   /** What a clone of an ssh zone gets when nothing was sent: this machine's own. */
   baseEnvironment: Environment;
 };
 
+/** The loops of clones: at most one per clone at any moment, or two would drive one process. */
+const createLoops = (deps: LoopDeps) => {
+  const loops = new Map<number, CloneLoop>();
+  const leaving = new Map<number, Promise<void>>();
+  const woken = new Set<number>();
+  const wokenWhileLeaving = new Set<number>();
+  let closed = false;
+
+  const wakeNow = (clone: number): void => {
+    if (closed) return;
+    if (leaving.has(clone)) {
+      wokenWhileLeaving.add(clone);
+      return;
+    }
+    const loop = loops.get(clone);
+    if (loop) loop.wake();
+    else loops.set(clone, startCloneLoop(deps, clone));
+  };
+  const wakeAll = (): void => {
+    const all = [...woken];
+    woken.clear();
+    for (const clone of all) wakeNow(clone);
+  };
+  const wake = (clone: number): void => {
+    if (woken.size === 0) setImmediate(wakeAll);
+    woken.add(clone);
+  };
+  const leave = async (clone: number, loop: CloneLoop): Promise<void> => {
+    try {
+      await loop.stop('now');
+    } finally {
+      loops.delete(clone);
+      leaving.delete(clone);
+      if (wokenWhileLeaving.delete(clone)) wake(clone);
+    }
+  };
+  const dismiss = (clone: number): Promise<void> => {
+    const loop = loops.get(clone);
+    if (!loop) return Promise.resolve();
+    const already = leaving.get(clone);
+    if (already) return already;
+    const left = leave(clone, loop);
+    leaving.set(clone, left);
+    return left;
+  };
+  const stop = async (keep: boolean): Promise<number> => {
+    closed = true;
+    const all = [...loops.values()];
+    await Promise.all(all.map((loop) => loop.stop(keep ? 'keep' : 'gracefully')));
+    return all.length;
+  };
+  return { wake, dismiss, stop };
+};
+
 export const createHall = (deps: HallDeps): Hall => {
   const environments = new Map<string, Environment>();
-  const loops = new Map<number, CloneLoop>();
-  const takePlace = createPlaces(hostPlaces());
-
   const environmentOf = (zone: string): Environment | undefined => environments.get(zone);
-  const loopDeps: LoopDeps = {
+  const loops = createLoops({
     ...deps,
-    takePlace,
+    takePlace: createPlaces(hostPlaces()),
     environmentOf: (zone) => {
       const given = environments.get(zone.id);
       if (zone.mode === 'local') return given;
       return given && { ...deps.baseEnvironment, ...given };
     },
-  };
+  });
 
   return {
     store: deps.store,
@@ -77,21 +103,6 @@ export const createHall = (deps: HallDeps): Hall => {
       if (environments.size > MAX_ENVIRONMENTS && !oldest.done) environments.delete(oldest.value);
     },
     forgetEnvironment: (zone) => void environments.delete(zone),
-    wake: (clone) => {
-      const loop = loops.get(clone);
-      if (loop) loop.wake();
-      else loops.set(clone, startCloneLoop(loopDeps, clone));
-    },
-    dismiss: async (clone) => {
-      const loop = loops.get(clone);
-      loops.delete(clone);
-      await loop?.stop(false);
-    },
-    stop: async (keep) => {
-      const all = [...loops.values()];
-      loops.clear();
-      await Promise.all(all.map((loop) => loop.stop(keep)));
-      return all.length;
-    },
+    ...loops,
   };
 };

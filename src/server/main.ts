@@ -19,7 +19,11 @@ const log = (line: string): void => void process.stderr.write(`${new Date().toIS
 // Loaded by the program that needs it: a relay is started for each connection, and somebody waits for its start.
 const serveHere = async (): Promise<void> => {
   const { serve } = await import('./serve.ts');
-  await serve({ home: homeOf(process.env), build: __KHLONE_BUILD__, entry: bundle, log });
+  const idleMs = Number(process.env.KHLONE_CLONE_IDLE_MS);
+  await serve({
+    ...{ home: homeOf(process.env), build: __KHLONE_BUILD__, entry: bundle, log },
+    ...(idleMs > 0 && { idleMs }),
+  });
 };
 
 const relayHere = async (): Promise<void> => {

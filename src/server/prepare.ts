@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import type { Brain, Probe } from '../brains/brain.ts';
 import { findBrain } from '../brains/registry.ts';
 import type { View } from '../brains/view.ts';
@@ -41,6 +42,17 @@ const NO_VIEW: TaskEvent = {
   hint: 'khlone act, or khlone doctor for what is missing',
 };
 
+const NO_WORKTREE_RETRY_MS = 30_000;
+
+/** It waits: the disk may only not be mounted yet, and a queue must not fail task by task meanwhile. */
+const noWorktree = (path: string): TaskEvent => ({
+  type: 'hold',
+  hold: 'start',
+  message: `the worktree ${path} is not there`,
+  hint: 'bring it back, or khlone zone del',
+  wakeAtMs: Date.now() + NO_WORKTREE_RETRY_MS,
+});
+
 const notReady = (brain: Brain, probe: Probe): TaskEvent | undefined => {
   const hint = probe.hint ? { hint: probe.hint } : {};
   if (!probe.found) {
@@ -68,6 +80,7 @@ export const prepare = async (
 ): Promise<Ready | TaskEvent> => {
   const environment = deps.environmentOf(zone);
   if (!environment) return NO_ENVIRONMENT;
+  if (!statSync(zone.path, { throwIfNoEntry: false })?.isDirectory()) return noWorktree(zone.path);
   const policy = policyOf(zone);
   const { brain, model } = findBrain(clone.brain, policy.brains);
   const missing = notReady(brain, await deps.probe(brain, environment));

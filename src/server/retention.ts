@@ -62,8 +62,16 @@ export const prune = (store: Store, zonesDir: string, nowMs: number): number => 
   return segments + pruneRuns(store, zonesDir, nowMs);
 };
 
-export const startRetention = (store: Store, zonesDir: string): (() => void) => {
-  const timer = setInterval(() => prune(store, zonesDir, Date.now()), EVERY_MS);
+/** A pass that fails (a full or a broken disk) is told and tried again: it may not end the server. */
+export const startRetention = (store: Store, zonesDir: string, log: (line: string) => void): (() => void) => {
+  const pass = (): void => {
+    try {
+      prune(store, zonesDir, Date.now());
+    } catch (thrown) {
+      log(`retention: ${thrown instanceof Error ? thrown.message : thrown}`);
+    }
+  };
+  const timer = setInterval(pass, EVERY_MS);
   timer.unref();
   return () => clearInterval(timer);
 };

@@ -29,7 +29,8 @@ import { gitDirsOf, hiddenPaths } from './zone-paths.ts';
 
 /** Where a run is and how its processes are found. */
 export type RunPlace = { row: RunRow; dir: string; mark: string };
-export type LiveRun = RunPlace & { brain: Brain };
+/** `environment` is what it was started with; not known of a run that an earlier server started. */
+export type LiveRun = RunPlace & { brain: Brain; environment?: Readonly<Record<string, string>> };
 
 export type RunDeps = {
   store: Store;
@@ -164,7 +165,7 @@ export const startRun = async (deps: RunDeps, wish: RunWish): Promise<LiveRun> =
   const row = await deps.store.write(() =>
     makeRun(deps.store, clone.id, { mode, session, boot: deps.boot }, Date.now()),
   );
-  const run = liveRunOf(deps, clone, row, wish.brain);
+  const run = { ...liveRunOf(deps, clone, row, wish.brain), environment: wish.environment };
   try {
     await launch(deps, wish, run);
     const shown = await until(() => judge(deps, run).type !== 'starting', START_DEADLINE_MS);
@@ -187,8 +188,12 @@ export const endRun = async (deps: RunDeps, run: RunPlace, how: 'gracefully' | '
   const gone = (): boolean => ended() && processesOf(run.mark).length === 0;
   if (!forbidStart(run.dir)) {
     if (how === 'gracefully') {
-      endInput(run.dir, run.mark);
-      await until(ended, END_GRACE_MS);
+      // Said until it is heard: a runner that has only just begun has no feeding tail yet.
+      const endedByInput = (): boolean => {
+        endInput(run.dir, run.mark);
+        return ended();
+      };
+      await until(endedByInput, END_GRACE_MS);
     }
     signalRun(run.mark, 'SIGTERM');
     if (!(await until(gone, TERM_GRACE_MS))) signalRun(run.mark, 'SIGKILL');

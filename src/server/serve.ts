@@ -29,10 +29,25 @@ const MAX_CONNECTIONS = 512;
 /** Below this much free space nothing new is accepted, so that what runs can still be recorded. */
 const DISK_MIN_BYTES = 64 * 1024 * 1024;
 
-const diskCheck = (dir: string) => (): void => {
-  const { bavail, bsize } = statfsSync(dir);
-  if (bavail * bsize > DISK_MIN_BYTES) return;
-  throw new KhloneError('disk-low', `the disk with ${dir} is nearly full`, 'free some space, then try again');
+/** How long an answer about free space holds, in milliseconds. */
+const DISK_LOOK_MS = 200;
+/** A clone's process that waits for work is ended after this long and resumed on demand. */
+const IDLE_MS = 10 * 60_000;
+
+const diskCheck = (dir: string): (() => void) => {
+  let lookedAtMs = -Infinity;
+  let free = 0;
+  return () => {
+    const now = performance.now();
+    if (now - lookedAtMs > DISK_LOOK_MS) {
+      const { bavail, bsize } = statfsSync(dir);
+      free = bavail * bsize;
+      lookedAtMs = now;
+    }
+    if (free > DISK_MIN_BYTES) return;
+    const hint = 'free some space, then try again';
+    throw new KhloneError('disk-low', `the disk with ${dir} is nearly full`, hint);
+  };
 };
 
 export type ServeSpec = {
@@ -40,6 +55,8 @@ export type ServeSpec = {
   build: string;
   /** The running bundle: it is the built-in brain too, and must stay readable in a view. */
   entry: string;
+  /** How long a clone's process may wait for work; for tests. */
+  idleMs?: number;
   log(line: string): void;
 };
 
@@ -67,6 +84,7 @@ const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Pa
     probe: survey.probe,
     view: survey.view,
     log: spec.log,
+    idleMs: spec.idleMs ?? IDLE_MS,
     baseEnvironment: base,
   });
   const deps = {
@@ -124,7 +142,7 @@ export const serve = async (spec: ServeSpec): Promise<void> => {
   });
   server.maxConnections = MAX_CONNECTIONS;
   const closeSocket = await listenByRename(server, socketPath);
-  const stopRetention = startRetention(parts.store, home.zonesDir);
+  const stopRetention = startRetention(parts.store, home.zonesDir, spec.log);
   recover(parts);
   signalReady();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(true));

@@ -1,4 +1,4 @@
-import { watch } from 'node:fs';
+import { type FSWatcher, watch } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -22,16 +22,24 @@ export type Tail = {
   close(): Promise<void>;
 };
 
+/** A machine has only so many watches: without one the file is looked at by the clock alone. */
+const watchOrPoll = (dir: string, onChange: () => void): FSWatcher | undefined => {
+  try {
+    return watch(dir, { persistent: false }, onChange).on('error', () => {});
+  } catch {
+    return undefined;
+  }
+};
+
 export const openTail = async (dir: string, name: string, from: number): Promise<Tail> => {
   const file: FileHandle = await open(join(dir, name), 'r');
   let offset = from;
   let wake: (() => void) | undefined;
   let dirty = true;
-  const watcher = watch(dir, { persistent: false }, () => {
+  const watcher = watchOrPoll(dir, () => {
     dirty = true;
     wake?.();
   });
-  watcher.on('error', () => {});
 
   const readAt = async (at: number, most: number): Promise<Buffer> => {
     const buffer = Buffer.allocUnsafe(most);
@@ -89,7 +97,7 @@ export const openTail = async (dir: string, name: string, from: number): Promise
     rest,
     changed,
     close: async () => {
-      watcher.close();
+      watcher?.close();
       await file.close();
     },
   };

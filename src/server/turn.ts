@@ -1,10 +1,11 @@
 import type { BrainEvent, TurnEnd } from '../protocol/event.ts';
+import { fitEvent } from './fit-event.ts';
 import type { TaskEvent } from './queue.ts';
-import { endRun, type LiveRun, type RunDeps } from './run.ts';
-import { errTail, signalRun, verdictOf, writeInput } from './run-dir.ts';
+import { endRun, judge, type LiveRun, type RunDeps } from './run.ts';
+import { errTail, signalRun, writeInput } from './run-dir.ts';
 import { dropInputs, forgetBrainSession, keepBrainSession, noteInput } from './store/runs.ts';
 import type { Store, Tx } from './store/store.ts';
-import { advance, type TaskRow } from './store/tasks.ts';
+import { advance, type TaskRow, taskRow } from './store/tasks.ts';
 import { openTail, type Tail } from './tail.ts';
 
 /**
@@ -101,13 +102,8 @@ const apply = (
   let ended = false;
   for (const event of events) {
     if (ended && event.type !== 'usage') continue;
-    tx.emit(task.zone, {
-      atMs: now,
-      task: task.id,
-      clone: `${task.role}.${task.idx}`,
-      session: task.session,
-      event,
-    });
+    const about = { task: task.id, clone: `${task.role}.${task.idx}`, session: task.session };
+    for (const fitting of fitEvent(event)) tx.emit(task.zone, { atMs: now, ...about, event: fitting });
     if (event.type === 'session') keepBrainSession(store, task.session, task.clone, event.id);
     if (event.type === 'plan') {
       store.run(
@@ -193,18 +189,28 @@ export const followTurn = async (
   const interrupt = createInterrupter(deps, run);
   const isLimited = (): boolean => control.limitAtMs !== undefined && Date.now() >= control.limitAtMs;
 
-  const take = async (chunk: { lines: string[]; end: number }): Promise<Applied> => {
-    const events = chunk.lines.flatMap((line) => (line ? read(line) : []));
-    run.row.out_offset = chunk.end;
-    return store.write((tx) => {
+  /** Undefined where the turn was cancelled or ran out of time and its processes are not proved gone yet. */
+  const tryToTake = (events: BrainEvent[], end: number, swept: boolean): Promise<Applied | undefined> =>
+    store.write((tx) => {
+      const ends = !swept && events.some((event) => event.type === 'turn.end');
+      if (ends && (isLimited() || taskRow(store, task.id)?.state === 'cancelling')) return undefined;
       store.run(
         'UPDATE runs SET out_offset = ? WHERE clone = ? AND n = ?',
-        chunk.end,
-        run.row.clone,
-        run.row.n,
+        ...[end, run.row.clone, run.row.n],
       );
       return apply(store, tx, run, task.id, events, isLimited());
     });
+
+  const take = async (chunk: { lines: string[]; end: number }): Promise<Applied> => {
+    const events = chunk.lines.flatMap((line) => (line ? read(line) : []));
+    let applied = await tryToTake(events, chunk.end, false);
+    if (!applied) {
+      await endRun(deps, run, 'now');
+      applied = await tryToTake(events, chunk.end, true);
+    }
+    // Only now: after a failed commit the same lines are read again.
+    run.row.out_offset = chunk.end;
+    return applied ?? { ended: false };
   };
 
   try {
@@ -214,7 +220,7 @@ export const followTurn = async (
         if ((await take(chunk)).ended) return 'ended';
         continue;
       }
-      const verdict = verdictOf(run.dir, deps.boot);
+      const verdict = judge(deps, run);
       if (verdict.type === 'ended') return await buryTurn(deps, run, task, tail, take, verdict, isLimited());
       if (control.stopped()) return 'stopped';
       const nudge = control.nudge();

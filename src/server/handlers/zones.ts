@@ -3,7 +3,7 @@ import { KhloneError } from '../../protocol/error.ts';
 import type { Hall } from '../hall.ts';
 import { isRunning } from '../queue.ts';
 import type { Store, Tx } from '../store/store.ts';
-import { advance, liveTasks, type TaskRow, tasksOf, viewOf } from '../store/tasks.ts';
+import { advance, liveTasks, type TaskRow, tasksOf, viewOf, waitingTasks } from '../store/tasks.ts';
 import {
   type CloneRow,
   cloneByName,
@@ -14,7 +14,7 @@ import {
   zoneRows,
 } from '../store/zones.ts';
 import { route } from './route.ts';
-import { cloneFor, type TaskDeps } from './tasks.ts';
+import { cloneFor, type TaskDeps } from './task-add.ts';
 
 /** Calls about zones and their crews. */
 
@@ -51,9 +51,10 @@ export const cloneView = (store: Store, clone: CloneRow, zone: ZoneRow): CloneVi
 
 /** What waits for a person: tasks of unknown outcome, and those held for a login or a missing brain. */
 const attentionOf = (store: Store, zone: string): TaskRow[] =>
-  tasksOf(store, { zone, ended: false, most: 1000 })
-    .filter((t) => t.state === 'unknown' || (t.state === 'held' && t.hold !== 'rate'))
-    .slice(0, 100);
+  [
+    ...waitingTasks(store, zone, 'unknown'),
+    ...waitingTasks(store, zone, 'held').filter((t) => t.hold !== 'rate'),
+  ].slice(0, 100);
 
 export const zoneView = (store: Store, zone: ZoneRow): ZoneView => {
   const head = store.head(zone.id) ?? { epoch: zone.epoch, seq: zone.seq };
@@ -88,9 +89,7 @@ const wakeCrew = (hall: Hall, zone: string): void => {
 /** Lets every task go on that waited for one of these reasons. */
 export const release = async (hall: Hall, zone: string, holds: readonly string[]): Promise<void> => {
   const { store } = hall;
-  const held = tasksOf(store, { zone, ended: false, most: 1000 }).filter(
-    (t) => t.state === 'held' && holds.includes(t.hold ?? ''),
-  );
+  const held = waitingTasks(store, zone, 'held').filter((t) => holds.includes(t.hold ?? ''));
   if (held.length > 0) {
     await store.write((tx) => {
       for (const task of held) advance(store, tx, task.id, { type: 'wake' }, Date.now());
@@ -129,20 +128,24 @@ const onEnvironment = async (deps: ZoneDeps, params: Params<'zone.environment'>)
   return { taken: true };
 };
 
-/** Cancels what a clone has and ends its processes; its transcript stays. */
-const endClone = async (deps: ZoneDeps, clone: CloneRow, cancel: boolean): Promise<void> => {
-  const { store } = deps.hall;
-  const cancelAll = (tx: Tx): void => {
-    for (const task of liveTasks(store, clone.id))
-      advance(store, tx, task.id, { type: 'cancel' }, Date.now());
-  };
-  if (cancel) await store.write(cancelAll);
-  await deps.hall.dismiss(clone.id);
-  if (!cancel) return;
-  // The loop ended with the run: what was being cancelled is proved gone now.
-  await store.write((tx) => {
+/** Cancels what the clones have, within the caller's transaction. */
+const cancelAll = (store: Store, tx: Tx, clones: readonly CloneRow[], running: boolean): void => {
+  for (const clone of clones) {
     for (const task of liveTasks(store, clone.id)) {
-      advance(store, tx, task.id, { type: 'died', how: 'killed', message: 'cancelled' }, Date.now());
+      if (!running || isRunning(task.state)) advance(store, tx, task.id, { type: 'cancel' }, Date.now());
+    }
+  }
+};
+
+/** Ends loops and runs; then what was being cancelled is proved gone. */
+const endRuns = async ({ hall }: ZoneDeps, clones: readonly CloneRow[], message: string): Promise<void> => {
+  await Promise.all(clones.map((clone) => hall.dismiss(clone.id)));
+  await hall.store.write((tx) => {
+    for (const clone of clones) {
+      for (const task of liveTasks(hall.store, clone.id)) {
+        if (task.state !== 'cancelling') continue;
+        advance(hall.store, tx, task.id, { type: 'died', how: 'killed', message }, Date.now());
+      }
     }
   });
 };
@@ -150,73 +153,80 @@ const endClone = async (deps: ZoneDeps, clone: CloneRow, cancel: boolean): Promi
 const onHalt = async (deps: ZoneDeps, id: string): Promise<{ ended: number }> => {
   const { store } = deps.hall;
   needZone(store, id);
-  await store.write(() =>
-    store.run("UPDATE zones SET state = 'halted' WHERE id = ? AND state = 'ready'", id),
-  );
   const crew = crewRows(store, id);
-  const running = crew.flatMap((c) => liveTasks(store, c.id).filter((t) => isRunning(t.state)));
   await store.write((tx) => {
-    for (const task of running) advance(store, tx, task.id, { type: 'cancel' }, Date.now());
+    store.run("UPDATE zones SET state = 'halted' WHERE id = ? AND state = 'ready'", id);
+    cancelAll(store, tx, crew, true);
   });
-  await Promise.all(crew.map((clone) => deps.hall.dismiss(clone.id)));
-  await store.write((tx) => {
-    for (const task of running) {
-      advance(
-        store,
-        tx,
-        task.id,
-        { type: 'died', how: 'killed', message: 'the zone was halted' },
-        Date.now(),
-      );
-    }
-  });
+  await endRuns(deps, crew, 'the zone was halted');
   return { ended: crew.length };
 };
 
+/** Nothing is dispatched any more while a zone is being deleted; where it cannot be, it goes on as it was. */
 const onDelete = async (deps: ZoneDeps, id: string, force: boolean): Promise<AnswerOf<'zone.del'>> => {
   const { store } = deps.hall;
   const zone = zoneRow(store, id);
   if (!zone) return { deleted: false };
-  const live = tasksOf(store, { zone: id, ended: false, most: 1000 });
-  if (live.length > 0 && !force) {
-    throw new KhloneError(
-      'conflict',
-      `${zone.address} has ${live.length} ${live.length === 1 ? 'task' : 'tasks'} that did not end`,
-      'khlone queue, or khlone zone del --force',
-    );
+  await store.write((tx) => {
+    const live = tasksOf(store, { zone: id, ended: false, most: 1000 });
+    if (live.length > 0 && !force) {
+      throw new KhloneError(
+        'conflict',
+        `${zone.address} has ${live.length} ${live.length === 1 ? 'task' : 'tasks'} that did not end`,
+        'khlone queue, or khlone zone del --force',
+      );
+    }
+    store.run("UPDATE zones SET state = 'halted' WHERE id = ?", id);
+    cancelAll(store, tx, crewRows(store, id), false);
+  });
+  const setState = (state: ZoneRow['state']) =>
+    store.write(() => store.run('UPDATE zones SET state = ? WHERE id = ?', state, id));
+  let kept: string | undefined;
+  try {
+    await endRuns(deps, crewRows(store, id), 'the zone was deleted');
+    kept = await deps.removeZone(zone, force);
+  } catch (thrown) {
+    await setState(zone.state);
+    throw thrown;
   }
   const crew = crewRows(store, id);
-  await Promise.all(crew.map((clone) => endClone(deps, clone, true)));
-  const kept = await deps.removeZone(zone, force);
-  await store.write(() => {
-    store.run('UPDATE clones SET gone_ms = ? WHERE zone = ?', Date.now(), id);
+  await store.write((tx) => {
+    // What was queued while the zone went away goes with it.
+    cancelAll(store, tx, crewRows(store, id), false);
+    store.run('UPDATE clones SET gone_ms = ? WHERE zone = ? AND gone_ms IS NULL', Date.now(), id);
     store.run('UPDATE zones SET deleted_ms = ? WHERE id = ?', Date.now(), id);
   });
+  await endRuns(deps, crew, 'the zone was deleted');
   deps.hall.forgetEnvironment(id);
   return { deleted: true, ...(kept && { kept }) };
 };
 
+/** A clone leaves the crew in the commit that cancels its tasks: what is sent meanwhile goes to another one. */
 const onCrewDelete = async (deps: ZoneDeps, params: Params<'crew.del'>): Promise<{ deleted: string[] }> => {
   const { store } = deps.hall;
-  const clones = params.clones.map((name) => {
-    const [role = '', index = ''] = name.split('.');
-    const row = cloneByName(store, params.zone, role, Number(index));
-    if (!row) throw new KhloneError('not-found', `no clone ${name} in this zone`, 'khlone crew');
-    const live = liveTasks(store, row.id).length;
-    if (live > 0 && !params.force) {
-      throw new KhloneError(
-        'conflict',
-        `${name} has ${live} ${live === 1 ? 'task' : 'tasks'}`,
-        `khlone crew del ${name} --force cancels them`,
-      );
-    }
-    return row;
-  });
-  await Promise.all(clones.map((clone) => endClone(deps, clone, true)));
-  await store.write(() => {
-    for (const clone of clones) store.run('UPDATE clones SET gone_ms = ? WHERE id = ?', Date.now(), clone.id);
-  });
+  const leave = (tx: Tx): CloneRow[] => {
+    const clones = params.clones.map((name) => cloneToDelete(store, params.zone, name, params.force));
+    cancelAll(store, tx, clones, false);
+    for (const { id } of clones) store.run('UPDATE clones SET gone_ms = ? WHERE id = ?', Date.now(), id);
+    return clones;
+  };
+  const clones = await store.write(leave);
+  await endRuns(deps, clones, 'its clone was deleted');
   return { deleted: clones.map((c) => `${c.role}.${c.idx}`) };
+};
+
+const cloneToDelete = (store: Store, zone: string, name: string, force: boolean): CloneRow => {
+  const [role = '', index = ''] = name.split('.');
+  const row = cloneByName(store, zone, role, Number(index));
+  if (!row) throw new KhloneError('not-found', `no clone ${name} in this zone`, 'khlone crew');
+  if (row.live > 0 && !force) {
+    throw new KhloneError(
+      'conflict',
+      `${name} has ${row.live} ${row.live === 1 ? 'task' : 'tasks'}`,
+      `khlone crew del ${name} --force cancels them`,
+    );
+  }
+  return row;
 };
 
 const onCrewAdd = async (deps: ZoneDeps, params: Params<'crew.add'>): Promise<AnswerOf<'crew.add'>> => {

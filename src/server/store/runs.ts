@@ -7,6 +7,8 @@ export type RunRow = Row & {
   n: number;
   mode: 'ask' | 'act';
   session: string;
+  /** The boot it was started in. */
+  boot: string;
   brain_session: string | null;
   live: number;
   in_size: number;
@@ -17,21 +19,22 @@ export type RunRow = Row & {
 export const runRow = (store: Store, clone: number, n: number): RunRow | undefined =>
   store.get<RunRow>('SELECT * FROM runs WHERE clone = ? AND n = ?', clone, n);
 
-export const liveRun = (store: Store, clone: number): RunRow | undefined =>
-  store.get<RunRow>('SELECT * FROM runs WHERE clone = ? AND live = 1 ORDER BY n DESC LIMIT 1', clone);
+/** The runs of a clone that are not known to have ended, latest first. */
+export const liveRuns = (store: Store, clone: number): RunRow[] =>
+  store.all<RunRow>('SELECT * FROM runs WHERE clone = ? AND live = 1 ORDER BY n DESC', clone);
 
 /** A new run of a clone: numbers are never reused, so a directory is never written by two processes. */
 export const makeRun = (
   store: Store,
   clone: number,
-  run: { mode: 'ask' | 'act'; session: string },
+  run: { mode: 'ask' | 'act'; session: string; boot: string },
   nowMs: number,
 ): RunRow => {
   store.run('UPDATE clones SET runs = runs + 1 WHERE id = ?', clone);
   const { runs } = store.get<{ runs: number }>('SELECT runs FROM clones WHERE id = ?', clone) ?? { runs: 1 };
   store.run(
-    'INSERT INTO runs (clone, n, mode, session, made_ms) VALUES (?, ?, ?, ?, ?)',
-    ...[clone, runs, run.mode, run.session, nowMs],
+    'INSERT INTO runs (clone, n, mode, session, boot, made_ms) VALUES (?, ?, ?, ?, ?, ?)',
+    ...[clone, runs, run.mode, run.session, run.boot, nowMs],
   );
   const row = runRow(store, clone, runs);
   if (!row) throw new Error('the run that was just written is not there');

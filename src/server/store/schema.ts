@@ -52,4 +52,15 @@ export const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (zone, n)
   ) STRICT;
   `,
+  `
+  -- How many live tasks a clone has is asked by every enqueue: counting them would make a long queue slow.
+  ALTER TABLE clones ADD COLUMN live INTEGER NOT NULL DEFAULT 0;
+  UPDATE clones SET live = (SELECT count(*) FROM tasks t
+    WHERE t.clone = clones.id AND t.state NOT IN ('done', 'failed', 'cancelled'));
+  -- The files of a run are not synced: after a power cut only this row can tell that it began before it.
+  ALTER TABLE runs ADD COLUMN boot TEXT NOT NULL DEFAULT '';
+  CREATE INDEX tasks_running ON tasks (clone) WHERE state IN ('dispatching', 'active', 'pausing', 'cancelling');
+  CREATE INDEX tasks_ended ON tasks (ended_ms) WHERE ended_ms IS NOT NULL;
+  CREATE INDEX runs_live ON runs (clone) WHERE live = 1;
+  `,
 ];

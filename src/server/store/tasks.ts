@@ -12,7 +12,6 @@ export type TaskRow = Row & {
   zone: string;
   clone: number;
   kind: 'ask' | 'act';
-  prompt: string;
   title: string;
   session: string;
   prioritized: number;
@@ -29,8 +28,6 @@ export type TaskRow = Row & {
   message: string | null;
   hint: string | null;
   run: number | null;
-  tree: string | null;
-  answer: string | null;
   usage: string | null;
   retry_of: string | null;
   created_ms: number;
@@ -40,11 +37,28 @@ export type TaskRow = Row & {
   idx: number;
 };
 
-const SELECT = 'SELECT t.*, c.role, c.idx FROM tasks t JOIN clones c ON c.id = t.clone';
+/** Without prompt and answer, which may have megabytes each: a list of tasks must stay small. */
+const COLUMNS =
+  `ord, id, hash, zone, clone, kind, title, session, prioritized, rank, limit_ms, uuid, state, attempt,
+  effect, repeatable, hold, wake_ms, error, message, hint, run, usage, retry_of, created_ms, started_ms, ended_ms`
+    .split(',')
+    .map((name) => `t.${name.trim()}`)
+    .join(', ');
+const SELECT = `SELECT ${COLUMNS}, c.role, c.idx FROM tasks t JOIN clones c ON c.id = t.clone`;
+/** By the index of live tasks: a zone may have a hundred thousand ended ones. */
+const SELECT_LIVE = SELECT.replace('tasks t', 'tasks t INDEXED BY tasks_live');
 const LIVE = "t.state NOT IN ('done', 'failed', 'cancelled')";
+const RUNNING = "t.state IN ('dispatching', 'active', 'pausing', 'cancelling')";
+const ORDER = 'ORDER BY t.prioritized DESC, t.rank, t.ord';
 
 export const taskRow = (store: Store, id: string): TaskRow | undefined =>
   store.get<TaskRow>(`${SELECT} WHERE t.id = ?`, id);
+
+export const promptOf = (store: Store, id: string): string =>
+  store.get<{ prompt: string }>('SELECT prompt FROM tasks WHERE id = ?', id)?.prompt ?? '';
+
+export const answerOf = (store: Store, id: string): string | null =>
+  store.get<{ answer: string | null }>('SELECT answer FROM tasks WHERE id = ?', id)?.answer ?? null;
 
 /** The task that a unique prefix names, with or without `task-`. */
 export const taskByPrefix = (store: Store, prefix: string): TaskRow => {
@@ -72,48 +86,79 @@ export const taskByPrefix = (store: Store, prefix: string): TaskRow => {
 /** The live tasks of a clone: the running one first, then in the order they will run. */
 export const liveTasks = (store: Store, clone: number): TaskRow[] =>
   store
-    .all<TaskRow>(`${SELECT} WHERE t.clone = ? AND ${LIVE} ORDER BY t.prioritized DESC, t.rank`, clone)
+    .all<TaskRow>(`${SELECT} WHERE t.clone = ? AND ${LIVE} ${ORDER}`, clone)
     .sort((a, b) => Number(isRunning(b.state)) - Number(isRunning(a.state)));
 
-export const liveCount = (store: Store, clone: number): number =>
-  store.get<{ n: number }>(`SELECT count(*) AS n FROM tasks t WHERE t.clone = ? AND ${LIVE}`, clone)?.n ?? 0;
+/** What a clone has to do now: its running task, else the first that is neither unknown nor paused. */
+export const headTask = (store: Store, clone: number): TaskRow | undefined =>
+  store.get<TaskRow>(`${SELECT} WHERE t.clone = ? AND ${RUNNING} LIMIT 1`, clone) ??
+  store.get<TaskRow>(
+    `${SELECT} WHERE t.clone = ? AND ${LIVE} AND t.state IN ('queued', 'held') ${ORDER} LIMIT 1`,
+    clone,
+  );
 
-export const tasksOf = (
-  store: Store,
-  filter: { zone?: string; clone?: number; ended: boolean; most: number },
-): TaskRow[] =>
-  store
-    .all<TaskRow>(
-      `${SELECT} WHERE (?1 IS NULL OR t.zone = ?1) AND (?2 IS NULL OR t.clone = ?2) AND (?3 OR ${LIVE}) ORDER BY t.ord DESC LIMIT ?4`,
-      ...[filter.zone ?? null, filter.clone ?? null, filter.ended ? 1 : 0, filter.most],
-    )
-    .reverse();
+/** How many tasks of its clone come before a live one, itself not counted. */
+export const tasksAhead = (store: Store, task: TaskRow): number => {
+  if (ENDED.has(task.state) || isRunning(task.state)) return 0;
+  const sql = `SELECT count(*) AS n FROM tasks t WHERE t.clone = ? AND ${LIVE} AND t.state <> 'unknown' AND (${RUNNING}
+    OR (t.prioritized, -t.rank, -t.ord) > (?, ?, ?))`;
+  const place = [task.prioritized, -task.rank, -task.ord];
+  return store.get<{ n: number }>(sql, task.clone, ...place)?.n ?? 0;
+};
+
+export type TaskFilter = { zone?: string; clone?: number; ended: boolean; most: number };
+
+/** The latest tasks, oldest first. */
+export const tasksOf = (store: Store, { zone, clone, ended, most }: TaskFilter): TaskRow[] => {
+  const wheres = [
+    ...(ended ? [] : [LIVE]),
+    ...(zone === undefined ? [] : ['t.zone = ?']),
+    ...(clone === undefined ? [] : ['t.clone = ?']),
+  ];
+  const sql = `${ended ? SELECT : SELECT_LIVE} WHERE ${wheres.join(' AND ') || '1'} ORDER BY t.ord DESC LIMIT ?`;
+  const values = [zone, clone, most].filter((value) => value !== undefined);
+  return store.all<TaskRow>(sql, ...values).reverse();
+};
+
+/** The oldest tasks of a zone that somebody has to do something about. */
+export const waitingTasks = (store: Store, zone: string, state: 'held' | 'unknown'): TaskRow[] =>
+  store.all<TaskRow>(
+    `${SELECT_LIVE} WHERE ${LIVE} AND t.zone = ? AND t.state = ? ORDER BY t.ord LIMIT 1000`,
+    ...[zone, state],
+  );
 
 export type NewTask = Pick<
   TaskRow,
-  | 'id'
-  | 'hash'
-  | 'zone'
-  | 'clone'
-  | 'kind'
-  | 'prompt'
-  | 'title'
-  | 'session'
-  | 'limit_ms'
-  | 'uuid'
-  | 'retry_of'
-> & { prioritized: boolean; repeatable: boolean };
+  'id' | 'hash' | 'zone' | 'kind' | 'title' | 'session' | 'limit_ms' | 'uuid' | 'retry_of'
+> & {
+  prompt: string;
+  clone: { id: number; role: string; idx: number };
+  prioritized: boolean;
+  repeatable: boolean;
+};
+
+const INSERT = `INSERT INTO tasks (id, hash, zone, clone, kind, prompt, title, session, prioritized, rank, limit_ms, uuid,
+     state, repeatable, retry_of, created_ms)
+   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(ord), 0) + 1 FROM tasks), ?, ?, 'queued', ?, ?, ?)
+   RETURNING ord, rank`;
+
+const UNTOUCHED = {
+  ...{ attempt: 0, effect: 0, hold: null, wake_ms: null, error: null, message: null, hint: null, run: null },
+  ...{ usage: null, started_ms: null, ended_ms: null },
+};
 
 export const insertTask = (store: Store, tx: Tx, task: NewTask, nowMs: number): TaskRow => {
-  store.run(
-    `INSERT INTO tasks (id, hash, zone, clone, kind, prompt, title, session, prioritized, rank, limit_ms, uuid, state,
-       repeatable, retry_of, created_ms)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(ord), 0) + 1 FROM tasks), ?, ?, 'queued', ?, ?, ?)`,
-    ...[task.id, task.hash, task.zone, task.clone, task.kind, task.prompt, task.title, task.session],
-    ...[task.prioritized ? 1 : 0, task.limit_ms, task.uuid, task.repeatable ? 1 : 0, task.retry_of, nowMs],
+  const { prompt, clone, ...rest } = task;
+  const flags = { prioritized: task.prioritized ? 1 : 0, repeatable: task.repeatable ? 1 : 0 };
+  const made = store.get<{ ord: number; rank: number }>(
+    INSERT,
+    ...[task.id, task.hash, task.zone, clone.id, task.kind, prompt, task.title, task.session],
+    ...[flags.prioritized, task.limit_ms, task.uuid, flags.repeatable, task.retry_of, nowMs],
   );
-  const row = taskRow(store, task.id);
-  if (!row) throw new Error('the task that was just written is not there');
+  if (!made) throw new Error('the task that was just written is not there');
+  store.run('UPDATE clones SET live = live + 1 WHERE id = ?', clone.id);
+  const place = { clone: clone.id, role: clone.role, idx: clone.idx, created_ms: nowMs };
+  const row: TaskRow = { ...UNTOUCHED, ...rest, ...flags, ...made, ...place, state: 'queued' };
   emitState(tx, row, nowMs);
   return row;
 };
@@ -165,6 +210,7 @@ export const advance = (store: Store, tx: Tx, id: string, event: TaskEvent, nowM
     ...[after.state, after.attempt, after.effect ? 1 : 0, after.hold ?? null, after.wakeAtMs ?? null],
     ...[after.error ?? null, after.message ?? null, hint, startedMs, endedMs, id],
   );
+  if (endedMs !== null) store.run('UPDATE clones SET live = live - 1 WHERE id = ?', row.clone);
   const next = taskRow(store, id) ?? row;
   if (next.state !== row.state || next.hold !== row.hold) emitState(tx, next, nowMs);
   return next;

@@ -28,8 +28,11 @@ export type CloneRow = Row & {
   brain: string;
   hero: number;
   runs: number;
+  /** How many of its tasks did not end. */
+  live: number;
   plan_done: number | null;
   plan_total: number | null;
+  gone_ms: number | null;
 };
 
 export const zoneRow = (store: Store, id: string): ZoneRow | undefined =>
@@ -41,9 +44,18 @@ export const zoneRows = (store: Store): ZoneRow[] =>
 /** What the clone's client allows, as it was last told. */
 export const policyOf = (zone: ZoneRow): Policy => JSON.parse(zone.policy) as Policy;
 
+/** A clone by its row number, those that were deleted too. */
+export const anyClone = (store: Store, id: number): CloneRow | undefined =>
+  store.get<CloneRow>('SELECT * FROM clones WHERE id = ?', id);
+
+/** Without the policy, which may hold the briefs of many roles and comes with every task: SQLite compares it. */
+const KNOWN_ZONE = `SELECT id, address, branch, mode, path, state, epoch, seq, paused, cost_usd, tokens, deleted_ms,
+  policy = ? AS same FROM zones WHERE id = ?`;
+type KnownZone = Omit<ZoneRow, 'policy'> & { deleted_ms: number | null; same: number };
+
 /**
  * Finds the zone or makes it, and takes over the address (a branch was switched or renamed) and the policy as the
- * client has them now. A deleted zone that is named again begins anew, with a new journal.
+ * client has them now. A deleted zone that is named again begins anew; its journal goes on, for what was said stays.
  */
 export const findOrMakeZone = (
   store: Store,
@@ -52,13 +64,10 @@ export const findOrMakeZone = (
   policy: Policy,
   nowMs: number,
 ): { zone: ZoneRow; made: boolean } => {
-  const known = store.get<ZoneRow & { deleted_ms: number | null }>(
-    'SELECT * FROM zones WHERE id = ?',
-    spec.id,
-  );
   const policyText = JSON.stringify(policy);
+  const known = store.get<KnownZone>(KNOWN_ZONE, policyText, spec.id);
   if (known && known.deleted_ms === null) {
-    if (known.address !== spec.address || known.branch !== spec.branch || known.policy !== policyText) {
+    if (known.address !== spec.address || known.branch !== spec.branch || known.same !== 1) {
       store.run(
         'UPDATE zones SET address = ?, branch = ?, policy = ? WHERE id = ?',
         spec.address,
@@ -67,17 +76,16 @@ export const findOrMakeZone = (
         spec.id,
       );
     }
-    return {
-      zone: { ...known, address: spec.address, branch: spec.branch, policy: policyText },
-      made: false,
-    };
+    const { same: _same, deleted_ms: _deleted, ...row } = known;
+    const zone = { ...row, address: spec.address, branch: spec.branch, policy: policyText };
+    return { zone: zone as ZoneRow, made: false };
   }
   const state = spec.mode === 'local' ? 'ready' : 'preparing';
   const epoch = newEpoch();
   mkdirSync(join(zonesDir, spec.id), { recursive: true, mode: 0o700 });
   if (known) {
     store.run(
-      'UPDATE zones SET address = ?, branch = ?, mode = ?, path = ?, state = ?, policy = ?, paused = 0, deleted_ms = NULL, made_ms = ? WHERE id = ?',
+      'UPDATE zones SET address = ?, branch = ?, mode = ?, path = ?, state = ?, policy = ?, paused = 0, cost_usd = 0, tokens = 0, deleted_ms = NULL, made_ms = ? WHERE id = ?',
       ...[spec.address, spec.branch, spec.mode, spec.path, state, policyText, nowMs, spec.id],
     );
   } else {

@@ -1,0 +1,89 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, statfsSync, unlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { ZoneSpec } from '../../src/protocol/calls.ts';
+import { openStore } from '../../src/server/store/store.ts';
+import { findOrMakeZone } from '../../src/server/store/zones.ts';
+import { POLICY } from '../fixtures/server.ts';
+
+/** A disk that is full, and one that has room again: a small tmpfs, which only root may mount. */
+
+const ZONE: ZoneSpec = { id: 'z-0123456789abcdef', address: 'a/b@c', branch: 'c', mode: 'local', path: '/' };
+const dir = mkdtempSync(join(tmpdir(), 'khlone-full-'));
+
+const mounted = ((): boolean => {
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', dir], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+})();
+
+beforeAll(() => {
+  if (!mounted) console.log('SKIPPED: a tmpfs cannot be mounted here (not root), so no disk can be filled');
+});
+afterAll(() => {
+  if (mounted) execFileSync('umount', ['-l', dir]);
+  rmSync(dir, { recursive: true, force: true });
+});
+
+const ballast = (bytes: number): void => writeFileSync(join(dir, 'ballast'), Buffer.alloc(bytes, 1));
+
+test.skipIf(!mounted)(
+  'a full disk refuses writes by name, keeps every acknowledged one, and takes new ones when it has room',
+  async () => {
+    const open = () => openStore(join(dir, 'state.db'), join(dir, 'zones'));
+    let store = open();
+    await store.write(() => findOrMakeZone(store, join(dir, 'zones'), ZONE, POLICY, 1));
+    ballast(1_500_000);
+
+    const kept = new Set<string>();
+    const codes = new Set<string>();
+    const attempt = async (i: number): Promise<void> => {
+      const text = `${i} ${'x'.repeat(5_000)}`;
+      const row = (): void => store.run('INSERT INTO meta VALUES (?, ?)', `k${i}`, text);
+      await store
+        .write((tx) => {
+          row();
+          tx.emit(ZONE.id, { atMs: 0, event: { type: 'note', text } });
+        })
+        .then(
+          () => kept.add(`k${i}`),
+          (error: { code: string }) => codes.add(error.code),
+        );
+    };
+    for (let i = 0; i < 600; i++) await attempt(i);
+    expect([...codes]).toEqual(['disk-low']);
+    expect(kept.size).toBeGreaterThan(10);
+    expect(statfsSync(dir).bavail * statfsSync(dir).bsize).toBeLessThan(100_000);
+
+    const rows = (): string[] =>
+      store
+        .all<{ key: string }>("SELECT key FROM meta WHERE key LIKE 'k%' ORDER BY rowid")
+        .map(({ key }) => key);
+    const told = async (): Promise<string[]> => {
+      const all: string[] = [];
+      for await (const { seq, event } of store.items(ZONE.id, 0, { n: 0, offset: 0 })) {
+        expect(seq).toBe(all.length + 1);
+        all.push(event.type === 'note' ? `k${event.text.split(' ')[0]}` : '');
+      }
+      return all;
+    };
+    // Reading goes on while nothing can be written.
+    expect(rows()).toEqual([...kept]);
+    expect(await told()).toEqual([...kept]);
+
+    unlinkSync(join(dir, 'ballast'));
+    await attempt(1_000);
+    expect(kept.has('k1000')).toBe(true);
+    store.close();
+    store = open();
+    expect(rows()).toEqual([...kept]);
+    expect(await told()).toEqual([...kept]);
+    expect(store.get('PRAGMA integrity_check')).toEqual({ integrity_check: 'ok' });
+    store.close();
+  },
+);

@@ -1,0 +1,191 @@
+import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Item, ZoneSpec } from '../../src/protocol/calls.ts';
+import { SEGMENT_MAX_BYTES } from '../../src/server/journal.ts';
+import { openStore, type Store } from '../../src/server/store/store.ts';
+import { insertTask, liveTasks, taskRow } from '../../src/server/store/tasks.ts';
+import { crewRows, enroll, findOrMakeZone } from '../../src/server/store/zones.ts';
+import { newId, POLICY } from '../fixtures/server.ts';
+
+/** The store on a real disk: what is committed stays, what is not never was. */
+
+let root = '';
+let store: Store;
+const ZONE: ZoneSpec = { id: 'z-0123456789abcdef', address: 'a/b@c', branch: 'c', mode: 'local', path: '/' };
+
+const open = (): Store => openStore(join(root, 'state.db'), join(root, 'zones'));
+const reopen = (): void => {
+  store.close();
+  store = open();
+};
+const journalFile = (n: number): string => join(root, 'zones', ZONE.id, 'events', `00000${n}.jsonl`);
+const note = (text: string) => ({ atMs: 0, event: { type: 'note' as const, text } });
+const say = (text: string): Promise<void> => store.write((tx) => tx.emit(ZONE.id, note(text)));
+const told = async (afterSeq = 0): Promise<[number, string][]> => {
+  const items: Item[] = [];
+  for await (const item of store.items(ZONE.id, afterSeq, { n: 0, offset: 0 })) items.push(item);
+  return items.map((item) => [item.seq, item.event.type === 'note' ? item.event.text : item.event.type]);
+};
+
+beforeEach(async () => {
+  root = mkdtempSync(join(tmpdir(), 'khlone-store-'));
+  store = open();
+  await store.write(() => findOrMakeZone(store, join(root, 'zones'), ZONE, POLICY, 1));
+});
+afterEach(() => {
+  store.close();
+  rmSync(root, { recursive: true, force: true });
+});
+
+describe('writes of one turn', () => {
+  test('share a commit, keep their order, and are told only once they are on disk', async () => {
+    let commits = 0;
+    store.onCommit(() => commits++);
+    await Promise.all(Array.from({ length: 50 }, (_, i) => say(String(i))));
+    expect(commits).toBe(1);
+    expect((await told()).map(([, text]) => text)).toEqual(Array.from({ length: 50 }, (_, i) => String(i)));
+  });
+
+  test('do not undo each other: one that fails takes back its own rows and events only', async () => {
+    const writes = [0, 1, 2, 3, 4].map((i) =>
+      store.write((tx) => {
+        enroll(store, { zone: ZONE.id, role: 'mechanic', brain: 'sh', hero: false }, i);
+        tx.emit(ZONE.id, note(String(i)));
+        if (i === 2) throw new Error('no');
+        return i;
+      }),
+    );
+    const settled = await Promise.allSettled(writes);
+    expect(settled.map((one) => one.status)).toEqual(
+      [0, 1, 2, 3, 4].map((i) => (i === 2 ? 'rejected' : 'fulfilled')),
+    );
+    expect(await told()).toEqual([
+      [1, '0'],
+      [2, '1'],
+      [3, '3'],
+      [4, '4'],
+    ]);
+    expect(crewRows(store, ZONE.id)).toHaveLength(4);
+  });
+
+  test('are there after the store was opened again', async () => {
+    await say('one');
+    reopen();
+    await say('two');
+    expect(await told()).toEqual([
+      [1, 'one'],
+      [2, 'two'],
+    ]);
+  });
+
+  test('into a zone that is not there fail together with nothing but themselves kept back', async () => {
+    const wrong = store.write((tx) => tx.emit('z-none', note('x')));
+    await expect(wrong).rejects.toMatchObject({ code: 'internal' });
+    await say('after');
+    expect(await told()).toEqual([[1, 'after']]);
+  });
+});
+
+describe('the journal', () => {
+  test('is cut to what was committed: bytes of a commit that never came disappear', async () => {
+    await say('one');
+    store.close();
+    const torn = `${JSON.stringify({ epoch: 'x', seq: 2, ...note('never committed') })}\n{"torn`;
+    appendFileSync(journalFile(1), torn);
+    store = open();
+    // No reader passes the committed end, even before the first write cuts the file.
+    expect(await told()).toEqual([[1, 'one']]);
+    await say('two');
+    expect(await told()).toEqual([
+      [1, 'one'],
+      [2, 'two'],
+    ]);
+    expect(readFileSync(journalFile(1), 'utf8')).not.toContain('never committed');
+  });
+
+  test('goes on in a new segment when one is full, and is read across them from any place', async () => {
+    const big = 'x'.repeat(SEGMENT_MAX_BYTES / 5);
+    for (let i = 1; i <= 11; i++) await say(`${i} ${big}`);
+    const numbers = async (after: number) =>
+      (await told(after)).map(([seq, text]) => [seq, Number(text.split(' ')[0])]);
+    const wanted = Array.from({ length: 11 }, (_, i) => [i + 1, i + 1]);
+    expect(store.segments(ZONE.id).map((segment) => segment.firstSeq)).toEqual([1, 5, 9]);
+    for (const after of [0, 3, 4, 5, 8, 10, 11]) expect(await numbers(after)).toEqual(wanted.slice(after));
+    reopen();
+    expect(await numbers(0)).toEqual(wanted);
+    const files = readdirSync(join(root, 'zones', ZONE.id, 'events'));
+    for (const file of files) {
+      expect(statSync(join(root, 'zones', ZONE.id, 'events', file)).size).toBeLessThanOrEqual(
+        SEGMENT_MAX_BYTES,
+      );
+    }
+  });
+
+  test('takes a line that is longer than a segment', async () => {
+    await say('x'.repeat(SEGMENT_MAX_BYTES + 10));
+    await say('after');
+    expect((await told(1)).at(-1)).toEqual([2, 'after']);
+  });
+
+  test('begins behind segments that were dropped', async () => {
+    const big = 'x'.repeat(SEGMENT_MAX_BYTES / 2);
+    for (let i = 0; i < 5; i++) await say(big);
+    store.dropSegment(ZONE.id, 1);
+    expect(store.firstSeq(ZONE.id)).toBe(2);
+    expect((await told()).map(([seq]) => seq)).toEqual([2, 3, 4, 5]);
+    reopen();
+    expect(store.firstSeq(ZONE.id)).toBe(2);
+  });
+});
+
+describe('tasks', () => {
+  const add = (over: { prioritized?: boolean; prompt?: string } = {}) =>
+    store.write((tx) => {
+      const [clone] = crewRows(store, ZONE.id);
+      if (!clone) throw new Error('no clone');
+      const rest = {
+        ...{ hash: 'h', kind: 'act' as const, title: 't', session: 's' },
+        limit_ms: null,
+        uuid: 'u',
+      };
+      return insertTask(
+        store,
+        tx,
+        {
+          ...rest,
+          id: newId(),
+          zone: ZONE.id,
+          clone,
+          prompt: 'p',
+          prioritized: false,
+          repeatable: false,
+          retry_of: null,
+          ...over,
+        },
+        1,
+      );
+    });
+
+  beforeEach(() =>
+    store.write(() => enroll(store, { zone: ZONE.id, role: 'mechanic', brain: 'sh', hero: true }, 1)),
+  );
+
+  test('come back from an insert as they are read from the disk', async () => {
+    const row = await add();
+    expect(taskRow(store, row.id)).toEqual(row);
+  });
+
+  test('are counted by their clone', async () => {
+    await Promise.all([add(), add(), add()]);
+    expect(crewRows(store, ZONE.id)[0]?.live).toBe(3);
+    expect(liveTasks(store, crewRows(store, ZONE.id)[0]?.id ?? 0)).toHaveLength(3);
+  });
+
+  test('are listed without their prompts, which may have megabytes each', async () => {
+    await add({ prompt: 'x'.repeat(2_000_000) });
+    const [row] = liveTasks(store, crewRows(store, ZONE.id)[0]?.id ?? 0);
+    expect(JSON.stringify(row).length).toBeLessThan(2_000);
+  });
+});
