@@ -1,16 +1,6 @@
 import { spawn as spawnProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import {
-  closeSync,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { connect as connectSocket, type Server, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
@@ -23,6 +13,7 @@ import {
   SOCKET_PATH_BYTES,
   START_LOCK_DEADLINE_MS,
 } from './limits.ts';
+import { ensurePrivateDir } from './private-dir.ts';
 
 /**
  * How a resident process (hub, server) is started and found. Exactly one lives per home: who starts it holds the start
@@ -53,15 +44,6 @@ const SQLITE_BUSY = 5;
 
 /** A pause of POLL_MS up to twice that: many who wait for one lock must not ask in step. */
 const pause = (): Promise<void> => delay(POLL_MS * (1 + Math.random()));
-
-/** A directory of ours alone. Throws `denied` where somebody else owns it, can enter it, or it is a link. */
-export const ensurePrivateDir = (path: string): void => {
-  mkdirSync(path, { recursive: true, mode: 0o700 });
-  const facts = lstatSync(path);
-  const ours = facts.isDirectory() && facts.uid === process.getuid?.() && (facts.mode & 0o077) === 0;
-  if (!ours)
-    throw new KhloneError('denied', `${path} is not a private directory of yours`, `chmod 700 ${path}`);
-};
 
 /**
  * The socket of a program of a home: `run/<name>.sock`, or, where that path is too long for the kernel, in a short

@@ -19,12 +19,8 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import {
-  connectOrStart,
-  ensurePrivateDir,
-  listenByRename,
-  socketPathIn,
-} from '../../src/protocol/resident.ts';
+import { ensurePrivateDir } from '../../src/protocol/private-dir.ts';
+import { connectOrStart, listenByRename, socketPathIn } from '../../src/protocol/resident.ts';
 import { until } from './wire.ts';
 
 const run = promisify(execFile);

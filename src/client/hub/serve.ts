@@ -1,9 +1,8 @@
-import { mkdirSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
-import { dirname } from 'node:path';
 import { KhloneError } from '../../protocol/error.ts';
 import type { Home } from '../../protocol/home.ts';
 import { type Answer, type Call, createPeer, type Handlers, items } from '../../protocol/peer.ts';
+import { ensureHome } from '../../protocol/private-dir.ts';
 import { holdLifeLock, listenByRename, signalReady, socketPathIn } from '../../protocol/resident.ts';
 import type { App } from '../app.ts';
 import type { Caller } from '../caller.ts';
@@ -104,7 +103,7 @@ const greet = (hub: Hub, socket: Socket): void => {
 export const serveHub = async (spec: HubSpec): Promise<void> => {
   const { home } = spec;
   const socketPath = socketPathIn(home.root, 'hub');
-  mkdirSync(dirname(socketPath), { recursive: true, mode: 0o700 });
+  ensureHome(home.root);
   await holdLifeLock(home.hubLock);
   const ended = Promise.withResolvers<void>();
   const app = createApp(spec, () => leaveWhenIdle(hub));
