@@ -2,7 +2,9 @@ import type { ZoneView } from '../protocol/calls.ts';
 import type { Home } from '../protocol/home.ts';
 import type { Binding, Bindings } from './bindings.ts';
 import type { Env } from './caller.ts';
+import type { Carrier } from './carrier.ts';
 import type { Link } from './link/link.ts';
+import type { Redial } from './link/redial.ts';
 import type { Outbox } from './outbox.ts';
 
 /** What the hub holds for all commands: links, outbox, bindings, environments, and what was last known. */
@@ -20,8 +22,12 @@ export type App = {
   shellSessions: Map<string, string>;
   /** The last view of each zone, and when it was taken. */
   known: Known;
-  /** Sends what waits for a host, in order. Resolves when nothing more can be sent now. */
+  /** Sends what waits for a host, in order, over the connection that is there; throws what ended it early. */
   flush(host: string): Promise<void>;
+  /** Brings lost connections back. */
+  redial: Redial;
+  /** Brings the code of zones that wait for it. */
+  carrier: Carrier;
   /** Keeps the prompt line of a zone true from now on. */
   watchZone(binding: Binding): void;
   /** Ends the hub once the running commands have ended. */

@@ -5,9 +5,9 @@ import type { App } from './app.ts';
 import { specOf } from './bindings.ts';
 import { call } from './call.ts';
 import type { Caller } from './caller.ts';
-import { carryCode } from './carry-code.ts';
 import { environmentFor, pushEnvironment } from './environments.ts';
 import type { Connected, Lender, Link } from './link/link.ts';
+import { soonest } from './patience.ts';
 import type { Place } from './place.ts';
 import { keepSession, type SessionChoice } from './sessions.ts';
 import { oneLine } from './terminal/sanitize.ts';
@@ -34,8 +34,8 @@ export type Receipt =
 /** The host has this long to answer before the task waits here. */
 const ANSWER_WITHIN_MS = 3_000;
 const LOCAL_WITHIN_MS = 15_000;
-/** A first setup uploads khlone, and Node where the host has none: that takes as long as the line needs. */
-const SETUP_WITHIN_MS = 15 * 60_000;
+/** How often a waiting command looks whether the dial is busy with something that excuses it. */
+const TICK_MS = 250;
 /** Longer prompts travel as the body of the call. */
 const INLINE_PROMPT_BYTES = 48 * 1024;
 
@@ -48,30 +48,25 @@ export const lenderOf = (caller: Caller): Lender => ({
   progress: (line) => caller.err(`◌ ${line}\n`),
 });
 
-const sleepUnless = (ms: number, signal: AbortSignal): Promise<'late'> =>
-  new Promise((resolve, reject) => {
-    const timer = setTimeout(() => resolve('late'), ms);
-    signal.addEventListener('abort', () => {
-      clearTimeout(timer);
-      reject(new KhloneError('interrupted', 'interrupted'));
-    });
-  });
+const notAnswering = (name: string): KhloneError =>
+  new KhloneError('unreachable', `${name} does not answer`, 'khlone reconnect');
 
-/** The connection, or `unreachable` after the wait; the dial goes on behind, and a first setup may take its time. */
+/**
+ * The connection, or `unreachable` after the wait; the dial goes on behind. A person who is asked something and the
+ * first setup of a host may take their time, which their own deadlines bound.
+ */
 export const connectWithin = async (link: Link, caller: Caller, ms: number): Promise<Connected> => {
+  const here = link.current();
+  if (here) return here;
+  // A shell's own path brings neither its whole environment nor a terminal: ssh needs the one, a person the other.
+  if (link.name !== 'local') caller.handOver?.();
   const dialing = link.connect(lenderOf(caller));
-  dialing.catch(() => {});
-  const first = await Promise.race([dialing, sleepUnless(ms, caller.signal)]);
-  if (first !== 'late') return first;
-  // A person at a terminal may be typing a passphrase, and a setup shows its progress: both are answers.
-  if (link.installing() || caller.ask) {
-    const second = await Promise.race([
-      dialing,
-      sleepUnless(link.installing() ? SETUP_WITHIN_MS : ms * 4, caller.signal),
-    ]);
-    if (second !== 'late') return second;
+  for (let end = performance.now() + ms; ; ) {
+    const made = await soonest(dialing, Math.min(TICK_MS, end - performance.now()), caller.signal);
+    if (made) return made;
+    if (link.busyWith()) end = performance.now() + ms;
+    else if (performance.now() >= end) throw notAnswering(link.name);
   }
-  throw new KhloneError('unreachable', `${link.name} does not answer`, 'khlone reconnect');
 };
 
 const paramsOf = (place: Place, id: string, wish: Dispatch): Params<'task.add'> => ({
@@ -118,23 +113,30 @@ const accepted = (
   }
   if (!answer.needsCode) return;
   // In the background of this command: the task is accepted, and waits until the code is there.
-  void carryCode(app, connected.peer, place).catch((thrown: unknown) => {
-    app.known.touch(binding.zone);
+  void app.carrier.carry(place).catch((thrown: unknown) => {
     caller.err(`⚠ the code could not be carried: ${oneLine(asKhloneError(thrown).message, 500)}\n`);
   });
 };
 
 const queueHere = (app: App, place: Place, id: string, wish: Dispatch, sentTo: string | undefined): void => {
+  const { host, zone } = place.binding;
   const params = paramsOf(place, id, wish);
   app.outbox.put({
-    host: place.binding.host,
+    host,
     ...(sentTo && { sentTo }),
     queuedMs: Date.now(),
     say: `${wish.kind} ${wish.prompt.slice(0, 80)}`,
     call: { name: 'task.add', params, ...(params.prompt === undefined && { prompt: wish.prompt }) },
   });
-  app.known.touch(place.binding.zone);
-  void app.flush(place.binding.host).catch(() => {});
+  app.known.touch(zone);
+  void app.flush(host).catch(() => {});
+};
+
+/** Whether all that was accepted before is with the server: what waits here goes first. */
+const isFirstInLine = async (app: App, caller: Caller, host: string, ms: number): Promise<boolean> => {
+  if (!app.outbox.first(host)) return true;
+  await soonest(app.flush(host), ms, caller.signal);
+  return !app.outbox.first(host);
 };
 
 /** Dispatches a task. The receipt is true: committed by the server, or durable here. */
@@ -148,16 +150,18 @@ export const dispatch = async (app: App, caller: Caller, place: Place, wish: Dis
   keepSession(app, caller, binding, wish.session);
   let sentTo: string | undefined;
   try {
-    const connected = link.current() ?? (await connectWithin(link, caller, within));
-    if (app.outbox.list(binding.host).length > 0) await app.flush(binding.host);
-    if (firstHere) await pushEnvironment(app, connected.peer, binding.zone, false);
+    const connected = await connectWithin(link, caller, within);
+    const end = performance.now() + within;
+    const leftMs = (): number => Math.max(1, end - performance.now());
+    if (!(await isFirstInLine(app, caller, binding.host, leftMs()))) throw notAnswering(link.name);
+    if (firstHere) await pushEnvironment(app, connected.peer, binding.zone, false, leftMs());
     sentTo = connected.server.uuid;
-    const answer = await sendTask(app, connected, paramsOf(place, id, wish), wish.prompt, within);
+    const answer = await sendTask(app, connected, paramsOf(place, id, wish), wish.prompt, leftMs());
     accepted(app, caller, place, connected, answer);
     return { type: 'accepted', id, answer };
   } catch (thrown) {
     const why = asKhloneError(thrown);
-    if (why.code === 'version' || !WAITS.has(why.code)) throw why;
+    if (!WAITS.has(why.code)) throw why;
     queueHere(app, place, id, wish, sentTo);
     return { type: 'queued-here', id, why };
   }

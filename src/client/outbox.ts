@@ -27,6 +27,8 @@ const Entry = z.object({
   host: z.string(),
   /** The server that may have got it already; another server must not run it unseen. */
   sentTo: z.string().optional(),
+  /** That other server is there now: a person says whether it is sent again. */
+  held: z.boolean().optional(),
   queuedMs: z.number(),
   say: z.string(),
   call: z.union([
@@ -58,6 +60,8 @@ export type Outbox = {
   /** Durable when it returns. */
   put(entry: Omit<Entry, 'version'>): Queued;
   list(host?: string): Queued[];
+  /** The next one to be sent to a host; what is held for a person is passed over. */
+  first(host: string): Queued | undefined;
   /** Rewritten durably: used to note that a server may have got it. */
   update(queued: Queued, entry: Entry): void;
   remove(queued: Queued): void;
@@ -129,6 +133,10 @@ export const openOutbox = (dir: string): Outbox => {
       [...entries]
         .filter(([, entry]) => host === undefined || entry.host === host)
         .map(([file, entry]) => ({ file, entry })),
+    first: (host) => {
+      for (const [file, entry] of entries) if (entry.host === host && !entry.held) return { file, entry };
+      return undefined;
+    },
     update: (queued, entry) => {
       writeDurably(dir, queued.file, JSON.stringify(entry));
       entries.set(queued.file, entry);

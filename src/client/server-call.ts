@@ -2,7 +2,7 @@ import type { App } from './app.ts';
 import type { Binding } from './bindings.ts';
 import type { Caller } from './caller.ts';
 import { connectWithin } from './dispatch.ts';
-import { environmentFor, pushEnvironment } from './environments.ts';
+import { environmentFor, pushEnvironment, recallEnvironment } from './environments.ts';
 import type { Connected } from './link/link.ts';
 import type { Place } from './place.ts';
 
@@ -10,23 +10,22 @@ import type { Place } from './place.ts';
 
 const WITHIN_MS = 10_000;
 
-export const serverOf = async (app: App, caller: Caller, host: string): Promise<Connected> => {
-  const link = app.link(host);
-  return link.current() ?? (await connectWithin(link, caller, WITHIN_MS));
-};
+export const serverOf = (app: App, caller: Caller, host: string, withinMs = WITHIN_MS): Promise<Connected> =>
+  connectWithin(app.link(host), caller, withinMs);
 
-/** The server of a zone; in a local zone any command from the worktree also brings an environment that was forgotten. */
-export const serverOfZone = async (app: App, caller: Caller, binding: Binding): Promise<Connected> => {
-  const connected = await serverOf(app, caller, binding.host);
-  if (!app.environments.has(binding.zone) && binding.mode === 'local' && !caller.handOver) {
-    app.environments.set(binding.zone, ownEnvironment(caller));
-    await pushEnvironment(app, connected.peer, binding.zone, false);
+/** The server of a zone; any command from its worktree also brings an environment that was forgotten. */
+export const serverOfZone = async (
+  app: App,
+  caller: Caller,
+  binding: Binding,
+  withinMs = WITHIN_MS,
+): Promise<Connected> => {
+  const connected = await serverOf(app, caller, binding.host, withinMs);
+  if (`${caller.cwd}/`.startsWith(`${binding.root}/`)) {
+    await recallEnvironment(app, caller, binding, connected.peer);
   }
   return connected;
 };
-
-const ownEnvironment = (caller: Caller): Record<string, string> =>
-  Object.fromEntries(Object.entries(caller.env).filter(([name]) => !name.startsWith('KHLONE_')));
 
 /** init refreshes what the clones of a zone get. */
 export const refreshEnvironment = async (

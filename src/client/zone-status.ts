@@ -4,6 +4,7 @@ import type { App } from './app.ts';
 import type { Binding } from './bindings.ts';
 import { call } from './call.ts';
 import type { Caller } from './caller.ts';
+import type { Entry } from './outbox.ts';
 import type { ZoneStatus } from './render/status.ts';
 import { serverOfZone } from './server-call.ts';
 
@@ -16,6 +17,9 @@ const LINK_WORDS = {
   refused: 'refused',
   idle: 'not connected',
 } as const;
+
+/** A reading command answers from what is known rather than wait for a host that does not answer. */
+const ANSWER_WITHIN_MS = 2_000;
 
 const emptyView = (binding: Binding): ZoneView => ({
   id: binding.zone,
@@ -33,19 +37,22 @@ const emptyView = (binding: Binding): ZoneView => ({
   tokens: 0,
 });
 
+const taskOf = ({ call: { params } }: Entry): string => ('id' in params ? params.id : params.task);
+
 export const queuedHere = (app: App, zone: string): number =>
   app.outbox.list().filter((q) => {
-    const { call: waiting } = q.entry;
-    return waiting.name === 'task.add' && waiting.params.zone.id === zone;
+    const { call: waiting, held } = q.entry;
+    return !held && waiting.name === 'task.add' && waiting.params.zone.id === zone;
   }).length;
 
 export const zoneStatus = async (app: App, caller: Caller, binding: Binding): Promise<ZoneStatus> => {
   let ageMs = 0;
   let view: ZoneView | undefined;
   try {
-    const { peer } = await serverOfZone(app, caller, binding);
-    view = (await call(peer, 'zone.get', { zone: binding.zone })).zone;
+    const { peer } = await serverOfZone(app, caller, binding, ANSWER_WITHIN_MS);
+    view = (await call(peer, 'zone.get', { zone: binding.zone }, { timeoutMs: ANSWER_WITHIN_MS })).zone;
     if (view) app.known.put(view);
+    if (view?.state === 'preparing') app.carrier.resume(binding.zone);
   } catch (thrown) {
     if (asKhloneError(thrown).code === 'interrupted') throw thrown;
   }
@@ -62,6 +69,9 @@ export const zoneStatus = async (app: App, caller: Caller, binding: Binding): Pr
     link: LINK_WORDS[link.state()],
     ageMs,
     offlineMs: seen === undefined ? undefined : Date.now() - seen,
+    nextTryMs: app.redial.nextTryMs(binding.host),
+    trouble: link.state() === 'refused' ? link.trouble() : app.carrier.trouble(binding.zone),
+    heldHere: app.outbox.list(binding.host).flatMap(({ entry }) => (entry.held ? [taskOf(entry)] : [])),
     queuedHere: queuedHere(app, binding.zone),
   };
 };

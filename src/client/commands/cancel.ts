@@ -1,9 +1,10 @@
 import { Command, Option } from 'clipanion';
 import { asKhloneError } from '../../protocol/error.ts';
 import { call } from '../call.ts';
-import { locateTask } from '../find-task.ts';
+import { type Located, locateTask } from '../find-task.ts';
 import { mark } from '../render/receipt.ts';
 import { serverOf } from '../server-call.ts';
+import { oneLine } from '../terminal/sanitize.ts';
 import { KhloneCommand } from './base.ts';
 
 const WORDS: Readonly<Record<string, string>> = {
@@ -12,6 +13,11 @@ const WORDS: Readonly<Record<string, string>> = {
   done: 'is already done',
   failed: 'has already failed',
 };
+
+const WHOLE_ID = /^task-[0-9a-hjkmnp-tv-z]{10}$/;
+
+const hostOf = (found: Located | undefined): string | undefined =>
+  found?.type === 'server' ? found.binding.host : found?.queued.entry.host;
 
 export class CancelCommand extends KhloneCommand {
   static override paths = [['cancel']];
@@ -25,27 +31,39 @@ export class CancelCommand extends KhloneCommand {
 
   override async execute(): Promise<number> {
     const { app, caller } = this;
-    const found = await locateTask(app, caller, this.task, await this.hereOrNone());
-    if (found.type === 'here' && !found.queued.entry.sentTo) {
+    const here = await this.hereOrNone();
+    const found = await locateTask(app, caller, this.task, here).catch((thrown: unknown) => {
+      // The whole id of a task of this zone needs nobody to find it.
+      if (asKhloneError(thrown).code === 'unreachable' && here && WHOLE_ID.test(this.task)) return undefined;
+      throw thrown;
+    });
+    if (found?.type === 'here' && (!found.queued.entry.sentTo || found.queued.entry.held)) {
       app.outbox.remove(found.queued);
       return this.tell(found.id, 'cancelled');
     }
-    const host = found.type === 'server' ? found.binding.host : found.queued.entry.host;
+    const id = found?.id ?? this.task;
+    const host = hostOf(found) ?? here?.host ?? 'local';
+    if (!found) return this.queueHere(id, host);
     try {
       const { peer } = await serverOf(app, caller, host);
-      const { task } = await call(peer, 'task.cancel', { task: found.id });
+      // It may be on its way there: a cancel must not overtake its task.
+      if (found.type === 'here') await app.flush(host);
+      const { task } = await call(peer, 'task.cancel', { task: id });
       return this.tell(task.id, task.state);
     } catch (thrown) {
       if (asKhloneError(thrown).code !== 'unreachable') throw thrown;
-      const params = { task: found.id };
-      app.outbox.put({
-        host,
-        queuedMs: Date.now(),
-        say: `cancel ${found.id}`,
-        call: { name: 'task.cancel', params },
-      });
-      return this.tell(found.id, 'queued here');
+      return this.queueHere(id, host);
     }
+  }
+
+  queueHere(task: string, host: string): number {
+    const call = { name: 'task.cancel' as const, params: { task } };
+    this.app.outbox.put({ host, queuedMs: Date.now(), say: `cancel ${task}`, call });
+    void this.app.flush(host).catch(() => {});
+    if (this.json) this.give({ task, state: 'queued-here' });
+    const style = this.style('stderr');
+    this.say(`${mark(style, 'attention')} cancel ${task} [queued here: ${oneLine(host, 200)} unreachable]`);
+    return 0;
   }
 
   tell(task: string, state: string): number {

@@ -3,8 +3,10 @@ import { KhloneError } from '../../protocol/error.ts';
 import { taskIdOf } from '../../protocol/id.ts';
 import { call } from '../call.ts';
 import { locateTask } from '../find-task.ts';
+import type { Queued } from '../outbox.ts';
 import { addressOf, mark } from '../render/receipt.ts';
 import { serverOfZone } from '../server-call.ts';
+import { oneLine } from '../terminal/sanitize.ts';
 import { KhloneCommand } from './base.ts';
 
 export class RetryCommand extends KhloneCommand {
@@ -19,6 +21,7 @@ export class RetryCommand extends KhloneCommand {
 
   override async execute(): Promise<number> {
     const found = await locateTask(this.app, this.caller, this.task, await this.hereOrNone());
+    if (found.type === 'here' && found.queued.entry.held) return this.sendAgain(found.queued, found.id);
     if (found.type === 'here') {
       throw new KhloneError('conflict', `${found.id} was not sent yet`, 'khlone reconnect sends it');
     }
@@ -29,6 +32,19 @@ export class RetryCommand extends KhloneCommand {
     const style = this.style('stderr');
     const address = addressOf(found, this.zone);
     this.say(`${mark(style, 'done')} ${task.id} ${mark(style, 'to')} ${task.clone} (${address}) [retry]`);
+    return 0;
+  }
+
+  /** It may have reached a server whose state is gone; a person says that it is to be sent all the same. */
+  async sendAgain(queued: Queued, id: string): Promise<number> {
+    const { sentTo: _sent, held: _held, ...entry } = queued.entry;
+    this.app.outbox.update(queued, entry);
+    await this.app.flush(entry.host).catch(() => {});
+    const waits = this.app.outbox.list(entry.host).some(({ file }) => file === queued.file);
+    if (this.json) this.give({ task: id, state: waits ? 'queued-here' : 'queued' });
+    if (this.quiet) this.caller.out(`${id}\n`);
+    const where = waits ? ` [queued here: ${oneLine(entry.host, 200)} unreachable]` : ' [retry]';
+    this.say(`${mark(this.style('stderr'), waits ? 'attention' : 'done')} ${id}${where}`);
     return 0;
   }
 }

@@ -1,12 +1,14 @@
 import type { Duplex } from 'node:stream';
 import type { App } from '../app.ts';
 import { openBindings } from '../bindings.ts';
+import { createCarrier } from '../carrier.ts';
 import { pushEnvironments } from '../environments.ts';
 import { createFlusher } from '../flush.ts';
 import { createKnown } from '../known.ts';
 import { createLink, type LinkEvents } from '../link/connection.ts';
 import type { Lender, Link } from '../link/link.ts';
 import { dialLocal } from '../link/local.ts';
+import { createRedial } from '../link/redial.ts';
 import { openOutbox } from '../outbox.ts';
 import type { HubSpec } from './serve.ts';
 import { createZoneWatch } from './zone-watch.ts';
@@ -18,13 +20,13 @@ const dialSsh =
   async (
     lender: Lender,
     signal: AbortSignal,
-    installing: (yes: boolean) => void,
+    installing: () => void,
   ): Promise<{ duplex: Duplex; close(): void }> => {
     // Loaded when the first ssh zone is used: a local zone never pays for it.
     const { openSshWire } = await import('../link/ssh2.ts');
     const agent = lender.env.SSH_AUTH_SOCK;
     const progress = (line: string): void => {
-      installing(true);
+      installing();
       lender.progress?.(line);
     };
     return openSshWire(
@@ -34,12 +36,20 @@ const dialSsh =
     );
   };
 
+/** Zones that nobody used for this long are not worth a connection of their own accord. */
+const IN_USE_MS = 7 * 24 * 3600_000;
+/** A host that was away for this long is dialled again when somebody wants it. */
+const GIVE_UP_IDLE_MS = 3600_000;
+
 export const createApp = (spec: HubSpec, stop: () => void): App => {
   const links = new Map<string, Link>();
+  /** The surroundings of the last caller who came with all of them, by host: what dials by itself uses them. */
+  const lastEnv = new Map<string, Lender['env']>();
   const watch = createZoneWatch(() => app);
   const events: LinkEvents = {
     onChange: (link) => {
       for (const binding of app.bindings.all()) if (binding.host === link.name) app.known.touch(binding.zone);
+      if (link.state() === 'offline') app.redial.soon(link.name);
     },
     onOnline: (link, connected) => {
       watch.follow(link.name, connected);
@@ -51,11 +61,25 @@ export const createApp = (spec: HubSpec, stop: () => void): App => {
   const link = (host: string): Link => {
     const known = links.get(host);
     if (known) return known;
-    const dial = host === 'local' ? dialLocal(spec) : dialSsh(spec, host);
+    const way = host === 'local' ? dialLocal(spec) : dialSsh(spec, host);
+    const dial: typeof way = (lender, ...rest) => {
+      lastEnv.set(host, lender.env);
+      return way(lender, ...rest);
+    };
     const made = createLink({ name: host, build: spec.build, dial, events, pings: host !== 'local' });
     links.set(host, made);
     return made;
   };
+  const redial = createRedial({
+    link,
+    env: (host) => lastEnv.get(host) ?? process.env,
+    wanted: (host) => {
+      if (app.outbox.first(host)) return true;
+      const now = Date.now();
+      const inUse = app.bindings.all().some((b) => b.host === host && now - b.usedMs < IN_USE_MS);
+      return host !== 'local' && inUse && now - (link(host).lastSeenMs() ?? now) < GIVE_UP_IDLE_MS;
+    },
+  });
   const app: App = {
     home: spec.home,
     version: spec.version,
@@ -67,11 +91,16 @@ export const createApp = (spec: HubSpec, stop: () => void): App => {
     shellSessions: new Map(),
     known: createKnown(spec.home, () => app),
     flush: createFlusher(() => app),
+    redial,
+    carrier: createCarrier(() => app),
     watchZone: watch.include,
     stop: () => {
       watch.stop();
+      redial.stop();
       stop();
     },
   };
+  // What a hub that was killed had accepted goes on its way by itself.
+  for (const host of new Set(app.outbox.list().map(({ entry }) => entry.host))) redial.soon(host);
   return app;
 };

@@ -31,7 +31,10 @@ export const createZoneWatch = (appOf: () => App): ZoneWatch => {
 
   const refresh = async (binding: Binding, connected: Connected): Promise<void> => {
     const { zone } = await call(connected.peer, 'zone.get', { zone: binding.zone });
-    if (zone) appOf().known.put(zone);
+    if (!zone) return;
+    appOf().known.put(zone);
+    // Its code is not there: the hub that carried it died, or its connection did.
+    if (zone.state === 'preparing') appOf().carrier.resume(zone.id);
   };
 
   const soon = (entry: Watched, binding: Binding, connected: Connected): void => {

@@ -10,7 +10,7 @@ import type { Connected, Lender, Link, LinkState } from './link.ts';
 export type Dial = (
   lender: Lender,
   signal: AbortSignal,
-  installing: (yes: boolean) => void,
+  installing: () => void,
 ) => Promise<{ duplex: Duplex; close(): void }>;
 
 export type LinkEvents = {
@@ -34,16 +34,18 @@ const PING_DEADLINE_MS = 8_000;
 /** A zone that no server has: asking for it costs nothing and proves that the server answers. */
 const NO_ZONE = 'z-0000000000000000';
 
+/** A dial under way: who joins it shares its outcome, and what it is busy with. */
+type Dialing = { made: Promise<Connected>; canAsk: boolean; questions: number; installing: boolean };
+
 /** What a link is at a moment. */
 type Line = {
   spec: LinkSpec;
   link: Link;
   state: LinkState;
   connected: Connected | undefined;
-  dialing: Promise<Connected> | undefined;
+  dialing: Dialing | undefined;
   trouble: KhloneError | undefined;
   lastSeenMs: number | undefined;
-  installing: boolean;
   stop: AbortController;
 };
 
@@ -71,14 +73,23 @@ const become = (line: Line, next: LinkState): void => {
   line.spec.events.onChange?.(line.link);
 };
 
-/** Asks a silent peer, and hangs up on one that does not answer. */
-const keepAlive = ({ spec }: Line, { peer }: Connected): NodeJS.Timeout => {
+/** Asks for a sign of life, and hangs up where none comes. */
+const probe = async ({ spec }: Line, { peer }: Connected, withinMs: number): Promise<boolean> => {
+  try {
+    await peer.call('zone.get', { zone: NO_ZONE }, { timeoutMs: withinMs });
+    return true;
+  } catch (thrown) {
+    if (asKhloneError(thrown).code !== 'timeout') return false;
+    peer.close(new KhloneError('unreachable', `${spec.name} is silent`, 'khlone reconnect'));
+    await peer.closed;
+    return false;
+  }
+};
+
+const keepAlive = (line: Line, connected: Connected): NodeJS.Timeout => {
   const ask = (): void => {
-    if (performance.now() - peer.lastReceivedMs() < PING_EVERY_MS) return;
-    peer.call('zone.get', { zone: NO_ZONE }, { timeoutMs: PING_DEADLINE_MS }).catch((error) => {
-      if (asKhloneError(error).code !== 'timeout') return;
-      peer.close(new KhloneError('unreachable', `${spec.name} is silent`, 'khlone reconnect'));
-    });
+    if (performance.now() - connected.peer.lastReceivedMs() < PING_EVERY_MS) return;
+    void probe(line, connected, PING_DEADLINE_MS);
   };
   const timer = setInterval(ask, PING_EVERY_MS / 2);
   timer.unref();
@@ -115,26 +126,25 @@ type Wire = Awaited<ReturnType<Dial>>;
 const greet = async (
   line: Line,
   lender: Lender,
+  installing: () => void,
   mayReplace: boolean,
 ): Promise<{ made: Connected; wire: Wire }> => {
   const { spec } = line;
-  const wire = await spec.dial(lender, line.stop.signal, (yes) => {
-    line.installing = yes;
-  });
+  const wire = await spec.dial(lender, line.stop.signal, installing);
   const made = await hello(wire.duplex, spec.build);
   if (!mayReplace || !shouldReplace(spec.build, made.server.build, spec.name === 'local'))
     return { made, wire };
   await made.peer.call('stop', { keep: true });
   await made.peer.closed;
   wire.close();
-  return greet(line, lender, false);
+  return greet(line, lender, installing, false);
 };
 
-const open = async (line: Line, lender: Lender): Promise<Connected> => {
+const open = async (line: Line, lender: Lender, installing: () => void): Promise<Connected> => {
   const { spec } = line;
   become(line, 'connecting');
   try {
-    const { made, wire } = await greet(line, lender, true);
+    const { made, wire } = await greet(line, lender, installing, true);
     line.connected = made;
     line.trouble = undefined;
     line.lastSeenMs = Date.now();
@@ -148,9 +158,45 @@ const open = async (line: Line, lender: Lender): Promise<Connected> => {
     become(line, FINAL.has(error.code) ? 'refused' : 'offline');
     throw error;
   } finally {
-    line.installing = false;
     line.dialing = undefined;
   }
+};
+
+/** Begins a dial that tells what it is busy with. */
+const dial = (line: Line, lender: Lender): Promise<Connected> => {
+  const { ask } = lender;
+  const asking: Lender['ask'] =
+    ask &&
+    (async (question) => {
+      dialing.questions += 1;
+      try {
+        return await ask(question);
+      } finally {
+        dialing.questions -= 1;
+      }
+    });
+  const dialing: Dialing = { made: undefined as never, canAsk: !!ask, questions: 0, installing: false };
+  line.dialing = dialing;
+  dialing.made = open(line, { ...lender, ask: asking }, () => {
+    dialing.installing = true;
+  });
+  return dialing.made;
+};
+
+/** Joins the dial under way. One that nobody could be asked for is tried again by whoever can be. */
+const join = async (line: Line, dialing: Dialing, lender: Lender): Promise<Connected> => {
+  try {
+    return await dialing.made;
+  } catch (thrown) {
+    const needsPerson = ['host-key', 'ssh-auth'].includes(asKhloneError(thrown).code);
+    if (!needsPerson || dialing.canAsk || !lender.ask) throw thrown;
+    return connectLine(line, lender);
+  }
+};
+
+const connectLine = async (line: Line, lender: Lender): Promise<Connected> => {
+  if (line.connected) return line.connected;
+  return line.dialing ? join(line, line.dialing, lender) : dial(line, lender);
 };
 
 export const createLink = (spec: LinkSpec): Link => {
@@ -159,13 +205,13 @@ export const createLink = (spec: LinkSpec): Link => {
     state: () => line.state,
     lastSeenMs: () => (line.connected ? Date.now() : line.lastSeenMs),
     trouble: () => line.trouble,
-    installing: () => line.installing,
-    current: () => line.connected,
-    connect: (lender) => {
-      if (line.connected) return Promise.resolve(line.connected);
-      line.dialing ??= open(line, lender);
-      return line.dialing;
+    busyWith: () => {
+      if (line.dialing?.installing) return 'setup';
+      return line.dialing && line.dialing.questions > 0 ? 'person' : undefined;
     },
+    current: () => line.connected,
+    connect: (lender) => connectLine(line, lender),
+    verify: async (withinMs) => !!line.connected && probe(line, line.connected, withinMs),
     close: () => {
       line.stop.abort();
       line.stop = new AbortController();
@@ -173,7 +219,7 @@ export const createLink = (spec: LinkSpec): Link => {
     },
   };
   const line: Line = {
-    ...{ spec, link, state: 'idle', stop: new AbortController(), installing: false },
+    ...{ spec, link, state: 'idle', stop: new AbortController() },
     ...{ connected: undefined, dialing: undefined, trouble: undefined, lastSeenMs: undefined },
   };
   return link;

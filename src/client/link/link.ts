@@ -26,10 +26,12 @@ export type Link = {
   lastSeenMs(): number | undefined;
   /** Why it is offline or refused. */
   trouble(): KhloneError | undefined;
-  /** True while a host is being set up for the first time: longer waits are expected. */
-  installing(): boolean;
+  /** What a dial is busy with that may take its time: a person who is asked, the first setup of a host. */
+  busyWith(): 'person' | 'setup' | undefined;
   /** The connection, made when there is none. Throws unreachable, host-key, ssh-auth, remote-setup, version. */
   connect(lender: Lender): Promise<Connected>;
+  /** Hangs up on a connection that gives no sign of life within `withinMs`; true where one is there and lives. */
+  verify(withinMs: number): Promise<boolean>;
   /** The connection if it is there now. */
   current(): Connected | undefined;
   close(): void;

@@ -14,6 +14,12 @@ export type ZoneStatus = {
   ageMs: number;
   offlineMs: number | undefined;
   queuedHere: number;
+  /** When the link is tried again, where that is planned. */
+  nextTryMs: number | undefined;
+  /** What keeps the link or the code away until a person looks. */
+  trouble: { message: string; hint?: string | undefined } | undefined;
+  /** Tasks that wait here for a person's word. */
+  heldHere: string[];
 };
 
 const markOf = (clone: CloneView, fresh: boolean, style: Style): string => {
@@ -23,7 +29,7 @@ const markOf = (clone: CloneView, fresh: boolean, style: Style): string => {
   return clone.queued > 0 ? mark(style, 'queued') : mark(style, 'idle');
 };
 
-const percent = (clone: CloneView): string => {
+export const percent = (clone: CloneView): string => {
   const { progress } = clone;
   return progress && progress.total > 0 ? `${Math.floor((progress.done / progress.total) * 100)}%` : '—';
 };
@@ -44,7 +50,7 @@ export const columns = (rows: readonly string[][]): string[] => {
 };
 
 const cloneRows = (status: ZoneStatus, style: Style): string[] => {
-  const fresh = status.ageMs < 5_000;
+  const fresh = status.ageMs < 5_000 && status.link === 'connected';
   const dash = style.utf8 ? '—' : '-';
   const rows = status.view.crew.map((clone) => {
     const title = clone.title ? oneLine(clone.title, 60) : dash;
@@ -71,8 +77,20 @@ const linkWords = (status: ZoneStatus): string => {
   if (status.view.mode === 'local') return status.link === 'connected' ? 'local' : `local, ${status.link}`;
   const since =
     status.link === 'offline' && status.offlineMs !== undefined ? ` for ${ago(status.offlineMs)}` : '';
-  return `${status.view.mode} ${oneLine(status.host, 80)}, ${status.link}${since}`;
+  const next = status.nextTryMs === undefined ? '' : `, next try in ${ago(status.nextTryMs)}`;
+  const link = status.link === 'offline' ? `offline${since}${next}` : status.link;
+  return `${status.view.mode} ${oneLine(status.host, 80)}, ${link}`;
 };
+
+const troubleLine = ({ trouble }: ZoneStatus, style: Style): string[] => {
+  if (!trouble) return [];
+  const hint = trouble.hint ? ` ${style.utf8 ? '↳' : '->'} ${oneLine(trouble.hint, 300)}` : '';
+  return [`${mark(style, 'failed')} ${oneLine(trouble.message, 300)}${hint}`];
+};
+
+const heldLine = (task: string, status: ZoneStatus, style: Style): string =>
+  `${mark(style, 'attention')} ${task} outcome unknown: khlone-server on ${oneLine(status.host, 80)} was set up anew ` +
+  `${style.utf8 ? '↳' : '->'} khlone retry ${task}, or khlone cancel ${task}`;
 
 const attentionLine = (task: TaskView, style: Style): string => {
   const what =
@@ -104,6 +122,8 @@ export const zoneLines = (
   const rows = [
     ...cloneRows(status, style),
     ...view.attention.slice(0, 5).map((task) => attentionLine(task, style)),
+    ...troubleLine(status, style),
+    ...status.heldHere.slice(0, 5).map((task) => heldLine(task, status, style)),
     ...(waiting > 0 || view.paused
       ? [`queue  ${counted(waiting, 'task')}${view.paused ? ', paused' : ''}`]
       : []),

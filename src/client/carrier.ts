@@ -1,0 +1,81 @@
+import { asKhloneError, KhloneError } from '../protocol/error.ts';
+import type { App } from './app.ts';
+import type { Binding } from './bindings.ts';
+import { call } from './call.ts';
+import { type CarryPlace, carryCode } from './carry-code.ts';
+import { loadSiteConfig } from './site-config.ts';
+import { needsTrust } from './trust.ts';
+import { findWorktree } from './worktree.ts';
+
+/** Brings code to the zones that wait for it, also when the hub or the link that carried it before died. */
+
+export type Carrier = {
+  /** Carries from a place whose configuration a command has read and may use. Throws what carryCode throws. */
+  carry(place: CarryPlace): Promise<void>;
+  /** Carries again, in the background; a zone that needs a person for it says so in its status. */
+  resume(zone: string): void;
+  /** Why the code of a zone did not get there. */
+  trouble(zone: string): KhloneError | undefined;
+};
+
+/** The place of a binding as far as nobody has to be asked: another branch or a new khlone.yml wait for a command. */
+const placeOf = async (app: App, binding: Binding): Promise<CarryPlace> => {
+  const worktree = await findWorktree(binding.root);
+  if (worktree?.branch !== binding.branch) {
+    throw new KhloneError(
+      'conflict',
+      `${binding.root} is not on ${binding.branch} now`,
+      `git switch ${binding.branch}, then khlone init`,
+    );
+  }
+  const config = await loadSiteConfig(worktree.root);
+  const question = await needsTrust(app.home, worktree, config);
+  if (question) throw new KhloneError('not-trusted', question.short, 'khlone trust, then khlone init');
+  return { worktree, config, binding };
+};
+
+export const createCarrier = (appOf: () => App): Carrier => {
+  const troubles = new Map<string, KhloneError>();
+  const resuming = new Set<string>();
+
+  const carry = async (place: CarryPlace): Promise<void> => {
+    const app = appOf();
+    const { zone, host } = place.binding;
+    const peer = app.link(host).current()?.peer;
+    if (!peer) throw new KhloneError('unreachable', `${host} does not answer`, 'khlone reconnect');
+    try {
+      await carryCode(app, peer, place);
+      troubles.delete(zone);
+      const seen = (await call(peer, 'zone.get', { zone })).zone;
+      if (seen) app.known.put(seen);
+    } catch (thrown) {
+      const error = asKhloneError(thrown);
+      // A lost link is no trouble of the code's: it is carried again when the link is back.
+      if (error.code !== 'unreachable') troubles.set(zone, error);
+      app.known.touch(zone);
+      throw error;
+    }
+  };
+
+  const again = async (binding: Binding): Promise<void> => {
+    try {
+      await carry(await placeOf(appOf(), binding));
+    } catch (thrown) {
+      const error = asKhloneError(thrown);
+      if (error.code !== 'unreachable') troubles.set(binding.zone, error);
+    } finally {
+      resuming.delete(binding.zone);
+    }
+  };
+
+  return {
+    carry,
+    trouble: (zone) => troubles.get(zone),
+    resume: (zone) => {
+      const binding = appOf().bindings.byZone(zone);
+      if (!binding || binding.mode === 'local' || resuming.has(zone)) return;
+      resuming.add(zone);
+      void again(binding);
+    },
+  };
+};
