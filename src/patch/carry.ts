@@ -1,6 +1,6 @@
 import { KhloneError } from '../protocol/error.ts';
 import { git, gitStream } from './git.ts';
-import { type History, shallowOf } from './history.ts';
+import { depthOf, type History, shallowOf } from './history.ts';
 import type { LeftOut } from './left-out.ts';
 import { Manifest, publicUrl } from './manifest.ts';
 import { openShadow, type Repository, type Shadow, shadowDirOf } from './shadow.ts';
@@ -31,6 +31,9 @@ const SNAPSHOT_DEADLINE_MS = 15 * 60_000;
 const PACK_DEADLINE_MS = 12 * 60 * 60_000;
 const QUESTION_DEADLINE_MS = 30_000;
 const MAX_ANSWER_BYTES = 1024 * 1024;
+
+/** Old and new ways in which git marks a partial clone. */
+const PARTIAL = '^(extensions\\.partialclone|remote\\..*\\.promisor)$';
 
 const ask = async (worktree: string, args: readonly string[]): Promise<string | undefined> => {
   const options = { cwd: worktree, deadlineMs: QUESTION_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES };
@@ -102,7 +105,10 @@ export const packWorktree = async (wish: PackWish): Promise<Packed> => {
   if ((await branchOf(wish.worktree)) !== branch) {
     throw new KhloneError('conflict', 'the branch was switched while the worktree was read', 'try again');
   }
-  const shallow = head ? await shallowOf(wish, head, wish.history, SNAPSHOT_DEADLINE_MS) : [];
+  // A partial clone has the files of what is checked out, and of its history only what was looked at.
+  const isPartial = (await ask(wish.worktree, ['config', '--get-regexp', PARTIAL])) !== undefined;
+  const depth = isPartial ? 1 : depthOf(wish.history);
+  const shallow = head ? await shallowOf(wish, head, depth, SNAPSHOT_DEADLINE_MS) : [];
   const manifest = Manifest.parse({
     version: 1,
     format: tree.length === 40 ? 'sha1' : 'sha256',

@@ -2,13 +2,18 @@ import { createHash } from 'node:crypto';
 import { KhloneError } from '../protocol/error.ts';
 import { git, gitFailed } from './git.ts';
 import { pathText, records } from './listing.ts';
-import { openShadow, type Repository, shadowDirOf } from './shadow.ts';
+import { openShadow, type Repository } from './shadow.ts';
 import { snapshotTree } from './snapshot.ts';
 
 /**
  * Where no kernel keeps an ask from writing, the worktree is compared before and after. A change is reported and kept
  * as a patch; nothing is undone. Ignored, secret and too large files are not seen.
  */
+
+/**
+ * `shadowDir` is where snapshots are made: for a zone's worktree a place that its clones cannot write to.
+ */
+export type ComparedPlace = Repository & { shadowDir: string };
 
 /** A worktree at a moment: its files, its commit, and one digest over its refs and what HEAD names. */
 export type WorktreeState = { tree: string; head: string | undefined; refs: string };
@@ -39,25 +44,24 @@ const digestRefs = async (worktree: string, deadlineMs: number): Promise<string>
 };
 
 /** The state of a worktree now. Throws what snapshotTree throws. */
-export const captureState = async (repository: Repository, deadlineMs: number): Promise<WorktreeState> => {
-  const shadowDir = shadowDirOf(repository.gitDir);
+export const captureState = async (place: ComparedPlace, deadlineMs: number): Promise<WorktreeState> => {
   const [snapshot, refs] = await Promise.all([
-    snapshotTree({ ...repository, shadowDir, deadlineMs }),
-    digestRefs(repository.worktree, deadlineMs),
+    snapshotTree({ ...place, deadlineMs }),
+    digestRefs(place.worktree, deadlineMs),
   ]);
   return { tree: snapshot.tree, head: snapshot.head, refs };
 };
 
 /** What changed between two states of one worktree. Throws `internal` where git lost an object meanwhile. */
 export const compareStates = async (
-  repository: Repository,
+  place: ComparedPlace,
   before: WorktreeState,
   after: WorktreeState,
   deadlineMs: number,
 ): Promise<Comparison> => {
   const refsMoved = before.head !== after.head || before.refs !== after.refs;
   if (before.tree === after.tree) return { changed: refsMoved, paths: [], patch: Buffer.alloc(0), refsMoved };
-  const shadow = await openShadow(repository, shadowDirOf(repository.gitDir), deadlineMs);
+  const shadow = await openShadow(place, place.shadowDir, deadlineMs);
   const trees = [before.tree, after.tree, '--'];
   const names = await shadow.run(['diff-tree', '-r', '-z', '--name-only', '--no-renames', ...trees]);
   if (names.code !== 0) throw gitFailed('git could not compare the worktree', names.stderr);

@@ -36,6 +36,9 @@ const cleanEnvironment = (added: Readonly<Record<string, string>> = {}): NodeJS.
     LC_ALL: 'C',
     GIT_TERMINAL_PROMPT: '0',
     GIT_OPTIONAL_LOCKS: '0',
+    // A clone can name a promisor remote and an ssh command in a zone's config: a missing object must start neither.
+    GIT_NO_LAZY_FETCH: '1',
+    GIT_ALLOW_PROTOCOL: 'none',
     ...added,
   };
 };
@@ -87,6 +90,10 @@ const collectStderr = (child: ChildProcessWithoutNullStreams): (() => string) =>
   return () => Buffer.concat(err).toString('utf8');
 };
 
+/** The verb among the words: what stands before it are settings. */
+const verbOf = (args: readonly string[]): string =>
+  args.find((word, i) => word !== '-c' && args[i - 1] !== '-c') ?? '';
+
 /** A failure of git in our words; a full disk is told apart because a person can do something about it. */
 export const gitFailed = (what: string, stderr: string): KhloneError => {
   if (/No space left on device|Disk quota exceeded/u.test(stderr))
@@ -114,13 +121,13 @@ export const git: RunGit = async (args, { cwd, input, env, deadlineMs, maxBytes 
     child.stderr.destroy();
   };
   const timer = setTimeout(() => {
-    stop(new KhloneError('timeout', `git ${args[0] ?? ''} did not end within ${deadlineMs} ms`));
+    stop(new KhloneError('timeout', `git ${verbOf(args)} did not end within ${deadlineMs} ms`));
   }, deadlineMs);
 
   child.stdout.on('data', (chunk: Buffer) => {
     outBytes += chunk.length;
     if (outBytes > maxBytes)
-      stop(new KhloneError('too-large', `git ${args[0] ?? ''} said more than ${maxBytes} bytes`));
+      stop(new KhloneError('too-large', `git ${verbOf(args)} said more than ${maxBytes} bytes`));
     else out.push(chunk);
   });
   feed(child, input, (thrown) => stop(asKhloneError(thrown)));
@@ -163,7 +170,7 @@ export async function* gitStream(
   // Awaited below; a failed spawn must not be an unhandled rejection until then.
   exit.catch(() => undefined);
   const deadline = setTimeout(() => {
-    stop(new KhloneError('timeout', `git ${args[0] ?? ''} did not end within ${options.deadlineMs} ms`));
+    stop(new KhloneError('timeout', `git ${verbOf(args)} did not end within ${options.deadlineMs} ms`));
   }, options.deadlineMs);
   feed(child, options.input, stop);
   try {
@@ -176,7 +183,7 @@ export async function* gitStream(
       throw await cannotStart(error, options.cwd);
     });
     if (broken !== undefined) throw asKhloneError(broken);
-    if (code !== 0) throw gitFailed(`git ${args[0] ?? ''} failed`, stderr());
+    if (code !== 0) throw gitFailed(`git ${verbOf(args)} failed`, stderr());
   } finally {
     clearTimeout(deadline);
     child.kill('SIGKILL');

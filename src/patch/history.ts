@@ -58,16 +58,19 @@ const parseCommits = (text: string): Commits =>
 const ownShallow = async ({ commonDir }: Repository): Promise<Set<string>> =>
   new Set((await readFile(join(commonDir, 'shallow'), 'utf8').catch(() => '')).split('\n').filter(Boolean));
 
+/** How many commits deep each history goes. */
+export const depthOf = (history: History): number => (history === 'full' ? Infinity : BRANCH_DEPTH);
+
 /** The shallow boundary of what is carried with `head`. Throws `too-large` beyond what a manifest holds. */
 export const shallowOf = async (
   repository: Repository,
   head: string,
-  history: History,
+  depth: number,
   deadlineMs: number,
 ): Promise<string[]> => {
   const own = await ownShallow(repository);
-  if (history === 'full' && own.size === 0) return [];
-  const limit = history === 'full' ? [] : [`--max-count=${MAX_LOOKED_AT}`];
+  if (depth === Infinity && own.size === 0) return [];
+  const limit = depth === Infinity ? [] : [`--max-count=${MAX_LOOKED_AT}`];
   const answer = await git(['rev-list', '--topo-order', '--parents', ...limit, head, '--'], {
     cwd: repository.worktree,
     env: { GIT_NO_REPLACE_OBJECTS: '1' },
@@ -76,7 +79,7 @@ export const shallowOf = async (
   });
   if (answer.code !== 0) throw gitFailed('git could not list the history', answer.stderr);
   const commits = parseCommits(answer.stdout.toString('latin1'));
-  const cut = boundaryOf(commits, head, history === 'full' ? Infinity : BRANCH_DEPTH);
+  const cut = boundaryOf(commits, head, depth);
   const shallow = [...new Set([...cut, ...[...own].filter((commit) => commits.has(commit))])];
   if (shallow.length <= MAX_SHALLOW) return shallow;
   throw new KhloneError(

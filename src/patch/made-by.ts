@@ -4,13 +4,16 @@ import * as z from 'zod';
 
 /** The mark of a repository that khlone made for a zone: only such a folder is ever reused or removed. */
 
+/** Clones can write the mark, and its ids become words of a command line. */
+const objectId = z.string().regex(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/u);
+
 const MadeBy = z.object({
   version: z.literal(1),
   zone: z.string().max(100),
   /** The commit that was carried; absent for an unborn branch. */
-  head: z.string().max(64).optional(),
+  head: objectId.optional(),
   /** The worktree's state right after it was made: what differs from it is the clones' work. */
-  tree: z.string().max(64),
+  tree: objectId,
   /** How many files that state has. */
   files: z.number(),
   madeMs: z.number(),

@@ -89,13 +89,30 @@ const objectFormat = async ({ worktree }: Repository, deadlineMs: number): Promi
   return said.stdout.toString('utf8').trim();
 };
 
+/** What `git init --bare` writes, and nothing more. */
+const KNOWN_CONFIG =
+  /^(?:\[core\]|\[extensions\]|\s*(?:repositoryformatversion|filemode|bare|ignorecase|symlinks|precomposeunicode|objectformat|logallrefupdates) = \w+)$/u;
+
+/**
+ * Whether the shadow is as khlone made it: a clone may write to a git directory, and a filter named in here would run
+ * outside of its view.
+ */
+const isOurs = async (dir: string): Promise<boolean> => {
+  if (await exists(join(dir, 'commondir'))) return false;
+  const read = (name: string): Promise<string> => readFile(join(dir, name), 'utf8').catch(() => '?');
+  if ((await read('info/attributes')) !== RAW_ATTRIBUTES) return false;
+  const config = (await read('config')).split('\n').filter((line) => line.trim() !== '');
+  return config.every((line) => KNOWN_CONFIG.test(line));
+};
+
 /** Opens the shadow of a worktree, made when there is none. `deadlineMs` bounds each git that runs in it. */
 export const openShadow = async (
   repository: Repository,
   dir: string,
   deadlineMs: number,
 ): Promise<Shadow> => {
-  if (!(await exists(join(dir, 'HEAD')))) {
+  if (!(await isOurs(dir))) {
+    await rm(dir, { recursive: true, force: true });
     await makeShadow(dir, await objectFormat(repository, deadlineMs), deadlineMs);
   }
   const sha256 = /objectformat\s*=\s*sha256/iu.test(await readFile(join(dir, 'config'), 'utf8'));

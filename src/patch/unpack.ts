@@ -7,8 +7,8 @@ import { KhloneError } from '../protocol/error.ts';
 import { type GitOptions, git, gitFailed } from './git.ts';
 import { type MadeBy, readMadeBy, writeMadeBy } from './made-by.ts';
 import type { Manifest } from './manifest.ts';
-import { RAW_ATTRIBUTES, SAFE_NAMES, shadowDirOf } from './shadow.ts';
-import { snapshotTree } from './snapshot.ts';
+import { RAW_ATTRIBUTES, type Repository, SAFE_NAMES } from './shadow.ts';
+import { type Snapshot, snapshotTree } from './snapshot.ts';
 
 /**
  * Makes a worktree out of a carried pack. It is built beside its place and moved in whole, so a process that dies in
@@ -22,6 +22,8 @@ export type UnpackWish = {
   /** Absolute: absent, an empty folder, or what an earlier call made. */
   path: string;
   zone: string;
+  /** The zone's shadow repository, where its clones cannot write. */
+  shadowDir: string;
 };
 
 export type Unpacked = { head: string; files: number };
@@ -146,17 +148,16 @@ const checkOut = async ({ dir, run }: Ground, { head, tree }: Manifest): Promise
   await rm(attributes);
 };
 
-const repositoryAt = (dir: string) => {
+/** A repository that khlone made: its git directory is its own. */
+export const repositoryAt = (dir: string): Repository => {
   const gitDir = join(dir, '.git');
   return { worktree: dir, gitDir, commonDir: gitDir };
 };
 
 /** The state of a zone's worktree with nothing left out: what a removal compares and saves. */
-export const wholeTree = async (dir: string): Promise<string> => {
-  const repository = repositoryAt(dir);
-  const shadowDir = shadowDirOf(repository.gitDir);
-  const wish = { ...repository, shadowDir, deadlineMs: GIT_DEADLINE_MS, everything: true };
-  return (await snapshotTree(wish)).tree;
+export const wholeSnapshot = (dir: string, shadowDir: string): Promise<Snapshot> => {
+  const wish = { ...repositoryAt(dir), shadowDir, deadlineMs: GIT_DEADLINE_MS, everything: true };
+  return snapshotTree(wish);
 };
 
 const build = async (dir: string, wish: UnpackWish): Promise<Unpacked> => {
@@ -167,7 +168,9 @@ const build = async (dir: string, wish: UnpackWish): Promise<Unpacked> => {
   await pointHead(ground, manifest);
   await configure(ground, manifest);
   await checkOut(ground, manifest);
-  const tree = await wholeTree(dir);
+  // An earlier zone of this place may have left one with ids of another kind.
+  await rm(wish.shadowDir, { recursive: true, force: true });
+  const { tree } = await wholeSnapshot(dir, wish.shadowDir);
   const { head } = manifest;
   const names = await ground.run(['ls-tree', '-r', '-z', '--name-only', manifest.tree]);
   const files = names.split('\0').filter(Boolean).length;

@@ -14,7 +14,6 @@ import {
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Manifest } from '../../src/patch/manifest.ts';
-import { unpackWorktree } from '../../src/patch/unpack.ts';
 import {
   bytesOf,
   carry,
@@ -29,6 +28,7 @@ import {
   once,
   pack,
   put,
+  unpackAt,
   ZONE,
 } from './ground.ts';
 
@@ -93,7 +93,7 @@ describe('a carried worktree', () => {
     expect(looseStatus(far)).toEqual([' M edited.txt'.trim()]);
   });
 
-  it('carries a linked worktree, a shallow clone and sha256', async () => {
+  it('carries a linked worktree, a shallow clone, a partial one and sha256', async () => {
     const linked = join(ground.dir, 'linked');
     gitIn(near, 'worktree', 'add', '-q', '-b', 'side', linked);
     put(linked, 'kept.txt', 'changed in the side\n');
@@ -107,6 +107,13 @@ describe('a carried worktree', () => {
       expect(gitIn(`${far}-clone-${history}`, 'rev-list', '--count', 'HEAD')).toBe('2\n');
       gitIn(`${far}-clone-${history}`, 'fsck', '--strict');
     }
+    put(near, 'kept.txt', 'another version\n');
+    commitAll(near, 'so that an old blob is missing');
+    gitIn(near, 'config', 'uploadpack.allowFilter', 'true');
+    const partial = join(ground.dir, 'partial');
+    gitIn(ground.dir, 'clone', '-q', '--filter=blob:none', `file://${near}`, partial);
+    await carry(partial, `${far}-partial`);
+    expect(gitIn(`${far}-partial`, 'rev-list', '--count', 'HEAD')).toBe('1\n');
     const sha256 = makeRepo(ground.dir, 'sha256', ['--object-format=sha256']);
     makeDirty(sha256);
     await carry(sha256, `${far}-256`);
@@ -214,20 +221,20 @@ describe('unpacking', () => {
 
   it('recognises what it finished, and leaves the work that was done there', async () => {
     const { manifest, bytes } = await parts();
-    await unpackWorktree({ manifest, body: once(bytes), path: far, zone: ZONE });
+    await unpackAt(far, manifest, once(bytes));
     put(far, 'work.txt', 'by a clone\n');
     const head = commitAll(far, 'by a clone');
     put(far, 'uncommitted.txt', 'too\n');
-    const again = await unpackWorktree({ manifest, body: once(bytes), path: far, zone: ZONE });
+    const again = await unpackAt(far, manifest, once(bytes));
     expect(again.head).toBe(head);
     expect(readFileSync(join(far, 'uncommitted.txt'), 'utf8')).toBe('too\n');
-    const other = unpackWorktree({ manifest, body: once(bytes), path: far, zone: 'z-ffffffffffffffff' });
+    const other = unpackAt(far, manifest, once(bytes), 'z-ffffffffffffffff');
     await expect(other).rejects.toMatchObject({ code: 'conflict' });
   });
 
   it("takes an empty folder, and refuses what is not khlone's", async () => {
     const { manifest, bytes } = await parts();
-    const at = (path: string) => unpackWorktree({ manifest, body: once(bytes), path, zone: ZONE });
+    const at = (path: string) => unpackAt(path, manifest, once(bytes));
     mkdirSync(far, { recursive: true });
     await at(far);
     put(join(ground.dir, 'theirs'), 'thesis.txt', 'mine\n');
@@ -243,7 +250,7 @@ describe('unpacking', () => {
   it('leaves nothing behind when the pack breaks off, is damaged, or lacks something', async () => {
     const { manifest, bytes } = await parts();
     const at = (body: AsyncIterable<Uint8Array>, more: Partial<Manifest> = {}) =>
-      unpackWorktree({ manifest: { ...manifest, ...more }, body, path: far, zone: ZONE });
+      unpackAt(far, { ...manifest, ...more }, body);
     async function* lost(): AsyncGenerator<Uint8Array> {
       yield bytes.subarray(0, bytes.length / 2);
       throw new Error('the link went down');
@@ -275,7 +282,7 @@ describe('unpacking', () => {
         process.stdout.write('half');
         await new Promise((resolve) => setTimeout(resolve, 60_000));
       }
-      await unpackWorktree({ manifest: ${JSON.stringify(manifest)}, body: body(), path: ${JSON.stringify(far)}, zone: ${JSON.stringify(ZONE)} });`;
+      await unpackWorktree({ manifest: ${JSON.stringify(manifest)}, body: body(), path: ${JSON.stringify(far)}, zone: ${JSON.stringify(ZONE)}, shadowDir: ${JSON.stringify(join(ground.dir, 'shadows', ZONE))} });`;
     const child = spawn(process.execPath, ['--input-type=module-typescript', '-e', program], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
@@ -284,7 +291,7 @@ describe('unpacking', () => {
     await event(child, 'exit');
     expect(siblings()).toHaveLength(1);
     expect(existsSync(far)).toBe(false);
-    await unpackWorktree({ manifest, body: once(bytes), path: far, zone: ZONE });
+    await unpackAt(far, manifest, once(bytes));
     expect(siblings()).toEqual([]);
     expect(looseStatus(far)).toEqual(looseStatus(near));
   });
@@ -320,7 +327,7 @@ describe('unpacking', () => {
       const body = await bytesOf(packing.stdout);
       const manifest: Manifest = { version: 1, format: 'sha1', branch: 'main', tree, shallow: [] };
       expect(body.length, what).toBeGreaterThan(60);
-      const made = unpackWorktree({ manifest, body: once(body), path: far, zone: ZONE });
+      const made = unpackAt(far, manifest, once(body));
       await expect(made, what).rejects.toThrow(/fsck error in packed object/u);
       expect(lstatSync(far, { throwIfNoEntry: false }), what).toBeUndefined();
     }

@@ -13,11 +13,12 @@ beforeEach(() => {
 afterEach(() => ground.remove());
 
 const DEADLINE_MS = 30_000;
-const capture = () => captureState(dirsOf(root), DEADLINE_MS);
+const place = () => ({ ...dirsOf(root), shadowDir: join(ground.dir, 'shadow.git') });
+const capture = () => captureState(place(), DEADLINE_MS);
 const compare = async (change: () => void) => {
   const before = await capture();
   change();
-  return compareStates(dirsOf(root), before, await capture(), DEADLINE_MS);
+  return compareStates(place(), before, await capture(), DEADLINE_MS);
 };
 
 describe('a comparison', () => {

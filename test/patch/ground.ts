@@ -16,6 +16,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type PackWish, packWorktree } from '../../src/patch/carry.ts';
+import type { Manifest } from '../../src/patch/manifest.ts';
 import type { SnapshotWish } from '../../src/patch/snapshot.ts';
 import { unpackWorktree } from '../../src/patch/unpack.ts';
 
@@ -154,10 +155,14 @@ export const pack = (root: string, more: Partial<PackWish> = {}) =>
     ...more,
   });
 
+/** Builds a worktree at a path as a server does, with the zone's shadow beside it. */
+export const unpackAt = (path: string, manifest: Manifest, body: AsyncIterable<Uint8Array>, zone = ZONE) =>
+  unpackWorktree({ manifest, body, path, zone, shadowDir: join(dirname(dirname(path)), 'shadows', zone) });
+
 /** Packs one worktree and builds it at a path. */
 export const carry = async (from: string, to: string, more: Partial<PackWish> = {}) => {
   const packed = await pack(from, more);
-  const made = await unpackWorktree({ manifest: packed.manifest, body: packed.body, path: to, zone: ZONE });
+  const made = await unpackAt(to, packed.manifest, packed.body);
   return { ...packed, made };
 };
 

@@ -199,6 +199,27 @@ describe('a snapshot', () => {
     expect((await snapshotTree(snapshotWish(root))).tree).toBe(tree);
   });
 
+  it('makes the shadow anew when somebody wrote a program into it', async () => {
+    const { shadowDir } = snapshotWish(root);
+    const ran = join(ground.dir, 'ran');
+    put(ground.dir, 'canary.sh', `#!/bin/sh\ntouch '${ran}'\ncat\n`, 0o755);
+    await snapshotTree(snapshotWish(root));
+    for (const [path, text] of [
+      ['config', `[filter "x"]\n\tclean = ${join(ground.dir, 'canary.sh')}\n`],
+      ['info/attributes', '* filter=x\n'],
+      ['commondir', `${join(root, '.git')}\n`],
+    ] as const) {
+      put(shadowDir, 'info/attributes', '* filter=x\n');
+      put(shadowDir, path, text);
+      put(shadowDir, 'info/attributes', '* filter=x\n');
+      put(root, 'kept.txt', `${path}\n`);
+      const { tree } = await snapshotTree(snapshotWish(root));
+      expect(contentOf(tree, 'kept.txt')).toBe(`${path}\n`);
+      expect(existsSync(join(shadowDir, 'commondir'))).toBe(false);
+    }
+    expect(existsSync(ran)).toBe(false);
+  });
+
   it('may be taken several times at once, and again without a difference', async () => {
     makeDirty(root);
     const all = await Promise.all(Array.from({ length: 4 }, () => snapshotTree(snapshotWish(root))));

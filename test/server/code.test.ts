@@ -166,6 +166,41 @@ describe('a removed zone', () => {
     await expect(remove(zone)).rejects.toThrow(/only there: 2 commits$/u);
   });
 
+  it('with a repository inside is kept whole under another name', async () => {
+    const zone = await carried();
+    makeRepo(zone.path, 'inside');
+    await expect(remove(zone)).rejects.toThrow(/only there: 1 repository inside$/u);
+    const { kept = '' } = await remove(zone, true);
+    expect(existsSync(zone.path)).toBe(false);
+    expect(gitIn(join(kept, 'inside'), 'log', '--format=%s')).toBe('first\n');
+  });
+
+  it('runs nothing that a clone named in the zone', async () => {
+    const zone = await carried();
+    const ran = join(server.work, 'ran');
+    put(server.work, 'canary', `#!/bin/sh\ntouch '${ran}'\n`, 0o755);
+    const canary = join(server.work, 'canary');
+    for (const key of [
+      'core.fsmonitor',
+      'core.sshCommand',
+      'diff.external',
+      'filter.x.clean',
+      'core.pager',
+    ]) {
+      gitIn(zone.path, 'config', key, canary);
+    }
+    gitIn(zone.path, 'config', 'remote.evil.url', 'ssh://host/x');
+    gitIn(zone.path, 'config', 'remote.evil.promisor', 'true');
+    gitIn(zone.path, 'config', 'extensions.partialClone', 'evil');
+    for (const hook of ['reference-transaction', 'post-index-change'])
+      put(zone.path, `.git/hooks/${hook}`, `#!/bin/sh\ntouch '${ran}'\n`, 0o755);
+    put(zone.path, '.git/info/attributes', '* filter=x diff=x\n');
+    put(zone.path, '.git/refs/heads/missing', `${'1'.repeat(40)}\n`);
+    put(zone.path, 'changed.txt', 'x\n');
+    await remove(zone, true).catch(() => undefined);
+    expect(existsSync(ran)).toBe(false);
+  });
+
   it("leaves what khlone did not make: a local zone, a stranger's folder, a symbolic link", async () => {
     const local = makeZone(server, { path: near });
     await open(local);

@@ -3,6 +3,7 @@ import { unpackWorktree } from '../../patch/unpack.ts';
 import type { AnswerOf, Params } from '../../protocol/calls.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { zoneRow } from '../store/zones.ts';
+import { zoneShadowDir } from '../zone-removal.ts';
 import { type Ask, route } from './route.ts';
 import type { TaskDeps } from './tasks.ts';
 import { release } from './zones.ts';
@@ -34,7 +35,14 @@ const unpack = async (
   }
   if (!body) throw new KhloneError('invalid-params', 'code.put came without a pack');
   deps.assertDisk();
-  const made = await unpackWorktree({ manifest: manifest.data, body, path: zone.path, zone: zone.id });
+  const shadowDir = zoneShadowDir(deps.zonesDir, zone.id);
+  const made = await unpackWorktree({
+    manifest: manifest.data,
+    body,
+    path: zone.path,
+    zone: zone.id,
+    shadowDir,
+  });
   await store.write(() =>
     store.run("UPDATE zones SET state = 'ready' WHERE id = ? AND state = 'preparing'", zone.id),
   );
