@@ -1,0 +1,58 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { until } from '../fixtures/khlone.ts';
+import { sshdMissing } from '../fixtures/sshd.ts';
+import { createFarWorld, type FarWorld, idOf } from './far-world.ts';
+
+/** What happens to work while its host cannot be reached. */
+
+describe.skipIf(sshdMissing)(`a host that went away${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
+  let far: FarWorld;
+  const note = (word: string) => ['act', '--who', '@sh', `echo ${word} >> order`];
+  const order = (): string[] => {
+    const file = join(far.zone, 'order');
+    return existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n') : [];
+  };
+  const outbox = (): string[] => readdirSync(far.home.outbox).filter((name) => /^\d+\.json$/.test(name));
+
+  beforeAll(async () => {
+    far = await createFarWorld();
+    await far.ok([...note('first'), '--await']);
+  });
+  afterAll(() => far?.dispose());
+
+  it('has its work queued here within 3 s, in order, whatever dies meanwhile, and sent once when it is back', async () => {
+    await far.sshd.close();
+    const one = await far.ok(note('one'));
+    console.log(one);
+    expect(one.stderr).toMatch(/^⚠ task-\w+ → @sh \(@main\) \[queued here: zone unreachable\]$/m);
+    expect(one.ms).toBeLessThan(3_500);
+    const two = await far.ok(note('two'));
+    const three = await far.ok(note('three'));
+    const cancelled = await far.ok(['cancel', idOf(two)]);
+    console.log(cancelled.stderr);
+    await far.kill(far.hubPid());
+    const four = await far.ok(note('four'));
+    const status = await far.ok(['status']);
+    console.log(status.stdout);
+    expect(outbox()).toHaveLength(3);
+    await far.sshd.open();
+    await until('the outbox is empty', () => outbox().length === 0, 35_000);
+    await far.ok(['await', idOf(four)]);
+    expect(order()).toEqual(['first', 'one', 'three', 'four']);
+    expect((await far.ok(['await', idOf(three)])).code).toBe(0);
+  });
+
+  it('is connected to at once by reconnect, which says what it sent', async () => {
+    await far.sshd.close();
+    await far.ok(note('five'));
+    const six = await far.ok(note('six'));
+    await far.sshd.open();
+    const back = await far.ok(['reconnect']);
+    console.log(back);
+    expect(back.stderr).toContain('✓ connected to zone\n');
+    await far.ok(['await', idOf(six)]);
+    expect(order().slice(-2)).toEqual(['five', 'six']);
+  });
+});
