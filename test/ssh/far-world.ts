@@ -48,7 +48,7 @@ export const createFarWorld = async (wish: FarWish = {}): Promise<FarWorld> => {
       origin: 'git@nowhere.invalid:org/app.git',
       files: {
         'khlone.yml': zoneYml(sshd.host, wish.yml),
-        ...(wish.repository ? wish.repository.files : {}),
+        ...wish.files,
       },
     },
     ...(wish.env && { env: wish.env }),

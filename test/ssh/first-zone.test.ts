@@ -33,7 +33,7 @@ describe.skipIf(sshdMissing)(`a fresh host${sshdMissing ? ` (${sshdMissing})` : 
     console.log(await far.khlone(['zone', 'halt']));
     console.log(await far.khlone(['init']));
     console.log(await far.khlone(['zone', 'del', '--force']));
-    console.log(far.sessions(), existsSync(zone));
+    console.log(far.sshd.sessions(), existsSync(zone));
     console.log(await far.khlone(['stop']));
   });
 });

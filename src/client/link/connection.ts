@@ -1,17 +1,11 @@
-import type { Duplex } from 'node:stream';
-import { CALLS } from '../../protocol/calls.ts';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
-import { HELLO_DEADLINE_MS, PROTOCOL } from '../../protocol/limits.ts';
-import { createPeer } from '../../protocol/peer.ts';
+import { attentive } from './attention.ts';
+import { type Greeted, greet, type Wire } from './greet.ts';
 import type { Connected, Lender, Link, LinkState } from './link.ts';
 
 /** What all links share: one connection at a time, one dial for all who wait, and its own judgement of liveness. */
 
-export type Dial = (
-  lender: Lender,
-  signal: AbortSignal,
-  installing: () => void,
-) => Promise<{ duplex: Duplex; close(): void }>;
+export type Dial = (lender: Lender, signal: AbortSignal, installing: () => void) => Promise<Wire>;
 
 export type LinkEvents = {
   onChange?: (link: Link) => void;
@@ -46,22 +40,10 @@ type Line = {
   dialing: Dialing | undefined;
   trouble: KhloneError | undefined;
   lastSeenMs: number | undefined;
+  /** Who had it dialled last: what it does by itself uses the same surroundings. */
+  lender: Lender | undefined;
+  racing: boolean;
   stop: AbortController;
-};
-
-const hello = async (duplex: Duplex, build: string): Promise<Connected> => {
-  const peer = createPeer(duplex, {});
-  try {
-    const params = { proto: [PROTOCOL.min, PROTOCOL.max], build };
-    const { value } = await peer.call('hello', params, { timeoutMs: HELLO_DEADLINE_MS });
-    const facts = CALLS.hello.answer.safeParse(value);
-    if (!facts.success)
-      throw new KhloneError('version', 'the server answers in an unknown way', 'upgrade khlone');
-    return { peer, server: facts.data };
-  } catch (error) {
-    peer.close();
-    throw error;
-  }
 };
 
 /** Errors that a retry without a person cannot mend. */
@@ -109,49 +91,56 @@ const watch = (line: Line, connected: Connected, close: () => void): void => {
   });
 };
 
-/** `1.2.3+hash` as numbers, without the hash. */
-const numbers = (build: string): number[] => (build.split('+')[0] ?? '').split('.').map(Number);
+const greetLine = ({ spec, stop }: Line, lender: Lender, installing: () => void): Promise<Greeted> =>
+  greet(() => spec.dial(lender, stop.signal, installing), {
+    build: spec.build,
+    local: spec.name === 'local',
+  });
 
-/** Whether our build should take the place of the server's: newer, or, on this machine, another build of the same version. */
-const shouldReplace = (ours: string, theirs: string, local: boolean): boolean => {
-  const [a, b] = [numbers(ours), numbers(theirs)];
-  const differs = a.findIndex((n, i) => n !== b[i]);
-  if (differs < 0) return local && ours !== theirs;
-  return (a[differs] ?? 0) > (b[differs] ?? 0);
+/** Takes a connection into use. */
+const take = (line: Line, { made, wire }: Greeted): Connected => {
+  const { spec, link } = line;
+  const connected = spec.pings
+    ? { ...made, peer: attentive(made.peer, () => void race(line, connected)) }
+    : made;
+  line.connected = connected;
+  line.trouble = undefined;
+  line.lastSeenMs = Date.now();
+  watch(line, connected, wire.close);
+  become(line, 'online');
+  spec.events.onOnline?.(link, connected);
+  return connected;
 };
 
-type Wire = Awaited<ReturnType<Dial>>;
-
-/** Dials and says hello. An older server is asked to make room, its clones going on, and the next dial starts ours. */
-const greet = async (
-  line: Line,
-  lender: Lender,
-  installing: () => void,
-  mayReplace: boolean,
-): Promise<{ made: Connected; wire: Wire }> => {
-  const { spec } = line;
-  const wire = await spec.dial(lender, line.stop.signal, installing);
-  const made = await hello(wire.duplex, spec.build);
-  if (!mayReplace || !shouldReplace(spec.build, made.server.build, spec.name === 'local'))
-    return { made, wire };
-  await made.peer.call('stop', { keep: true });
-  await made.peer.closed;
-  wire.close();
-  return greet(line, lender, installing, false);
+/**
+ * Somebody waits and the host is silent: a second connection is dialled beside the first, and whichever answers first
+ * is kept. A path that came back serves a new connection long before an old one tries again.
+ */
+const race = async (line: Line, doubted: Connected): Promise<void> => {
+  if (line.racing || line.connected !== doubted || !line.lender) return;
+  line.racing = true;
+  const since = performance.now();
+  try {
+    const greeted = await greetLine(line, { env: line.lender.env, ask: undefined }, () => {});
+    if (line.connected !== doubted || doubted.peer.lastReceivedMs() > since) {
+      greeted.made.peer.close();
+      greeted.wire.close();
+      return;
+    }
+    take(line, greeted);
+    doubted.peer.close(new KhloneError('unreachable', `${line.spec.name} fell silent`, 'khlone reconnect'));
+  } catch {
+    // Not that way either: the silent connection is given up in its own time.
+  } finally {
+    line.racing = false;
+  }
 };
 
 const open = async (line: Line, lender: Lender, installing: () => void): Promise<Connected> => {
-  const { spec } = line;
+  line.lender = lender;
   become(line, 'connecting');
   try {
-    const { made, wire } = await greet(line, lender, installing, true);
-    line.connected = made;
-    line.trouble = undefined;
-    line.lastSeenMs = Date.now();
-    watch(line, made, wire.close);
-    become(line, 'online');
-    spec.events.onOnline?.(line.link, made);
-    return made;
+    return take(line, await greetLine(line, lender, installing));
   } catch (thrown) {
     const error = asKhloneError(thrown);
     line.trouble = error;
@@ -221,6 +210,7 @@ export const createLink = (spec: LinkSpec): Link => {
   const line: Line = {
     ...{ spec, link, state: 'idle', stop: new AbortController() },
     ...{ connected: undefined, dialing: undefined, trouble: undefined, lastSeenMs: undefined },
+    ...{ lender: undefined, racing: false },
   };
   return link;
 };
