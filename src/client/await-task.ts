@@ -217,6 +217,7 @@ const finish = (
   // An answer for a person is made harmless; a pipe gets it too, because it ends in a terminal more often than not.
   if (wish.answer && text !== '') caller.out(text.endsWith('\n') ? sanitize(text) : `${sanitize(text)}\n`);
   if (exit === 0) {
+    if (task.message) say(oneLine(task.message, 500));
     say(`done${tokensOf(task)}`);
     return 0;
   }

@@ -19,8 +19,9 @@ import { writeInput } from './run-dir.ts';
 import { liveRuns, noteInput, runRow } from './store/runs.ts';
 import { advance, headTask, liveTasks, promptOf, type TaskRow, taskRow } from './store/tasks.ts';
 import { anyClone, type CloneRow, cloneRow, policyOf, type ZoneRow, zoneRow } from './store/zones.ts';
-import { openTail } from './tail.ts';
-import { followTurn } from './turn.ts';
+import { endOfLines } from './tail.ts';
+import { followTurn, type TurnControl } from './turn.ts';
+import { keepWitness, violationOf, witnessed } from './witness.ts';
 
 /** The life of one clone: takes its head task, brings it to its brain, follows the turn, and begins again. */
 
@@ -94,27 +95,25 @@ const runFor = async (worker: Worker, task: TaskRow, ready: Ready): Promise<Live
   return worker.run;
 };
 
-/** What the process said since its last turn belongs to no task: it is passed over before the next one begins. */
-const passOver = async (run: LiveRun): Promise<void> => {
-  const tail = await openTail(run.dir, 'out.jsonl', run.row.out_offset);
-  try {
-    for (let chunk = await tail.read(); chunk; chunk = await tail.read()) run.row.out_offset = chunk.end;
-  } finally {
-    await tail.close();
-  }
-};
-
 /** State and input are committed first, then the input is written: a crash in between repeats the same write. */
 const dispatch = async (worker: Worker, task: TaskRow, ready: Ready): Promise<void> => {
   const { store } = worker.deps;
-  const run = await runFor(worker, task, ready);
-  await passOver(run);
+  // A script is not told what changed, so its worktree is not looked at; an ask without a view is held against it.
+  const unguarded = task.kind === 'ask' && !ready.view;
+  const looks = unguarded || ready.brain.name !== 'sh';
+  const [run, before] = await Promise.all([
+    runFor(worker, task, ready),
+    looks ? witnessed(worker.deps, ready.zone) : undefined,
+  ]);
+  // What the process said since its last turn belongs to no task.
+  run.row.out_offset = await endOfLines(run.dir, 'out.jsonl', run.row.out_offset);
   const bytes = run.brain.say({ uuid: task.uuid, text: promptOf(store, task.id), mode: task.kind });
   const offset = await store.write((tx) => {
     const moved = advance(store, tx, task.id, { type: 'dispatch' }, Date.now());
     // A cancel may have come first: then nothing may be said.
     if (moved.state !== 'dispatching') return undefined;
     store.run('UPDATE tasks SET run = ? WHERE id = ?', run.row.n, task.id);
+    if (before) keepWitness(store, task.id, before);
     store.run(
       'UPDATE runs SET out_offset = ? WHERE clone = ? AND n = ?',
       ...[run.row.out_offset, run.row.clone, run.row.n],
@@ -123,16 +122,23 @@ const dispatch = async (worker: Worker, task: TaskRow, ready: Ready): Promise<vo
   });
   if (offset === undefined) return;
   writeInput(run.dir, offset, bytes);
-  await follow(worker, task, run);
+  const verify = unguarded && before ? () => violationOf(worker.deps, ready.zone, run, before) : undefined;
+  await follow(worker, task, run, verify);
 };
 
-const follow = async (worker: Worker, task: TaskRow, run: LiveRun): Promise<void> => {
+const follow = async (
+  worker: Worker,
+  task: TaskRow,
+  run: LiveRun,
+  verify?: TurnControl['verify'],
+): Promise<void> => {
   const { deps } = worker;
   const current = taskRow(deps.store, task.id) ?? task;
   const result = await followTurn(deps, run, current, {
     cancelled: () => taskRow(deps.store, task.id)?.state === 'cancelling',
     stopped: () => worker.stopped,
     limitAtMs: task.limit_ms === null ? undefined : (current.started_ms ?? Date.now()) + task.limit_ms,
+    verify,
     nudge: () => worker.nudger.signal,
   });
   if (result === 'stopped') return;

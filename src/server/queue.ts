@@ -27,7 +27,8 @@ export type TaskEvent =
   | { type: 'wake' }
   | { type: 'started' }
   | { type: 'effect' }
-  | { type: 'done' }
+  /** `message`: what is worth knowing of a turn that ended well, such as tools that were refused. */
+  | { type: 'done'; message?: string }
   | { type: 'failed'; error: string; message: string; hint?: string }
   | { type: 'interrupted' }
   /** The run ended without the end of the turn; `how` is proof: its exit file, its vanished process, or another boot. */
@@ -83,7 +84,7 @@ const whileRunning = (task: TaskCore, event: TaskEvent): TaskCore => {
     case 'effect':
       return { ...task, state: 'active', effect: true };
     case 'done':
-      return ended(task, 'done');
+      return ended(task, 'done', event.message ? { message: event.message } : {});
     case 'failed':
       return ended(task, 'failed', {
         error: event.error,
@@ -153,7 +154,7 @@ const whileCancelling = (task: TaskCore, event: TaskEvent): TaskCore => {
     case 'effect':
       return { ...task, effect: true };
     case 'done':
-      return ended(task, 'done');
+      return ended(task, 'done', event.message ? { message: event.message } : {});
     case 'failed':
     case 'hold':
     case 'interrupted':

@@ -102,3 +102,15 @@ export const openTail = async (dir: string, name: string, from: number): Promise
     },
   };
 };
+
+/** Where the complete lines end that are there now. */
+export const endOfLines = async (dir: string, name: string, from: number): Promise<number> => {
+  const tail = await openTail(dir, name, from);
+  let end = from;
+  try {
+    for (let chunk = await tail.read(); chunk; chunk = await tail.read()) end = chunk.end;
+  } finally {
+    await tail.close();
+  }
+  return end;
+};

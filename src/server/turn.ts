@@ -18,6 +18,8 @@ export type TurnControl = {
   cancelled(): boolean;
   stopped(): boolean;
   limitAtMs: number | undefined;
+  /** Looks at the worktree before a turn is told as done: what it answers takes the place of that end. */
+  verify: (() => Promise<TaskEvent | undefined>) | undefined;
   /** A signal that aborts at the next change of the above: waits end at once. */
   nudge(): AbortSignal;
 };
@@ -55,7 +57,10 @@ const eventOfEnd = (end: TurnEnd, task: TaskRow, run: LiveRun, limited: boolean)
       hint: 'khlone retry TASK',
     };
   }
-  if (end.reason === 'done') return { type: 'done' };
+  if (end.reason === 'done') {
+    const refused = [...new Set(end.denials ?? [])].join(', ');
+    return refused ? { type: 'done', message: `not permitted: ${refused}` } : { type: 'done' };
+  }
   if (end.reason === 'interrupted') return { type: 'interrupted' };
   if (end.reason === 'killed') return { type: 'died', how: 'killed', message: 'the brain was killed' };
   if (end.reason === 'denied') {
@@ -96,6 +101,7 @@ const apply = (
   taskId: string,
   events: BrainEvent[],
   limited: boolean,
+  violation: TaskEvent | undefined,
 ): Applied => {
   const now = Date.now();
   let task = advance(store, tx, taskId, { type: 'started' }, now);
@@ -120,7 +126,7 @@ const apply = (
       ended = true;
       if (event.fault?.kind === 'session') forgetBrainSession(store, task.session, task.clone);
       store.run('UPDATE tasks SET answer = ? WHERE id = ?', event.text.slice(0, ANSWER_MAX_CHARS), task.id);
-      task = advance(store, tx, taskId, eventOfEnd(event, task, run, limited), now);
+      task = advance(store, tx, taskId, violation ?? eventOfEnd(event, task, run, limited), now);
       store.run('UPDATE clones SET plan_done = NULL, plan_total = NULL WHERE id = ?', task.clone);
       dropInputs(store, run.row);
     }
@@ -190,7 +196,12 @@ export const followTurn = async (
   const isLimited = (): boolean => control.limitAtMs !== undefined && Date.now() >= control.limitAtMs;
 
   /** Undefined where the turn was cancelled or ran out of time and its processes are not proved gone yet. */
-  const tryToTake = (events: BrainEvent[], end: number, swept: boolean): Promise<Applied | undefined> =>
+  const tryToTake = (
+    events: BrainEvent[],
+    end: number,
+    swept: boolean,
+    violation: TaskEvent | undefined,
+  ): Promise<Applied | undefined> =>
     store.write((tx) => {
       const ends = !swept && events.some((event) => event.type === 'turn.end');
       if (ends && (isLimited() || taskRow(store, task.id)?.state === 'cancelling')) return undefined;
@@ -198,15 +209,17 @@ export const followTurn = async (
         'UPDATE runs SET out_offset = ? WHERE clone = ? AND n = ?',
         ...[end, run.row.clone, run.row.n],
       );
-      return apply(store, tx, run, task.id, events, isLimited());
+      return apply(store, tx, run, task.id, events, isLimited(), violation);
     });
 
   const take = async (chunk: { lines: string[]; end: number }): Promise<Applied> => {
     const events = chunk.lines.flatMap((line) => (line ? read(line) : []));
-    let applied = await tryToTake(events, chunk.end, false);
+    const done = events.some((event) => event.type === 'turn.end' && event.reason === 'done');
+    const violation = done ? await control.verify?.() : undefined;
+    let applied = await tryToTake(events, chunk.end, false, violation);
     if (!applied) {
       await endRun(deps, run, 'now');
-      applied = await tryToTake(events, chunk.end, true);
+      applied = await tryToTake(events, chunk.end, true, violation);
     }
     // Only now: after a failed commit the same lines are read again.
     run.row.out_offset = chunk.end;

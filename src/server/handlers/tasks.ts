@@ -16,6 +16,7 @@ import {
   viewOf,
 } from '../store/tasks.ts';
 import { cloneRow, policyOf, zoneRow } from '../store/zones.ts';
+import { changedSince } from '../witness.ts';
 import { route } from './route.ts';
 import { createAdd, type TaskDeps } from './task-add.ts';
 
@@ -57,6 +58,8 @@ const workerOf = (store: Store, old: TaskRow): { brain: string } => {
 const onRetry = async (deps: TaskDeps, prefix: string, id: string): Promise<Retried> => {
   const { store } = deps.hall;
   const old = taskByPrefix(store, prefix);
+  const zone = zoneRow(store, old.zone);
+  const changes = zone && (await changedSince({ store, zonesDir: deps.zonesDir }, zone, old));
   const retried = await store.write((tx): Retried => {
     const now = Date.now();
     const known = taskRow(store, id);
@@ -73,7 +76,7 @@ const onRetry = async (deps: TaskDeps, prefix: string, id: string): Promise<Retr
     const task = {
       ...{ id, hash: old.hash, zone: old.zone, kind: old.kind, session: old.session, title: old.title },
       clone: { id: old.clone, role: old.role, idx: old.idx },
-      prompt: unsure ? withNote(promptOf(store, old.id), brain) : promptOf(store, old.id),
+      prompt: unsure ? withNote(promptOf(store, old.id), brain, changes) : promptOf(store, old.id),
       ...{ limit_ms: old.limit_ms, uuid: randomUUID(), retry_of: old.id },
       ...{ prioritized: true, repeatable: old.repeatable === 1 },
     };
@@ -89,10 +92,11 @@ const RESUME_NOTE =
   '[khlone] An earlier attempt at this task ended in its middle, and its outcome is not known. First look at what is already done (git status, git diff), then finish what is missing.';
 
 /** The note comes first, once, however often a task is tried. */
-const withNote = (prompt: string, brain: string): string => {
+const withNote = (prompt: string, brain: string, changes: string | undefined): string => {
   // To a shell it has to be a comment.
-  const note = brain === 'sh' ? `# ${RESUME_NOTE}\n` : `${RESUME_NOTE}\n\n`;
-  return prompt.startsWith(note) ? prompt : note + prompt;
+  if (brain === 'sh') return prompt.startsWith(`# ${RESUME_NOTE}`) ? prompt : `# ${RESUME_NOTE}\n${prompt}`;
+  const task = prompt.startsWith(RESUME_NOTE) ? prompt.slice(prompt.indexOf('\n\n') + 2) : prompt;
+  return `${RESUME_NOTE}${changes ? ` ${changes}` : ''}\n\n${task}`;
 };
 
 /** Puts a queued task at a place among those that wait: between its new neighbours, in their class. */
