@@ -140,6 +140,7 @@ const policyFor = async (app: App, config: SiteConfig): Promise<Policy> => {
     maxQueue: config.crew.limits.maxQueue,
     sandbox: config.crew.sandbox,
     trusted: true,
+    retention: { transcriptsMs: config.retention.transcriptsMs, diskBytes: config.retention.diskBytes },
   };
 };
 

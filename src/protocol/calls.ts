@@ -57,6 +57,10 @@ export const Policy = z.strictObject({
   maxQueue: count.min(1),
   sandbox: z.enum(['zone', 'off']),
   trusted: z.boolean(),
+  /** How long and how much of the zone's events is kept; without it the built-in bounds hold. */
+  retention: z
+    .strictObject({ transcriptsMs: z.number().positive(), diskBytes: z.number().positive() })
+    .optional(),
 });
 export type Policy = z.infer<typeof Policy>;
 

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Store } from './store/store.ts';
+import { policyOf, zoneRow } from './store/zones.ts';
 
 /** What is kept and for how long: whole journal segments and the directories of ended runs, oldest first. */
 
@@ -16,10 +17,14 @@ const pruneSegments = (store: Store, zonesDir: string, zone: string, nowMs: numb
   const segments = [...store.segments(zone)];
   let total = segments.reduce((sum, s) => sum + s.length, 0);
   let removed = 0;
+  const row = zoneRow(store, zone);
+  const asked = row && policyOf(row).retention;
+  const keepMs = asked?.transcriptsMs ?? KEEP_TRANSCRIPTS_MS;
+  const maxBytes = asked?.diskBytes ?? MAX_EVENTS_BYTES;
   for (const segment of segments.slice(0, -1)) {
     const file = join(zonesDir, zone, 'events', `${String(segment.n).padStart(6, '0')}.jsonl`);
-    const old = existsSync(file) && nowMs - statSync(file).mtimeMs > KEEP_TRANSCRIPTS_MS;
-    if (!old && total <= MAX_EVENTS_BYTES) break;
+    const old = existsSync(file) && nowMs - statSync(file).mtimeMs > keepMs;
+    if (!old && total <= maxBytes) break;
     store.dropSegment(zone, segment.n);
     total -= segment.length;
     removed += 1;

@@ -1,0 +1,77 @@
+import { existsSync, mkdirSync, mkdtempSync, rmSync, utimesSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import type { Policy } from '../../src/protocol/calls.ts';
+import { KEEP_TRANSCRIPTS_MS, prune } from '../../src/server/retention.ts';
+import { openStore, type Store } from '../../src/server/store/store.ts';
+import { findOrMakeZone } from '../../src/server/store/zones.ts';
+
+const POLICY: Policy = {
+  ...{
+    heroRole: 'mechanic',
+    brains: {},
+    roles: {},
+    maxClones: 8,
+    maxQueue: 100,
+    sandbox: 'zone',
+    trusted: true,
+  },
+};
+const ZONE = 'z-0123456789abcdef';
+const SEGMENT_TEXT = 'x'.repeat(6 * 1024 * 1024);
+
+let root: string;
+let zonesDir: string;
+let store: Store;
+
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'khlone-retention-'));
+  zonesDir = join(root, 'zones');
+  mkdirSync(zonesDir);
+  store = openStore(join(root, 'state.db'), zonesDir);
+});
+
+afterEach(() => {
+  store.close();
+  rmSync(root, { recursive: true, force: true });
+});
+
+/** A zone whose journal has three segments: 6 MB an item, two of which fit into one. */
+const makeZone = async (policy: Policy): Promise<void> => {
+  const spec = { id: ZONE, address: 'a/b@main', branch: 'main', mode: 'local', path: root } as const;
+  await store.write(() => findOrMakeZone(store, zonesDir, spec, policy, Date.now()));
+  for (let i = 0; i < 5; i += 1) {
+    await store.write((tx) => tx.emit(ZONE, { atMs: i, event: { type: 'note', text: SEGMENT_TEXT } }));
+  }
+};
+
+const segmentFile = (n: number): string =>
+  join(zonesDir, ZONE, 'events', `${String(n).padStart(6, '0')}.jsonl`);
+
+it('whole segments go when the zone has more than it may keep, the newest never', async () => {
+  await makeZone({ ...POLICY, retention: { transcriptsMs: KEEP_TRANSCRIPTS_MS, diskBytes: 1024 } });
+  const before = store.segments(ZONE).length;
+  expect(before).toBeGreaterThan(1);
+  prune(store, zonesDir, Date.now());
+  expect(store.segments(ZONE)).toHaveLength(1);
+  expect(existsSync(segmentFile(1))).toBe(false);
+  expect(existsSync(segmentFile(before))).toBe(true);
+});
+
+it('what is young and small enough stays', async () => {
+  await makeZone(POLICY);
+  const before = store.segments(ZONE).length;
+  prune(store, zonesDir, Date.now());
+  expect(store.segments(ZONE)).toHaveLength(before);
+});
+
+it('a segment that nobody wrote for longer than the zone keeps goes', async () => {
+  await makeZone({ ...POLICY, retention: { transcriptsMs: 60_000, diskBytes: 1e12 } });
+  const old = new Date(Date.now() - 120_000);
+  utimesSync(segmentFile(1), old, old);
+  const first = store.firstSeq(ZONE);
+  prune(store, zonesDir, Date.now());
+  expect(existsSync(segmentFile(1))).toBe(false);
+  expect(store.firstSeq(ZONE)).toBeGreaterThan(first);
+});
