@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { findBrain } from '../brains/registry.ts';
 import type { Policy } from '../protocol/calls.ts';
 import { asKhloneError } from '../protocol/error.ts';
+import { dueTask, type Job, type NextDeps, nextStep } from './next-task.ts';
 import type { TakePlace } from './places.ts';
 import { type PrepareDeps, prepare, type Ready } from './prepare.ts';
 import { isRunning, type TaskEvent } from './queue.ts';
@@ -18,7 +19,7 @@ import {
 import { writeInput } from './run-dir.ts';
 import { liveRuns, noteInput, runRow } from './store/runs.ts';
 import { advance, headTask, liveTasks, promptOf, type TaskRow, taskRow } from './store/tasks.ts';
-import { anyClone, type CloneRow, cloneRow, policyOf, type ZoneRow, zoneRow } from './store/zones.ts';
+import { anyClone, type CloneRow, policyOf, zoneRow } from './store/zones.ts';
 import { endOfLines } from './tail.ts';
 import { followTurn, type TurnControl } from './turn.ts';
 import { keepWitness, violationOf, witnessed } from './witness.ts';
@@ -26,11 +27,10 @@ import { keepWitness, violationOf, witnessed } from './witness.ts';
 /** The life of one clone: takes its head task, brings it to its brain, follows the turn, and begins again. */
 
 export type LoopDeps = RunDeps &
-  PrepareDeps & {
+  PrepareDeps &
+  NextDeps & {
     takePlace: TakePlace;
     log(line: string): void;
-    /** A process that waits for work is ended after this long and resumed on demand, in milliseconds. */
-    idleMs: number;
   };
 
 export type CloneLoop = {
@@ -160,31 +160,13 @@ const takeUp = async (worker: Worker, task: TaskRow, clone: CloneRow, policy: Po
   await follow(worker, task, worker.run);
 };
 
-type Job = { task: TaskRow; zone: ZoneRow; clone: CloneRow };
-type Step = Job | { waitMs: number };
-
-/** The task to work on, or how long to wait for a change. */
-const next = ({ deps: { store, idleMs }, id }: Worker): Step => {
-  const clone = cloneRow(store, id);
-  const zone = clone && zoneRow(store, clone.zone);
-  if (!clone || !zone) return { waitMs: idleMs };
-  // A task of unknown outcome waits for a person, not in the way of what was queued behind it.
-  const task = headTask(store, id);
-  if (!task) return { waitMs: idleMs };
-  if (isRunning(task.state)) return { task, zone, clone };
-  if (task.state === 'held') {
-    return { waitMs: task.wake_ms === null ? idleMs : Math.max(0, task.wake_ms - Date.now()) };
-  }
-  return zone.paused || zone.state !== 'ready' ? { waitMs: idleMs } : { task, zone, clone };
-};
-
 /** One task from its beginning to its end. The queue is looked at again once there is a place: that may take long. */
 const perform = async (worker: Worker, { task, clone, zone }: Job): Promise<void> => {
   if (isRunning(task.state)) return takeUp(worker, task, clone, policyOf(zone));
   const giveBack = await worker.deps.takePlace(worker.stopping.signal);
   if (!giveBack) return;
   try {
-    const step = next(worker);
+    const step = nextStep(worker.deps, worker.id);
     if (worker.stopped || !('task' in step) || isRunning(step.task.state)) return;
     const ready = await prepare(worker.deps, step.task, step.zone, step.clone);
     if ('type' in ready) await move(worker, step.task, ready);
@@ -195,9 +177,8 @@ const perform = async (worker: Worker, { task, clone, zone }: Job): Promise<void
 };
 
 const wakeHeld = async (worker: Worker): Promise<void> => {
-  const head = headTask(worker.deps.store, worker.id);
-  if (head?.state !== 'held' || (head.wake_ms ?? Infinity) > Date.now()) return;
-  await move(worker, head, { type: 'wake' });
+  const held = dueTask(worker.deps, worker.id);
+  if (held) await move(worker, held, { type: 'wake' });
 };
 
 /** What a deleted clone left when the server died before it had ended everything. */
@@ -232,7 +213,7 @@ const live = async (worker: Worker): Promise<void> => {
   await adopt(worker);
   while (!worker.stopped) {
     const nudge = worker.nudger.signal;
-    const step = next(worker);
+    const step = nextStep(worker.deps, worker.id);
     if ('task' in step) {
       await perform(worker, step);
       continue;

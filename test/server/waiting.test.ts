@@ -193,3 +193,18 @@ test('a busy process is not idle: a turn longer than the idle time is left alone
   expect((await untilTask(peer, zone, task.id)).state).toBe('done');
   await untilItem(peer, zone, ({ event }) => event.state === 'done');
 });
+
+test('an environment that comes in the moment in which a task begins to wait for it is not missed', async () => {
+  await begin();
+  const zones = Array.from({ length: 40 }, () => makeZone(server));
+  const tasks = await Promise.all(
+    zones.map(async (zone) => {
+      const [{ task }] = await Promise.all([
+        addTask(peer, zone, 'true'),
+        addTask(peer, zone, 'true').then(() => bringEnvironment(peer, server, zone)),
+      ]);
+      return { zone, id: task.id };
+    }),
+  );
+  await Promise.all(tasks.map(({ zone, id }) => untilTask(peer, zone, id, ['done'])));
+}, 60_000);
