@@ -76,6 +76,36 @@ const createTail = () => {
   };
 };
 
+/** Longest line of stderr that waits for its end, in characters. */
+const MAX_WAITING_CHARS = 4_096;
+/** How much of a failed script's last line on stderr its outcome tells, in characters. */
+const MAX_REASON_CHARS = 300;
+
+/** Pieces of stderr as whole lines, as far as they have come, and the last line that said something. */
+const createComplaint = () => {
+  let waiting = '';
+  let last = '';
+  const said = (text: string): string => {
+    last = text.trimEnd().split('\n').at(-1)?.trim() || last;
+    return text;
+  };
+  const end = (): string => {
+    const rest = waiting;
+    waiting = '';
+    return said(rest);
+  };
+  return {
+    end,
+    add: (piece: string): string => {
+      const text = waiting + piece;
+      const at = text.length > MAX_WAITING_CHARS ? text.length : text.lastIndexOf('\n') + 1;
+      waiting = text.slice(at);
+      return said(text.slice(0, at));
+    },
+    reason: (): string => (last === '' ? '' : `: ${last.slice(0, MAX_REASON_CHARS)}`),
+  };
+};
+
 /** Signals the script's process group (0 only looks) and says whether it had members. */
 const signalGroup = (child: ChildProcess, signal: NodeJS.Signals | 0): boolean => {
   if (child.pid === undefined) return false;
@@ -128,13 +158,17 @@ const runScript = (job: Job, print: (line: ShLine) => void): { end: Promise<End>
   const child = spawn('sh', args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
   const tail = createTail();
   let over = false;
+  const complaint = createComplaint();
+  const say = (type: 'stdout' | 'stderr', text: string): void => {
+    if (text !== '') print({ type, uuid: job.uuid, text });
+  };
   const listen = (type: 'stdout' | 'stderr'): void => {
     const decoder = new StringDecoder('utf8');
     const take = (piece: string): void => {
       // What a background child says later belongs to no turn; it is still read, or the child would block.
       if (piece === '' || over) return;
       if (type === 'stdout') tail.add(piece);
-      print({ type, uuid: job.uuid, text: piece });
+      say(type, type === 'stderr' ? complaint.add(piece) : piece);
     };
     child[type]?.on('data', (bytes: Buffer) => take(decoder.write(bytes)));
     child[type]?.on('end', () => take(decoder.end()));
@@ -159,6 +193,8 @@ const runScript = (job: Job, print: (line: ShLine) => void): { end: Promise<End>
             : { outcome: 'error', message: signal ? `ended by ${signal}` : `exit code ${code}` },
       (error: Error): Pick<End, 'outcome' | 'message'> => ({ outcome: 'error', message: error.message }),
     );
+    say('stderr', complaint.end());
+    if (outcome.message !== undefined) outcome.message += complaint.reason();
     over = true;
     // An empty group's number may soon be another's; a group with members left still gets its KILL.
     if (!signalGroup(child, 0)) clearTimeout(killTimer);

@@ -225,6 +225,6 @@ const finish = (
   const what =
     task.state === 'unknown' ? `${mark(style, 'attention')} outcome unknown` : mark(style, 'failed');
   caller.err(`${what} ${oneLine(task.message ?? task.state, 2000)}\n`);
-  if (task.hint) caller.err(`  ↳ ${oneLine(task.hint, 500)}\n`);
+  if (task.hint) caller.err(`  ${mark(style, 'next')} ${oneLine(task.hint, 500)}\n`);
   return exit;
 };

@@ -2,9 +2,10 @@ import { PassThrough } from 'node:stream';
 import { type BaseContext, Cli, type CommandClass, type Definition, UsageError } from 'clipanion';
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
 import type { App } from './app.ts';
-import type { Caller } from './caller.ts';
+import { type Caller, styleOf } from './caller.ts';
 import { COMMANDS } from './commands/all.ts';
 import { commandPage, contentsPage } from './help.ts';
+import { mark } from './render/receipt.ts';
 import { oneLine } from './terminal/sanitize.ts';
 import { wrongUse } from './wrong-use.ts';
 
@@ -44,9 +45,10 @@ export const tellError = (caller: Caller, error: KhloneError): void => {
     caller.out(`${JSON.stringify({ code: error.code, message: error.message, hint: error.hint })}\n`);
     return;
   }
+  const style = styleOf(caller, 'stderr');
   const lines = error.message.split('\n').map((line) => oneLine(line, LINE_CHARS));
-  const hint = error.hint ? `  ↳ ${oneLine(error.hint, LINE_CHARS)}\n` : '';
-  caller.err(`✗ ${lines.join('\n  ')}\n${hint}`);
+  const hint = error.hint ? `  ${mark(style, 'next')} ${oneLine(error.hint, LINE_CHARS)}\n` : '';
+  caller.err(`${mark(style, 'failed')} ${lines.join('\n  ')}\n${hint}`);
 };
 
 const pathsOf = (commands: readonly CommandClass<Context>[]): string[][] =>

@@ -2,7 +2,7 @@ import type { AnswerOf, Params } from '../protocol/calls.ts';
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
 import { taskIdOf } from '../protocol/id.ts';
 import type { App } from './app.ts';
-import { specOf } from './bindings.ts';
+import { type Binding, specOf } from './bindings.ts';
 import { call } from './call.ts';
 import type { Caller } from './caller.ts';
 import { environmentFor, pushEnvironment } from './environments.ts';
@@ -139,6 +139,16 @@ const isFirstInLine = async (app: App, caller: Caller, host: string, ms: number)
   return !app.outbox.first(host);
 };
 
+/** A first task that was refused made no zone: what was noted of it here goes, unless another task made it meanwhile. */
+const forgetUnmade = async (app: App, binding: Binding, connected: Connected | undefined): Promise<void> => {
+  const { zone } = binding;
+  const answer = connected && (await call(connected.peer, 'zone.get', { zone }).catch(() => undefined));
+  if (!answer || answer.zone) return;
+  app.bindings.remove(zone);
+  app.environments.delete(zone);
+  app.known.forget(zone);
+};
+
 /** Dispatches a task. The receipt is true: committed by the server, or durable here. */
 export const dispatch = async (app: App, caller: Caller, place: Place, wish: Dispatch): Promise<Receipt> => {
   const id = taskIdOf(caller.nonce);
@@ -161,7 +171,10 @@ export const dispatch = async (app: App, caller: Caller, place: Place, wish: Dis
     return { type: 'accepted', id, answer };
   } catch (thrown) {
     const why = asKhloneError(thrown);
-    if (!WAITS.has(why.code)) throw why;
+    if (!WAITS.has(why.code)) {
+      if (place.isNew) await forgetUnmade(app, binding, link.current());
+      throw why;
+    }
     queueHere(app, place, id, wish, sentTo);
     return { type: 'queued-here', id, why };
   }

@@ -1,4 +1,4 @@
-import { appendFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { App } from './app.ts';
 import { call } from './call.ts';
@@ -25,6 +25,12 @@ const excludeFromGit = async (commonDir: string): Promise<void> => {
 const replaceFile = async (path: string, text: string): Promise<void> => {
   await writeFile(`${path}.new`, text);
   await rename(`${path}.new`, path);
+};
+
+/** Takes the snapshot away; what else somebody put beside it stays. */
+export const removeSnapshot = async (root: string): Promise<void> => {
+  await rm(join(root, '.khlone', '.bind.worksite'), { recursive: true, force: true });
+  await rmdir(join(root, '.khlone')).catch(() => {});
 };
 
 /** Writes the snapshot of a place's zone as its server knows it now. */

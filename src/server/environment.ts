@@ -4,13 +4,20 @@ import type { Environment } from './prepare.ts';
 
 /** khlone's own, the terminal's and the shell's bookkeeping: they describe the caller's window, not its world. */
 const OWN =
-  /^(KHLONE_.*|TMUX.*|STY|TERM|TERM_.*|TERMINFO.*|COLORTERM|COLUMNS|LINES|WINDOWID|VTE_.*|KITTY_.*|ITERM_.*|WEZTERM_.*|ALACRITTY_.*|PS[1-4]|PROMPT.*|RPROMPT|PWD|OLDPWD|SHLVL|_|SSH_(TTY|CLIENT|CONNECTION)|GIT_.*|BASH_ENV|ENV)$/;
+  /^(KHLONE_.*|TMUX.*|STY|TERM|TERM_.*|TERMINFO.*|COLORTERM|COLUMNS|LINES|WINDOWID|VTE_.*|KITTY_.*|ITERM_.*|WEZTERM_.*|ALACRITTY_.*|PS[1-4]|PROMPT.*|RPROMPT|PWD|OLDPWD|SHLVL|_|SSH_(TTY|CLIENT|CONNECTION)|BASH_ENV|ENV)$/;
+
+/** What ties git to one repository (`git rev-parse --local-env-vars`); a person's other GIT_ variables are theirs. */
+const REPOSITORY =
+  /^GIT_(DIR|WORK_TREE|COMMON_DIR|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_OBJECT_DIRECTORIES|CONFIG|CONFIG_PARAMETERS|CONFIG_COUNT|GRAFT_FILE|IMPLICIT_WORK_TREE|INTERNAL_SUPER_PREFIX|NAMESPACE|NO_REPLACE_OBJECTS|PREFIX|REPLACE_REF_BASE|SHALLOW_FILE|QUARANTINE_PATH)$/;
+
+const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /** The environment of a shell as a clone gets it. Names that no program can take are left out. */
 export const forClone = (environment: Environment): Record<string, string> =>
   Object.fromEntries(
     Object.entries(environment).filter(
-      ([name, value]) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && !OWN.test(name) && !value.includes('\0'),
+      ([name, value]) =>
+        NAME.test(name) && !OWN.test(name) && !REPOSITORY.test(name) && !value.includes('\0'),
     ),
   );
 

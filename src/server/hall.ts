@@ -1,4 +1,5 @@
 import { type CloneLoop, type LoopDeps, startCloneLoop } from './clone-loop.ts';
+import { forClone } from './environment.ts';
 import { createPlaces, hostPlaces } from './places.ts';
 import type { Environment } from './prepare.ts';
 import type { Store } from './store/store.ts';
@@ -98,7 +99,7 @@ export const createHall = (deps: HallDeps): Hall => {
     environmentOf,
     setEnvironment: (zone, environment) => {
       environments.delete(zone);
-      environments.set(zone, environment);
+      environments.set(zone, forClone(environment));
       const oldest = environments.keys().next();
       if (environments.size > MAX_ENVIRONMENTS && !oldest.done) environments.delete(oldest.value);
     },

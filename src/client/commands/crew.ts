@@ -66,15 +66,16 @@ export class CrewDelCommand extends KhloneCommand {
   clones = Option.Rest();
 
   override async execute(): Promise<number> {
+    if (this.clones.length === 0 && !(this.role && this.all)) {
+      throw new KhloneError('usage', 'which clone?', 'khlone crew del mechanic.2, or --role ROLE --all');
+    }
     const binding = await this.here();
     const { peer } = await serverOfZone(this.app, this.caller, binding);
     const { zone } = await call(peer, 'zone.get', { zone: binding.zone });
     const ofRole =
       this.role && this.all ? (zone?.crew ?? []).filter((c) => c.role === this.role).map((c) => c.name) : [];
     const names = [...this.clones, ...ofRole];
-    if (names.length === 0) {
-      throw new KhloneError('usage', 'which clone?', 'khlone crew del mechanic.2, or --role ROLE --all');
-    }
+    if (names.length === 0) throw new KhloneError('not-found', `no clone of ${this.role}`, 'khlone crew');
     const { deleted } = await call(
       peer,
       'crew.del',

@@ -97,7 +97,7 @@ export class DoctorCommand extends KhloneCommand {
       const style = this.style('stdout');
       for (const check of checks) {
         this.caller.out(`${mark(style, signOf(check))} ${check.what}: ${oneLine(check.says, 400)}\n`);
-        if (check.hint) this.caller.out(`  ${style.utf8 ? '↳' : '->'} ${oneLine(check.hint, 400)}\n`);
+        if (check.hint) this.caller.out(`  ${mark(style, 'next')} ${oneLine(check.hint, 400)}\n`);
       }
     }
     return checks.every((check) => check.ok || !NEEDED.test(check.what)) ? 0 : 2;

@@ -25,6 +25,7 @@ export class QueueCommand extends KhloneCommand {
       this.give({ tasks, queuedHere: waiting.map((q) => q.entry.call.params) });
       return 0;
     }
+    const style = this.style('stdout');
     const width = this.caller.terminal.stdout ? this.caller.terminal.columns : 400;
     const ordered = [...tasks].sort(
       (a, b) => a.clone.localeCompare(b.clone) || (a.position ?? 0) - (b.position ?? 0),
@@ -33,11 +34,11 @@ export class QueueCommand extends KhloneCommand {
       const flags = task.prioritized ? ' [priority]' : '';
       const why = task.hold ? ` (${oneLine(task.message ?? task.hold, 100)})` : '';
       this.caller.out(
-        `${cut(`${task.id}  ${task.clone}  ${task.state}${why}${flags}  ${oneLine(task.title, 120)}`, width)}\n`,
+        `${cut(`${task.id}  ${task.clone}  ${task.state}${why}${flags}  ${oneLine(task.title, 120)}`, width, style)}\n`,
       );
     }
     for (const queued of waiting)
-      this.caller.out(`${cut(`queued here  ${oneLine(queued.entry.say, 200)}`, width)}\n`);
+      this.caller.out(`${cut(`queued here  ${oneLine(queued.entry.say, 200)}`, width, style)}\n`);
     if (tasks.length + waiting.length === 0) this.say('nothing is queued');
     return 0;
   }

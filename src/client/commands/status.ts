@@ -41,7 +41,7 @@ export class StatusCommand extends KhloneCommand {
       for (const status of shown) this.caller.out(`${zoneLines(status, style, width, name).join('\n')}\n`);
       for (const refused of this.app.outbox.refused().slice(-3)) {
         const line = `${mark(style, 'failed')} ${refused.id} was refused: ${oneLine(refused.message, 300)}`;
-        this.caller.out(`${cut(line, width)}\n`);
+        this.caller.out(`${cut(line, width, style)}\n`);
       }
     }
     return 0;

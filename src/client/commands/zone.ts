@@ -3,13 +3,12 @@ import { KhloneError } from '../../protocol/error.ts';
 import { specOf } from '../bindings.ts';
 import { call } from '../call.ts';
 import { confirm } from '../caller.ts';
-import { carryCode } from '../carry-code.ts';
 import { notYet } from '../not-yet.ts';
 import { placeOf } from '../place.ts';
 import { mark } from '../render/receipt.ts';
 import { refreshEnvironment, serverOf, serverOfZone } from '../server-call.ts';
 import { oneLine } from '../terminal/sanitize.ts';
-import { snapshotBinding } from '../worksite-snapshot.ts';
+import { removeSnapshot, snapshotBinding } from '../worksite-snapshot.ts';
 import { KhloneCommand } from './base.ts';
 
 const DELETE_DEADLINE_MS = 120_000;
@@ -40,7 +39,7 @@ export class ZoneSetCommand extends KhloneCommand {
       this.say(
         `${mark(this.style('stderr'), 'queued')} preparing zone: carrying the code to ${oneLine(binding.host, 100)}`,
       );
-      const carried = await carryCode(app, connected.peer, place);
+      const carried = await app.carrier.carry(place);
       for (const left of carried.leftOut.slice(0, 20)) {
         this.say(`  not carried: ${oneLine(left.path, 200)} (${left.why})`);
       }
@@ -117,6 +116,7 @@ export class ZoneDelCommand extends KhloneCommand {
     this.app.environments.delete(binding.zone);
     this.app.known.forget(binding.zone);
     this.app.bindings.remove(binding.zone);
+    await removeSnapshot(binding.root);
     if (this.json) this.give(answer);
     this.say(`${mark(this.style('stderr'), 'done')} deleted zone ${oneLine(binding.address, 200)}`);
     if (answer.kept)

@@ -16,6 +16,8 @@ export const MARKS = {
   waiting: ['◐', '%'],
   unknown: ['?', '?'],
   to: ['→', '->'],
+  /** Before the next step. */
+  next: ['↳', '->'],
 } as const;
 
 export const mark = (style: Style, name: keyof typeof MARKS): string => MARKS[name][style.utf8 ? 0 : 1];

@@ -71,7 +71,7 @@ const cloneRows = (status: ZoneStatus, style: Style): string[] => {
 
 /** The crew alone, a clone a line. */
 export const crewLines = (status: ZoneStatus, style: Style, width: number): string[] =>
-  cloneRows(status, style).map((line) => cut(line, width));
+  cloneRows(status, style).map((line) => cut(line, width, style));
 
 const linkWords = (status: ZoneStatus): string => {
   if (status.view.mode === 'local') return status.link === 'connected' ? 'local' : `local, ${status.link}`;
@@ -101,9 +101,10 @@ const attentionLine = (task: TaskView, style: Style): string => {
 };
 
 /** Lines cut to the terminal, so that a narrow one shows a tree and not a tangle. */
-export const cut = (line: string, width: number): string => {
+export const cut = (line: string, width: number, style: Style): string => {
   const chars = [...line];
-  return chars.length <= width ? line : `${chars.slice(0, Math.max(1, width - 1)).join('')}…`;
+  if (chars.length <= width) return line;
+  return `${chars.slice(0, Math.max(1, width - 1)).join('')}${style.utf8 ? '…' : '~'}`;
 };
 
 /** `name`: the zone's short address where the person stands in it, the whole one among others. */
@@ -135,6 +136,6 @@ export const zoneLines = (
   const [tee, corner] = style.utf8 ? ['├─', '└─'] : ['|-', '`-'];
   if (rows.length === 0) rows.push('no clones yet');
   return [head, ...rows.map((row, i) => `${i === rows.length - 1 ? corner : tee} ${row}`)].map((line) =>
-    cut(line, width),
+    cut(line, width, style),
   );
 };

@@ -68,20 +68,20 @@ export const cloneFor = (
   }
   const brain = choice.brain ?? fallbackBrain;
   if (!brain) throw new KhloneError('brain-missing', 'no brain was named and none is ready', 'khlone doctor');
-  findBrain(brain, policy.brains);
-  const clone = enroll(
-    store,
-    { zone: zone.id, role: choice.role, brain, hero: !hero && isHeroWho(who) },
-    Date.now(),
-  );
+  const isSh = findBrain(brain, policy.brains).brain.name === 'sh';
+  const isHero = !hero && isHeroWho(who, isSh);
+  const clone = enroll(store, { zone: zone.id, role: choice.role, brain, hero: isHero }, Date.now());
   return { clone, enrolled: true };
 };
 
-/** The first clone that nobody named is the zone's hero; so is one named only by its brain. */
-const isHeroWho = (who: string | undefined): boolean => {
+/**
+ * The first clone that nobody named is the zone's hero; so is one named only by its brain, but not on sh: words meant
+ * for an AI must not be run as a script because a script was run before.
+ */
+const isHeroWho = (who: string | undefined, isSh: boolean): boolean => {
   if (who === undefined) return true;
   const parsed = parseWho(who);
-  return parsed.role === 'clone' || (parsed.role === undefined && !parsed.spawn);
+  return parsed.role === 'clone' || (parsed.role === undefined && !parsed.spawn && !isSh);
 };
 
 const assertRoom = (clone: CloneRow, policy: Policy): void => {
@@ -157,6 +157,13 @@ const createFirsts = (store: Store): ((zone: string, kind: Add['kind']) => boole
   };
 };
 
+/** What a person should know who waits for this task. */
+const notesOf = (zone: ZoneRow, note: string | undefined): string[] => [
+  ...(note === undefined ? [] : [note]),
+  ...(zone.state === 'halted' ? ['the zone is halted: khlone init starts it again'] : []),
+  ...(zone.paused === 1 ? ['the queue is paused: khlone queue resume lets it go on'] : []),
+];
+
 export type AddTask = (
   add: Add,
   body: AsyncIterable<Uint8Array> | undefined,
@@ -181,7 +188,7 @@ export const createAdd = (deps: TaskDeps): AddTask => {
       repeated: added.repeated,
       needsEnvironment: hall.environmentOf(added.zone.id) === undefined,
       needsCode: added.zone.state === 'preparing',
-      notes: note && !added.repeated ? [note] : [],
+      notes: added.repeated ? [] : notesOf(added.zone, note),
     };
   };
 };
