@@ -2,7 +2,8 @@ import { asKhloneError, KhloneError } from '../protocol/error.ts';
 import type { App } from './app.ts';
 import type { Binding } from './bindings.ts';
 import { call } from './call.ts';
-import { type CarryPlace, carryCode } from './carry-code.ts';
+import { type Carried, type CarryPlace, type CarryProgress, carryCode } from './carry-code.ts';
+import type { Connected } from './link/link.ts';
 import { loadSiteConfig } from './site-config.ts';
 import { needsTrust } from './trust.ts';
 import { findWorktree } from './worktree.ts';
@@ -10,8 +11,11 @@ import { findWorktree } from './worktree.ts';
 /** Brings code to the zones that wait for it, also when the hub or the link that carried it before died. */
 
 export type Carrier = {
-  /** Carries from a place whose configuration a command has read and may use. Throws what carryCode throws. */
-  carry(place: CarryPlace): Promise<void>;
+  /**
+   * Carries from a place whose configuration a command has read and may use; a carry under way is joined. Throws what
+   * carryCode throws.
+   */
+  carry(place: CarryPlace, progress?: CarryProgress): Promise<Carried>;
   /** Carries again, in the background; a zone that needs a person for it says so in its status. */
   resume(zone: string): void;
   /** Why the code of a zone did not get there. */
@@ -37,17 +41,35 @@ const placeOf = async (app: App, binding: Binding): Promise<CarryPlace> => {
 export const createCarrier = (appOf: () => App): Carrier => {
   const troubles = new Map<string, KhloneError>();
   const resuming = new Set<string>();
+  const underway = new Map<string, Promise<Carried>>();
 
-  const carry = async (place: CarryPlace): Promise<void> => {
+  /** Over the connection that is there; when it breaks and another one is there already, over that one. */
+  const overAny = async (place: CarryPlace, progress: CarryProgress | undefined): Promise<Carried> => {
+    const app = appOf();
+    const { host } = place.binding;
+    for (let tried: Connected | undefined; ; ) {
+      const connected = app.link(host).current();
+      if (!connected || connected === tried)
+        throw new KhloneError('unreachable', `${host} does not answer`, 'khlone reconnect');
+      tried = connected;
+      try {
+        return await carryCode(app, connected.peer, place, progress);
+      } catch (thrown) {
+        if (asKhloneError(thrown).code !== 'unreachable') throw thrown;
+      }
+    }
+  };
+
+  const once = async (place: CarryPlace, progress: CarryProgress | undefined): Promise<Carried> => {
     const app = appOf();
     const { zone, host } = place.binding;
-    const peer = app.link(host).current()?.peer;
-    if (!peer) throw new KhloneError('unreachable', `${host} does not answer`, 'khlone reconnect');
     try {
-      await carryCode(app, peer, place);
+      const carried = await overAny(place, progress);
       troubles.delete(zone);
-      const seen = (await call(peer, 'zone.get', { zone })).zone;
-      if (seen) app.known.put(seen);
+      const peer = app.link(host).current()?.peer;
+      const seen = peer && (await call(peer, 'zone.get', { zone }).catch(() => undefined));
+      if (seen?.zone) app.known.put(seen.zone);
+      return carried;
     } catch (thrown) {
       const error = asKhloneError(thrown);
       // A lost link is no trouble of the code's: it is carried again when the link is back.
@@ -55,6 +77,15 @@ export const createCarrier = (appOf: () => App): Carrier => {
       app.known.touch(zone);
       throw error;
     }
+  };
+
+  const carry: Carrier['carry'] = (place, progress) => {
+    const { zone } = place.binding;
+    const known = underway.get(zone);
+    if (known) return known;
+    const made = once(place, progress).finally(() => underway.delete(zone));
+    underway.set(zone, made);
+    return made;
   };
 
   const again = async (binding: Binding): Promise<void> => {

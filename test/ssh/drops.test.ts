@@ -38,7 +38,13 @@ describe.skipIf(sshdMissing)(`a link that breaks${sshdMissing ? ` (${sshdMissing
   });
 
   it('lets --await say so, wait, and print the answer once', async () => {
-    const waiting = far.start(['act', '--who', '@sh', '--await', 'while [ ! -e go ]; do sleep 0.05; done; echo answer']);
+    const waiting = far.start([
+      'act',
+      '--who',
+      '@sh',
+      '--await',
+      'while [ ! -e go ]; do sleep 0.05; done; echo answer',
+    ]);
     await until('the task runs', async () => (await far.ok(['status'])).stdout.includes('● mechanic.1'));
     await far.sshd.close();
     await until('it says that it reconnects', () => waiting.stderr().includes('reconnecting to zone'));

@@ -9,7 +9,7 @@ import { createFarWorld, type FarWorld, idOf } from './far-world.ts';
 
 /** The first act makes the zone; its code follows, whatever dies on the way. */
 
-const BIG_BYTES = 48 * 1024 * 1024;
+const BIG_BYTES = 12 * 1024 * 1024;
 
 describe.skipIf(sshdMissing)(`the first code${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
   let far: FarWorld;
@@ -24,7 +24,8 @@ describe.skipIf(sshdMissing)(`the first code${sshdMissing ? ` (${sshdMissing})` 
   };
   const sum = (folder: string): string =>
     execFileSync('sh', ['-c', 'cat noise* README.md | sha256sum'], { cwd: folder }).toString();
-  const state = async (): Promise<string> => JSON.parse((await far.ok(['status', '--json'])).stdout)[0].view.state;
+  const state = async (): Promise<string> =>
+    JSON.parse((await far.ok(['status', '--json'])).stdout)[0].view.state;
 
   it('is carried again by the next hub when the hub was killed in the middle', async () => {
     await createLarge();
