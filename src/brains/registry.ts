@@ -49,7 +49,9 @@ export type Found = { brain: Brain; model: string | undefined };
  */
 export const findBrain = (spec: string, aliases: Readonly<Record<string, string>> = {}): Found => {
   const [first = '', ...modelParts] = spec.split(':');
-  const aliased = Object.hasOwn(aliases, first) ? aliases[first] : undefined;
+  // A built-in name means what it says: no configuration may put another brain behind it.
+  const builtIn = drivable(first) !== undefined || isNotDriven(first);
+  const aliased = !builtIn && Object.hasOwn(aliases, first) ? aliases[first] : undefined;
   const [name = '', ...aliasModelParts] = (aliased ?? first).split(':');
   const model = modelParts.join(':') || aliasModelParts.join(':') || undefined;
   const brain = drivable(name);

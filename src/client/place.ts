@@ -3,11 +3,12 @@ import type { Policy } from '../protocol/calls.ts';
 import { KhloneError } from '../protocol/error.ts';
 import type { App } from './app.ts';
 import { type Binding, zoneIdOf } from './bindings.ts';
+import { brainFiles } from './brain-files.ts';
 import { type Caller, confirm } from './caller.ts';
 import { assertProtection } from './not-yet.ts';
 import { BUILT_IN_ROLES } from './roles.ts';
 import { loadSiteConfig, type SiteConfig } from './site-config.ts';
-import { agree, needsTrust, type TrustQuestion } from './trust.ts';
+import { agree, needsTrust } from './trust.ts';
 import { readUserConfig } from './user-config.ts';
 import { findWorktree, requireWorktree, type Worktree } from './worktree.ts';
 
@@ -126,7 +127,7 @@ const rolesOf = (config: SiteConfig): Record<string, string> => ({
   ...Object.fromEntries(Object.keys(config.roles).map((role) => [role, BUILT_IN_ROLES[role] ?? ''])),
 });
 
-const policyFor = async (app: App, config: SiteConfig): Promise<Policy> => {
+const policyFor = async (app: App, config: SiteConfig, trusted: boolean): Promise<Policy> => {
   const user = await readUserConfig(app.home.root);
   const defaultBrain = config.crew.defaults.brain ?? user['default-brain'];
   const heroRole = (config.crew.hero.role ?? 'mechanic').split('/').at(-1) ?? 'mechanic';
@@ -139,24 +140,29 @@ const policyFor = async (app: App, config: SiteConfig): Promise<Policy> => {
     maxClones: config.crew.limits.maxClones,
     maxQueue: config.crew.limits.maxQueue,
     sandbox: config.crew.sandbox,
-    trusted: true,
+    trusted,
     retention: { transcriptsMs: config.retention.transcriptsMs, diskBytes: config.retention.diskBytes },
   };
 };
 
-/** A repository is not trusted because it was cloned: what runs, reads or reaches out holds after a person's yes. */
+/**
+ * A repository is not trusted because it was cloned: what runs, reads or reaches out holds after a person's yes. False:
+ * nothing of khlone.yml is in question, but the repository's files for AI CLIs are, and acts go on without those.
+ */
 const settleTrust = async (
   app: App,
   caller: Caller,
   worktree: Worktree,
   config: SiteConfig,
 ): Promise<boolean> => {
-  const question: TrustQuestion | undefined = await needsTrust(app.home, worktree, config);
-  if (!question) return true;
+  const files = await brainFiles(worktree.root);
+  const question = await needsTrust(app.home, worktree, config);
+  if (!question) return !(await needsTrust(app.home, worktree, config, files));
   if (caller.ask) {
-    caller.err(`${question.text}\n`);
+    const whole = (await needsTrust(app.home, worktree, config, files)) ?? question;
+    caller.err(`${whole.text}\n`);
     if (await confirm(caller, 'Agree to this?')) {
-      await agree(app.home, worktree, config);
+      await agree(app.home, worktree, config, files);
       return true;
     }
   }
@@ -172,9 +178,9 @@ export const placeOf = async (app: App, caller: Caller, flags: PlaceFlags): Prom
   const worktree = await worktreeOf(app, caller, flags);
   const config = await loadSiteConfig(worktree.root);
   assertProtection(config);
-  await settleTrust(app, caller, worktree, config);
+  const trusted = await settleTrust(app, caller, worktree, config);
   const { binding, isNew } = bindingFor(app, worktree, config);
-  return { worktree, config, binding, isNew, policy: await policyFor(app, config) };
+  return { worktree, config, binding, isNew, policy: await policyFor(app, config, trusted) };
 };
 
 /** The zone of the caller's place if it has one, without making any and without asking for trust. */

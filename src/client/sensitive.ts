@@ -16,7 +16,13 @@ export type Sensitive = {
 };
 
 /** A program in a role's skills; its content counts, not only its name. */
-export type ExecutableSkill = { name: string; path: string; sha256: string };
+export type ExecutableSkill = {
+  name: string;
+  path: string;
+  sha256: string;
+  /** What it does, where it is not a role's skill. */
+  says?: string;
+};
 
 /** A longer text is cut with a note of how much is missing: nothing hides behind a silent "…". */
 const MAX_SHOWN_CHARS = 2_000;
@@ -91,8 +97,11 @@ const ofCode = ({ supplies, setup, repo }: SiteConfig): Sensitive[] => {
   return found;
 };
 
+/** The built-in brain takes words for commands: a sentence of the person's would run as a script. */
+const isShell = (brain: string): boolean => brain.split(':')[0] === 'sh';
+
 const ofCrew = ({ crew, zone, hooks }: SiteConfig): Sensitive[] => {
-  const { limits, sandbox, brains } = crew;
+  const { limits, sandbox, brains, hero, defaults } = crew;
   const usual = DEFAULT_SITE_CONFIG.crew.limits;
   const found: Sensitive[] = [];
   if (limits.maxClones > usual.maxClones || limits.maxQueue > usual.maxQueue) {
@@ -102,8 +111,20 @@ const ofCrew = ({ crew, zone, hooks }: SiteConfig): Sensitive[] => {
   if (sandbox === 'off' && zone.mode !== 'ec2') {
     found.push(item('crew.sandbox', 'loosen', 'lets clones write outside of the worktree', sandbox));
   }
+  const named = { 'clone.0': hero.brain, defaults: defaults.brain };
+  for (const [place, brain] of Object.entries(named)) {
+    if (brain && isShell(brain)) {
+      found.push(
+        item(`crew.${place}.brain`, 'run', 'runs tasks for which no brain is named as shell scripts', brain),
+      );
+    }
+  }
   for (const [name, choice] of Object.entries(brains)) {
-    if (typeof choice === 'string') continue;
+    if (typeof choice === 'string') {
+      const says = `runs tasks for the brain ${shown(name)} as shell scripts`;
+      if (isShell(choice)) found.push(item(`crew.brains.${name}`, 'run', says, choice));
+      continue;
+    }
     const argv = 'acp' in choice ? choice.acp : choice.command;
     found.push(
       item(`crew.brains.${name}`, 'run', `runs as the brain ${shown(name)}: ${words(argv)}`, choice),
@@ -156,11 +177,13 @@ const ofSync = ({ sync, zone }: SiteConfig): Sensitive[] =>
         );
 
 const ofSkills = (skills: readonly ExecutableSkill[]): Sensitive[] =>
-  skills.map(({ name, path, sha256 }) =>
+  skills.map(({ name, path, sha256, says }) =>
     item(
       `skills.${name}`,
       'run',
-      `runs as the skill ${shown(name)}: ${shown(path)} (${sha256.slice(0, 12)})`,
+      says
+        ? `${says} (${sha256.slice(0, 12)})`
+        : `runs as the skill ${shown(name)}: ${shown(path)} (${sha256.slice(0, 12)})`,
       { path, sha256 },
     ),
   );

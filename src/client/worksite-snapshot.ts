@@ -1,4 +1,5 @@
-import { appendFile, mkdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { appendFile, mkdir, readFile, realpath, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { App } from './app.ts';
 import { call } from './call.ts';
@@ -22,14 +23,23 @@ const excludeFromGit = async (commonDir: string): Promise<void> => {
   await appendFile(file, `${text === '' || text.endsWith('\n') ? '' : '\n'}${EXCLUDED}\n`);
 };
 
+/** A new file by a name that nobody can have laid out, then the rename: a link in the repository is never followed. */
 const replaceFile = async (path: string, text: string): Promise<void> => {
-  await writeFile(`${path}.new`, text);
-  await rename(`${path}.new`, path);
+  const temp = `${path}.${randomBytes(8).toString('hex')}`;
+  try {
+    await writeFile(temp, text, { flag: 'wx' });
+    await rename(temp, path);
+  } catch (error) {
+    await rm(temp, { force: true });
+    throw error;
+  }
 };
 
 /** Takes the snapshot away; what else somebody put beside it stays. */
 export const removeSnapshot = async (root: string): Promise<void> => {
-  await rm(join(root, '.khlone', '.bind.worksite'), { recursive: true, force: true });
+  const dir = join(root, '.khlone', '.bind.worksite');
+  if ((await realpath(dir).catch(() => undefined)) !== dir) return;
+  await rm(dir, { recursive: true, force: true });
   await rmdir(join(root, '.khlone')).catch(() => {});
 };
 
@@ -41,6 +51,8 @@ export const snapshotBinding = async (app: App, place: Place, connected: Connect
   const dir = join(binding.root, '.khlone', '.bind.worksite');
   await excludeFromGit(worktree.commonDir);
   await mkdir(dir, { recursive: true });
+  // A committed link would lead these files out of the worktree.
+  if ((await realpath(dir)) !== dir) return;
   const zone = [
     line('zone', binding.address),
     line('mode', binding.mode),

@@ -1,5 +1,6 @@
 import { Command, Option } from 'clipanion';
 import { KhloneError } from '../../protocol/error.ts';
+import { brainFiles } from '../brain-files.ts';
 import { confirm } from '../caller.ts';
 import { worktreeOf } from '../place.ts';
 import { mark } from '../render/receipt.ts';
@@ -22,7 +23,8 @@ export class TrustCommand extends KhloneCommand {
     const { app, caller } = this;
     const worktree = await worktreeOf(app, caller, { zone: this.zone });
     const config = await loadSiteConfig(worktree.root);
-    const question = await needsTrust(app.home, worktree, config);
+    const files = await brainFiles(worktree.root);
+    const question = await needsTrust(app.home, worktree, config, files);
     if (!question) {
       if (this.json) this.give({ trusted: true });
       this.say('nothing to agree to');
@@ -32,7 +34,7 @@ export class TrustCommand extends KhloneCommand {
     if (!this.yes && !(await confirm(caller, 'Agree to this?'))) {
       throw new KhloneError('not-trusted', 'not agreed', 'khlone trust --yes agrees without asking');
     }
-    await agree(app.home, worktree, config);
+    await agree(app.home, worktree, config, files);
     if (this.json) this.give({ trusted: true });
     this.say(`${mark(this.style('stderr'), 'done')} trusted`);
     return 0;
