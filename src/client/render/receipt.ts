@@ -1,4 +1,5 @@
 import { parseZone } from '../../protocol/address.ts';
+import type { KhloneError } from '../../protocol/error.ts';
 import type { Style } from '../caller.ts';
 import type { Receipt } from '../dispatch.ts';
 import type { Place } from '../place.ts';
@@ -28,6 +29,11 @@ export const addressOf = (place: Pick<Place, 'binding'>, typed: string | undefin
   return oneLine('path' in parseZone(typed) ? place.binding.address : typed, 300);
 };
 
+const troubleOf = ({ message, hint }: KhloneError, style: Style): string[] => [
+  `  ${oneLine(message, 500)}`,
+  ...(hint ? [`  ${style.utf8 ? '↳' : '->'} ${oneLine(hint, 500)}`] : []),
+];
+
 export const receiptLines = (
   place: Place,
   receipt: Receipt,
@@ -41,9 +47,9 @@ export const receiptLines = (
   if (receipt.type === 'queued-here') {
     const who = oneLine(given.who ?? 'clone.0', 100);
     const host = oneLine(place.binding.host, 200);
-    return [
-      `${mark(style, 'attention')} ${receipt.id} ${to} ${who} (${address})${flags} [queued here: ${host} unreachable]`,
-    ];
+    const line = `${mark(style, 'attention')} ${receipt.id} ${to} ${who} (${address})${flags} [queued here: ${host} unreachable]`;
+    // A host that is there and cannot be set up is mended by a person, who has to know.
+    return receipt.why.code === 'remote-setup' ? [line, ...troubleOf(receipt.why, style)] : [line];
   }
   const { answer } = receipt;
   const clone = answer.task.clone;
