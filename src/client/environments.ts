@@ -59,9 +59,9 @@ export const recallEnvironment = async (
   peer: Peer,
 ): Promise<void> => {
   if (app.environments.has(binding.zone)) return;
-  const config = binding.mode === 'local' ? undefined : await agreedConfig(app, binding);
-  const secrets = config?.secrets ?? {};
-  if (binding.mode !== 'local' && !config) return;
+  const config = await agreedConfig(app, binding);
+  if (!config) return;
+  const { secrets } = config;
   // A shell's own path brings only some variables: a zone without secrets needs none, the others wait for more.
   if (caller.handOver) {
     if (binding.mode === 'local') return;

@@ -57,6 +57,15 @@ const writeSeen = (file: string, seen: Seen | undefined): void => {
   renameSync(temp, file);
 };
 
+/** These are caches: a full disk may not end the hub or make a receipt look like an error. The next beat tries again. */
+const quietly = (write: () => void): void => {
+  try {
+    write();
+  } catch {
+    // See above.
+  }
+};
+
 export const createKnown = (home: Home, appOf: () => App): Known => {
   const views = new Map<string, Seen>();
   const unsaved = new Set<string>();
@@ -73,16 +82,20 @@ export const createKnown = (home: Home, appOf: () => App): Known => {
     const app = appOf();
     const binding = app.bindings.byZone(zone);
     if (!binding) return;
-    writeIndex(home.root, indexOf(app));
-    writeZoneLine(home.root, zone, lineOf(app, binding, get(zone)?.view));
+    quietly(() => {
+      writeIndex(home.root, indexOf(app));
+      writeZoneLine(home.root, zone, lineOf(app, binding, get(zone)?.view));
+    });
   };
 
   /** A hub that is killed loses at most a second of what can be asked for again. */
   const save = (): void => {
     timer = undefined;
-    mkdirSync(home.cache, { recursive: true, mode: 0o700 });
-    for (const zone of unsaved) writeSeen(fileOf(zone), views.get(zone));
-    unsaved.clear();
+    quietly(() => {
+      mkdirSync(home.cache, { recursive: true, mode: 0o700 });
+      for (const zone of unsaved) writeSeen(fileOf(zone), views.get(zone));
+      unsaved.clear();
+    });
   };
 
   return {
@@ -92,7 +105,7 @@ export const createKnown = (home: Home, appOf: () => App): Known => {
       views.set(view.id, { view, atMs: Date.now() });
       touch(view.id);
       unsaved.add(view.id);
-      timer ??= setTimeout(save, SAVE_WITHIN_MS).unref();
+      if (timer === undefined) timer = setTimeout(save, SAVE_WITHIN_MS).unref();
     },
     forget: (zone) => {
       views.delete(zone);

@@ -8,7 +8,7 @@ import {
   rmSync,
   writeSync,
 } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Item } from '../protocol/calls.ts';
 
@@ -142,6 +142,47 @@ async function* linesOf(
   }
 }
 
+/** The head of a line as `record` writes it. */
+const LINE_HEAD = /^\{"epoch":"[^"]{0,64}","seq":(\d{1,16})[,}]/;
+const LINE_HEAD_BYTES = 128;
+
+/** The first line that begins behind an offset: where, and its sequence number. Undefined where there is none. */
+const lineBehind = async (
+  file: FileHandle,
+  offset: number,
+  end: number,
+): Promise<{ at: number; seq: number } | undefined> => {
+  const buffer = Buffer.allocUnsafe(READ_BYTES);
+  for (let from = offset; from < end; from += READ_BYTES) {
+    const { bytesRead } = await file.read(buffer, 0, Math.min(READ_BYTES, end - from), from);
+    const cut = buffer.subarray(0, bytesRead).indexOf(10);
+    if (bytesRead > 0 && cut < 0) continue;
+    const at = from + cut + 1;
+    const head = await file.read(buffer, 0, Math.min(LINE_HEAD_BYTES, end - at), at);
+    const seq = LINE_HEAD.exec(buffer.toString('latin1', 0, head.bytesRead))?.[1];
+    return cut < 0 || seq === undefined ? undefined : { at, seq: Number(seq) };
+  }
+  return undefined;
+};
+
+/** A line's beginning at or shortly before the first item after `afterSeq`: by halves, for a segment is long. */
+const seek = async (dir: string, segment: Segment, afterSeq: number): Promise<number> => {
+  const file = await open(fileOf(dir, segment.n), 'r');
+  try {
+    let low = 0;
+    let high = segment.length;
+    while (high - low > READ_BYTES) {
+      const middle = Math.floor((low + high) / 2);
+      const line = await lineBehind(file, middle, high);
+      if (line && line.seq <= afterSeq) low = line.at;
+      else high = middle;
+    }
+    return low;
+  } finally {
+    await file.close();
+  }
+};
+
 /** Where a reader stands: cheap to keep, one per watcher, so that a stalled one costs nothing to anybody. */
 export type Position = { n: number; offset: number };
 
@@ -156,7 +197,8 @@ export async function* readItems(
     if (segment.n < position.n) continue;
     const next = segments[i + 1];
     if (next && next.firstSeq <= afterSeq + 1) continue;
-    const from = segment.n === position.n ? position.offset : 0;
+    const fresh = segment.n !== position.n && afterSeq >= segment.firstSeq;
+    const from = fresh ? await seek(dir, segment, afterSeq) : segment.n === position.n ? position.offset : 0;
     position.n = segment.n;
     position.offset = from;
     for await (const { line, end } of linesOf(dir, segment, from)) {

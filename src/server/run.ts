@@ -197,7 +197,14 @@ export const endRun = async (deps: RunDeps, run: RunPlace, how: 'gracefully' | '
     }
     signalRun(run.mark, 'SIGTERM');
     if (!(await until(gone, TERM_GRACE_MS))) signalRun(run.mark, 'SIGKILL');
-    await until(gone, TERM_GRACE_MS);
+    // Without the proof the run is not over: a second brain beside it could act twice.
+    if (!(await until(gone, TERM_GRACE_MS))) {
+      throw new KhloneError(
+        'conflict',
+        'processes of the last run do not end',
+        `ps -p ${processesOf(run.mark).join(',')}`,
+      );
+    }
   }
   await deps.store.write(() => endRunRow(deps.store, run.row, Date.now()));
 };

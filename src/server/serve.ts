@@ -128,11 +128,14 @@ export const serve = async (spec: ServeSpec): Promise<void> => {
   const ended = Promise.withResolvers<void>();
 
   const stop = async (keep: boolean): Promise<number> => {
-    const count = await parts.hall.stop(keep);
-    await (keep ? parts.holder.close() : parts.holder.shutDown());
-    // The answer leaves before the process does.
-    setTimeout(() => ended.resolve(), 50);
-    return count;
+    try {
+      const count = await parts.hall.stop(keep);
+      await (keep ? parts.holder.close() : parts.holder.shutDown());
+      return count;
+    } finally {
+      // Whatever failed: a server that takes no work any more must not stay. The answer leaves before the process does.
+      setTimeout(() => ended.resolve(), 50);
+    }
   };
   const parts = assemble(spec, stop);
   const server = createServer((socket) => {
@@ -145,7 +148,9 @@ export const serve = async (spec: ServeSpec): Promise<void> => {
   const stopRetention = startRetention(parts.store, home.zonesDir, spec.log);
   recover(parts);
   signalReady();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(true));
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(signal, () => void stop(true).catch((thrown) => spec.log(`stop: ${thrown}`)));
+  }
 
   await ended.promise;
   stopRetention();

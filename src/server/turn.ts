@@ -29,6 +29,16 @@ const ANSWER_MAX_CHARS = 4 * 1024 * 1024;
 const INTERRUPT_GRACE_MS = 10_000;
 const TERM_GRACE_MS = 5_000;
 const RATE_PAUSE_MS = 60_000;
+/** What one turn may print: a brain that prints without end would fill the disk. */
+const TURN_OUTPUT_MAX_BYTES = 512 * 1024 * 1024;
+
+const TIME_PASSED: TaskEvent = {
+  ...{ type: 'failed', error: 'timeout', message: 'the limit of the task passed', hint: 'khlone retry TASK' },
+};
+const OUTPUT_PASSED: TaskEvent = {
+  ...{ type: 'failed', error: 'too-large', message: 'the brain printed more than 512 MB in one turn' },
+  hint: 'khlone log --task TASK',
+};
 
 const FAULT_CODES = {
   auth: 'brain-auth',
@@ -48,15 +58,8 @@ const faultHint = (kind: keyof typeof FAULT_CODES, brain: string): string => {
 };
 
 /** The end of a turn as an event of the task. An auth or rate fault before any effect lets the task wait instead. */
-const eventOfEnd = (end: TurnEnd, task: TaskRow, run: LiveRun, limited: boolean): TaskEvent => {
-  if (limited && end.reason !== 'done') {
-    return {
-      type: 'failed',
-      error: 'timeout',
-      message: 'the limit of the task passed',
-      hint: 'khlone retry TASK',
-    };
-  }
+const eventOfEnd = (end: TurnEnd, task: TaskRow, run: LiveRun, limit: TaskEvent | undefined): TaskEvent => {
+  if (limit && end.reason !== 'done') return limit;
   if (end.reason === 'done') {
     const refused = [...new Set(end.denials ?? [])].join(', ');
     return refused ? { type: 'done', message: `not permitted: ${refused}` } : { type: 'done' };
@@ -100,7 +103,7 @@ const apply = (
   run: LiveRun,
   taskId: string,
   events: BrainEvent[],
-  limited: boolean,
+  limit: TaskEvent | undefined,
   violation: TaskEvent | undefined,
 ): Applied => {
   const now = Date.now();
@@ -126,7 +129,7 @@ const apply = (
       ended = true;
       if (event.fault?.kind === 'session') forgetBrainSession(store, task.session, task.clone);
       store.run('UPDATE tasks SET answer = ? WHERE id = ?', event.text.slice(0, ANSWER_MAX_CHARS), task.id);
-      task = advance(store, tx, taskId, violation ?? eventOfEnd(event, task, run, limited), now);
+      task = advance(store, tx, taskId, violation ?? eventOfEnd(event, task, run, limit), now);
       store.run('UPDATE clones SET plan_done = NULL, plan_total = NULL WHERE id = ?', task.clone);
       dropInputs(store, run.row);
     }
@@ -193,7 +196,11 @@ export const followTurn = async (
   const tail = await openTail(run.dir, 'out.jsonl', run.row.out_offset);
   const read = run.brain.reader(task.uuid);
   const interrupt = createInterrupter(deps, run);
-  const isLimited = (): boolean => control.limitAtMs !== undefined && Date.now() >= control.limitAtMs;
+  const begun = run.row.out_offset;
+  const passed = (): TaskEvent | undefined => {
+    if (control.limitAtMs !== undefined && Date.now() >= control.limitAtMs) return TIME_PASSED;
+    return run.row.out_offset - begun > TURN_OUTPUT_MAX_BYTES ? OUTPUT_PASSED : undefined;
+  };
 
   /** Undefined where the turn was cancelled or ran out of time and its processes are not proved gone yet. */
   const tryToTake = (
@@ -204,12 +211,12 @@ export const followTurn = async (
   ): Promise<Applied | undefined> =>
     store.write((tx) => {
       const ends = !swept && events.some((event) => event.type === 'turn.end');
-      if (ends && (isLimited() || taskRow(store, task.id)?.state === 'cancelling')) return undefined;
+      if (ends && (passed() || taskRow(store, task.id)?.state === 'cancelling')) return undefined;
       store.run(
         'UPDATE runs SET out_offset = ? WHERE clone = ? AND n = ?',
         ...[end, run.row.clone, run.row.n],
       );
-      return apply(store, tx, run, task.id, events, isLimited(), violation);
+      return apply(store, tx, run, task.id, events, passed(), violation);
     });
 
   const take = async (chunk: { lines: string[]; end: number }): Promise<Applied> => {
@@ -228,16 +235,17 @@ export const followTurn = async (
 
   try {
     for (;;) {
+      // Before the next lines are read: a brain that never falls silent is stopped all the same.
+      const nudge = control.nudge();
+      if (control.stopped()) return 'stopped';
+      if (control.cancelled() || passed()) await interrupt();
       const chunk = await tail.read();
       if (chunk) {
         if ((await take(chunk)).ended) return 'ended';
         continue;
       }
       const verdict = judge(deps, run);
-      if (verdict.type === 'ended') return await buryTurn(deps, run, task, tail, take, verdict, isLimited());
-      if (control.stopped()) return 'stopped';
-      const nudge = control.nudge();
-      if (control.cancelled() || isLimited()) await interrupt();
+      if (verdict.type === 'ended') return await buryTurn(deps, run, task, tail, take, verdict, passed());
       await tail.changed(nudge);
     }
   } finally {
@@ -253,7 +261,7 @@ const buryTurn = async (
   tail: Tail,
   take: (chunk: { lines: string[]; end: number }) => Promise<Applied>,
   verdict: { how: 'exit' | 'killed' | 'reboot'; code?: number },
-  limited: boolean,
+  limit: TaskEvent | undefined,
 ): Promise<'ended' | 'died'> => {
   await endRun(deps, run, 'now');
   for (let chunk = await tail.read(); chunk; chunk = await tail.read()) {
@@ -262,9 +270,7 @@ const buryTurn = async (
   const rest = await tail.rest();
   if (rest && (await take(rest)).ended) return 'ended';
   const message = deathMessage(run, verdict.how, verdict.code);
-  const event: TaskEvent = limited
-    ? { type: 'failed', error: 'timeout', message: 'the limit of the task passed', hint: 'khlone retry TASK' }
-    : { type: 'died', how: verdict.how, message };
+  const event: TaskEvent = limit ?? { type: 'died', how: verdict.how, message };
   await deps.store.write((tx) => advance(deps.store, tx, task.id, event, Date.now()));
   return 'died';
 };

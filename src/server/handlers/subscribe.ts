@@ -78,20 +78,19 @@ export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal)
 
 export const subscribeHandler = (store: Store) => {
   let watchers = 0;
-  async function* counted(sub: Subscribe, signal: AbortSignal): AsyncGenerator<unknown> {
-    watchers += 1;
-    try {
-      yield* follow(store, sub, signal);
-    } finally {
-      watchers -= 1;
-    }
-  }
   return (call: Call): Answer => {
     const parsed = Subscribe.safeParse(call.params);
     if (!parsed.success) throw new KhloneError('invalid-params', 'subscribe: wrong shape');
     if (watchers >= MAX_WATCHERS) {
       throw new KhloneError('rate-limited', `${MAX_WATCHERS} watchers are connected`, 'end one of them');
     }
-    return { value: {}, body: items(counted(parsed.data, call.signal)), klass: 'interactive' };
+    const { signal } = call;
+    if (signal.aborted) throw new KhloneError('interrupted', 'the watcher left');
+    // Counted from here: many may come before the first of them is read. The signal aborts at every end of a body.
+    watchers += 1;
+    signal.addEventListener('abort', () => {
+      watchers -= 1;
+    });
+    return { value: {}, body: items(follow(store, parsed.data, signal)), klass: 'interactive' };
   };
 };

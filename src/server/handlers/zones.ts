@@ -28,7 +28,7 @@ const noteOf = (tasks: readonly TaskRow[], zone: ZoneRow): string | undefined =>
   if (zone.state === 'halted') return 'halted';
   if (zone.paused) return 'queue paused';
   const held = tasks.find((t) => t.state === 'held');
-  return held ? (held.message ?? held.hold ?? 'held') : undefined;
+  return held ? (held.message ?? held.hold ?? 'held').slice(0, 2_000) : undefined;
 };
 
 export const cloneView = (store: Store, clone: CloneRow, zone: ZoneRow): CloneView => {

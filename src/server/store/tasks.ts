@@ -187,12 +187,16 @@ const emitState = (tx: Tx, row: TaskRow, nowMs: number): void =>
       state: row.state,
       kind: row.kind,
       ...(row.state === 'queued' && { title: row.title }),
-      ...(row.hold && { hold: row.hold }),
+      ...(row.hold && { hold: row.hold as Hold }),
       ...(row.message && { message: row.message }),
       ...(row.hint && { hint: row.hint }),
       ...(row.error && { error: row.error }),
     },
   });
+
+/** A brain's error may be a whole page: events and views carry its beginning, the run's own output all of it. */
+const MESSAGE_CHARS = 8_000;
+const HINT_CHARS = 2_000;
 
 /** Moves a task by an event. Returns the row as it is afterwards; nothing is written when nothing changed. */
 export const advance = (store: Store, tx: Tx, id: string, event: TaskEvent, nowMs: number): TaskRow => {
@@ -203,12 +207,12 @@ export const advance = (store: Store, tx: Tx, id: string, event: TaskEvent, nowM
   if (after === before) return row;
   const endedMs = ENDED.has(after.state) ? nowMs : null;
   const startedMs = row.started_ms ?? (after.state === 'dispatching' ? nowMs : null);
-  const hint = after.hint?.replaceAll('TASK', row.id) ?? null;
+  const hint = after.hint?.replaceAll('TASK', row.id).slice(0, HINT_CHARS) ?? null;
   store.run(
     `UPDATE tasks SET state = ?, attempt = ?, effect = ?, hold = ?, wake_ms = ?, error = ?, message = ?, hint = ?,
        started_ms = ?, ended_ms = ? WHERE id = ?`,
     ...[after.state, after.attempt, after.effect ? 1 : 0, after.hold ?? null, after.wakeAtMs ?? null],
-    ...[after.error ?? null, after.message ?? null, hint, startedMs, endedMs, id],
+    ...[after.error ?? null, after.message?.slice(0, MESSAGE_CHARS) ?? null, hint, startedMs, endedMs, id],
   );
   if (endedMs !== null) store.run('UPDATE clones SET live = live - 1 WHERE id = ?', row.clone);
   const next = taskRow(store, id) ?? row;
@@ -226,7 +230,7 @@ export const viewOf = (row: TaskRow, position?: number): TaskView => ({
   state: row.state,
   prioritized: row.prioritized === 1,
   ...(position !== undefined && { position }),
-  ...(row.hold && { hold: row.hold }),
+  ...(row.hold && { hold: row.hold as Hold }),
   ...(row.message && { message: row.message.slice(0, 8192) }),
   ...(row.hint && { hint: row.hint.slice(0, 2048) }),
   ...(row.error && { error: row.error }),

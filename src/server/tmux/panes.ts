@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KhloneError } from '../../protocol/error.ts';
 import { writeConfig } from './config.ts';
@@ -8,6 +9,7 @@ import { tmuxVersion } from './version.ts';
 /** Waits before each new try to reach tmux: so many tries, then the caller is told. */
 const RETRY_DELAYS_MS = [0, 50, 250];
 const MAX_CLONE_BYTES = 200;
+const KILL_DEADLINE_MS = 5_000;
 /** A line of list-panes starts with a constant, so that none can look like a line of the protocol. */
 const ROW_FORMAT = 'k #{pane_id} #{pane_pid} #{pane_dead} #{pane_dead_status} #{@khlone_clone}';
 const ROW = /^k (%\d+) (\d+) ([01]) (\d*) (.+)$/;
@@ -81,6 +83,18 @@ const respawn = (control: Control, pane: string, spec: PaneSpec): Promise<string
   return control.command(['respawn-pane', ...where, ...values, '--', ...launchWords(spec)]);
 };
 
+/** Ends whatever tmux listens there; where none does, there is nothing to end. */
+const killServer = (socketPath: string, env: Record<string, string>): Promise<void> =>
+  new Promise((resolve) => {
+    const child = spawn('tmux', ['-S', socketPath, 'kill-server'], {
+      env,
+      stdio: 'ignore',
+      timeout: KILL_DEADLINE_MS,
+    });
+    child.on('error', () => resolve());
+    child.on('close', () => resolve());
+  });
+
 const checkSpec = ({ clone, argv, env, cwd }: PaneSpec): void => {
   const wrong =
     /^$|[\x00-\x1f\x7f]/.test(clone) || Buffer.byteLength(clone) > MAX_CLONE_BYTES
@@ -145,11 +159,11 @@ export const createHolder = (where: { socketPath: string; configPath: string; pa
     return turn;
   };
 
-  /** The last call: without a connection nothing was held, or tmux is gone already. */
-  const leave = (how: (live: Control) => Promise<unknown>): Promise<void> =>
+  /** The last call. */
+  const leave = (how: (live: Control | undefined) => Promise<unknown>): Promise<void> =>
     inTurn(async () => {
       closed = true;
-      if (control) await how(control);
+      await how(control);
       control = undefined;
     });
   return {
@@ -168,8 +182,8 @@ export const createHolder = (where: { socketPath: string; configPath: string; pa
           for (const { pane } of rows) await live.command(['kill-pane', '-t', pane]);
         }),
       ),
-    close: () => leave((live) => live.close()),
-    // Its answer may die with it.
-    shutDown: () => leave((live) => live.command(['kill-server']).catch(() => {})),
+    close: () => leave(async (live) => live?.close()),
+    // An earlier server's tmux may live on without a connection of ours.
+    shutDown: () => leave(() => killServer(where.socketPath, env)),
   };
 };
