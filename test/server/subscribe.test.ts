@@ -92,6 +92,18 @@ describe('pruned segments', () => {
   });
 });
 
+test('a cursor into a long segment is found whatever the length of its lines', async () => {
+  const lengths = [3, 70_000, 300_000, 10, 500, 140_000];
+  const count = 600;
+  const texts = Array.from({ length: count }, (_, i) => 'x'.repeat(lengths[(i * 7) % lengths.length] ?? 1));
+  for (let i = 0; i < count; i += 50) await Promise.all(texts.slice(i, i + 50).map(say));
+  expect(store.segments(ZONE.id).length).toBeGreaterThan(2);
+  for (let seq = 0; seq <= count; seq += 23) {
+    const [first] = await take(watch({ from: { epoch: epoch(), seq }, until: 'now' }), 1);
+    expect(first).toBe(seq < count ? seq + 1 : undefined);
+  }
+});
+
 test('a watcher hears what is said while it waits, once and in order', async () => {
   const watcher = watch();
   const heard = take(watcher, 300);
