@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { realpathSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import type { Duplex } from 'node:stream';
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
 import { homeOf } from '../protocol/home.ts';
@@ -10,6 +9,7 @@ import { createPeer, type Peer } from '../protocol/peer.ts';
 import { connectOrStart, socketPathIn } from '../protocol/resident.ts';
 import type { Invocation } from './caller.ts';
 import type { Said } from './hub/exchange.ts';
+import { askHere } from './terminal/ask-here.ts';
 
 /**
  * The node command: owns the terminal, stdin and signals, and lets the hub do the work. It stays small, because its
@@ -20,7 +20,9 @@ declare const __KHLONE_VERSION__: string;
 declare const __KHLONE_BUILD__: string;
 
 /** A hub that was killed is started again and asked the same thing; a hub that keeps dying is an error. */
-const TRIES = 3;
+const TRIES = 5;
+const STEADY_MS = 2_000;
+const INTERRUPTED = 130;
 const HUB_DEADLINE_MS = 15_000;
 const ANSWER_TIMEOUT_MS = 2 ** 31 - 1;
 
@@ -40,26 +42,6 @@ const invocationOf = (argv: string[], repeated: boolean, nonce: string): Invocat
   },
 });
 
-/** A line at the terminal; a secret is read without echo. */
-const askHere = (text: string, secret: boolean): Promise<string> =>
-  new Promise((resolve, reject) => {
-    process.stderr.write(text);
-    const input = createInterface({ input: process.stdin, terminal: false });
-    if (secret) process.stdin.setRawMode?.(false);
-    const silence = secret ? spawn('stty', ['-echo'], { stdio: ['inherit', 'ignore', 'ignore'] }) : undefined;
-    const restore = (): void => {
-      if (silence) spawn('stty', ['echo'], { stdio: ['inherit', 'ignore', 'ignore'] }).on('error', () => {});
-      if (secret) process.stderr.write('\n');
-    };
-    silence?.on('error', () => {});
-    input.once('line', (line) => {
-      restore();
-      input.close();
-      resolve(line);
-    });
-    input.once('close', () => reject(new KhloneError('interrupted', 'no answer')));
-  });
-
 const runHere = (argv: string[], cwd: string): Promise<number> =>
   new Promise((resolve) => {
     const child = spawn(argv[0] ?? 'false', argv.slice(1), { cwd, stdio: 'inherit' });
@@ -67,7 +49,16 @@ const runHere = (argv: string[], cwd: string): Promise<number> =>
     child.on('close', (code, signal) => resolve(code ?? (signal ? 128 : 1)));
   });
 
-type Printed = { any: boolean };
+/** What this command has said and heard so far: a hub that takes over from a dead one repeats the first part. */
+type Talk = {
+  /** Characters on stdout; the same ones come again and are passed over. */
+  printed: number;
+  repeats: number;
+  any: boolean;
+  /** Standard input is there once only. */
+  heard: Buffer[];
+  leave: AbortController;
+};
 
 /** A reader that went away (`| head`) is no error of ours: the work goes on, the printing stops. */
 const print = (stream: NodeJS.WriteStream, text: string): Promise<void> =>
@@ -75,29 +66,54 @@ const print = (stream: NodeJS.WriteStream, text: string): Promise<void> =>
     stream.write(text, () => resolve());
   });
 
-const obey = async (said: Said, peer: Peer, printed: Printed): Promise<number | undefined> => {
+const printAnswer = async (talk: Talk, text: string): Promise<void> => {
+  const fresh = text.slice(talk.repeats);
+  talk.repeats -= text.length - fresh.length;
+  talk.printed += fresh.length;
+  await print(process.stdout, fresh);
+};
+
+/** Rejects when a signal ends the command: a full pipe, an open input or a slow start must not hold it. */
+const unlessLeaving = <T>(work: Promise<T>, signal: AbortSignal): Promise<T> => {
+  const left = Promise.withResolvers<never>();
+  const onAbort = (): void => left.reject(new KhloneError('interrupted', 'interrupted'));
+  signal.addEventListener('abort', onAbort);
+  if (signal.aborted) onAbort();
+  work.catch(() => {});
+  return Promise.race([work, left.promise]).finally(() => signal.removeEventListener('abort', onAbort));
+};
+
+const obey = async (said: Said, peer: Peer, talk: Talk): Promise<number | undefined> => {
   const answer = async (n: number, value: unknown): Promise<void> => {
     await peer.call('answer', { n, value });
   };
-  if ('o' in said) {
-    printed.any = true;
-    await print(process.stdout, said.o);
-  } else if ('e' in said) {
-    printed.any = true;
-    await print(process.stderr, said.e);
-  } else if ('ask' in said) await answer(said.ask, await askHere(said.text, said.secret));
-  else if ('stdin' in said) await peer.call('answer-bytes', { n: said.stdin }, stdinBody(said.max));
-  else if ('run' in said) await answer(said.run, await runHere(said.argv, said.cwd));
-  else return said.x;
+  const orLeave = <T>(work: Promise<T>): Promise<T> => unlessLeaving(work, talk.leave.signal);
+  if ('x' in said) return said.x;
+  talk.any = true;
+  if ('o' in said) await orLeave(printAnswer(talk, said.o));
+  else if ('e' in said) await orLeave(print(process.stderr, said.e));
+  else if ('ask' in said) await answer(said.ask, await askHere(said.text, said.secret, talk.leave.signal));
+  else if ('stdin' in said) {
+    await orLeave(peer.call('answer-bytes', { n: said.stdin }, stdinBody(said.max, talk.heard)));
+  } else {
+    // The program has the terminal, and the signals of its keys: it is waited for.
+    await answer(said.run, await runHere(said.argv, said.cwd));
+  }
   return undefined;
 };
 
-const stdinBody = (max: number) => ({
+const stdinBody = (max: number, heard: Buffer[]) => ({
   timeoutMs: ANSWER_TIMEOUT_MS,
   body: (async function* () {
     let size = 0;
+    for (const piece of heard) {
+      size += piece.length;
+      yield piece;
+    }
+    if (size > max) return;
     for await (const piece of process.stdin) {
       size += (piece as Buffer).length;
+      heard.push(piece as Buffer);
       yield piece as Buffer;
       if (size > max) return;
     }
@@ -118,28 +134,24 @@ const connectHub = (): Promise<Duplex> => {
 };
 
 /** One try at the hub. Undefined: the hub was lost in the middle, and the same command may be sent again. */
-const attempt = async (argv: string[], nonce: string, printed: Printed): Promise<number | undefined> => {
-  const peer = createPeer(await connectHub(), {});
-  const leave = new AbortController();
-  const onSignal = (): void => leave.abort();
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
+const attempt = async (argv: string[], nonce: string, talk: Talk): Promise<number | undefined> => {
+  const { signal } = talk.leave;
+  let peer: Peer | undefined;
   try {
-    const params = { ...invocationOf(argv, printed.any, nonce), build: __KHLONE_BUILD__ };
-    for await (const said of peer.subscribe(params, leave.signal)) {
-      const code = await obey(said as Said, peer, printed);
+    peer = createPeer(await unlessLeaving(connectHub(), signal), {});
+    const params = { ...invocationOf(argv, talk.any, nonce), build: __KHLONE_BUILD__ };
+    for await (const said of peer.subscribe(params, signal)) {
+      const code = await obey(said as Said, peer, talk);
       if (code !== undefined) return code;
     }
-    return undefined;
+    return signal.aborted ? INTERRUPTED : undefined;
   } catch (thrown) {
-    if (leave.signal.aborted) return 130;
+    if (signal.aborted) return INTERRUPTED;
     const error = asKhloneError(thrown);
-    if (error.code === 'unreachable' || error.code === 'shutting-down') return undefined;
+    if (peer && (error.code === 'unreachable' || error.code === 'shutting-down')) return undefined;
     throw error;
   } finally {
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
-    peer.close();
+    peer?.close();
   }
 };
 
@@ -152,10 +164,16 @@ const main = async (argv: string[]): Promise<number> => {
   const given = process.env.KHLONE_NONCE;
   delete process.env.KHLONE_NONCE;
   const nonce = given && /^[A-Za-z0-9._-]{8,80}$/.test(given) ? given : randomBytes(16).toString('hex');
-  const printed: Printed = { any: false };
+  const leave = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => leave.abort());
+  const talk: Talk = { printed: 0, repeats: 0, any: false, heard: [], leave };
   for (let n = 0; n < TRIES; n += 1) {
-    const code = await attempt(argv, nonce, printed);
+    const begun = performance.now();
+    talk.repeats = talk.printed;
+    const code = await attempt(argv, nonce, talk);
     if (code !== undefined) return code;
+    // A wait of hours may see many hubs; only those that die at once are a fault.
+    if (performance.now() - begun > STEADY_MS) n = 0;
   }
   throw new KhloneError('start-failed', 'the hub ended again and again', 'khlone doctor');
 };

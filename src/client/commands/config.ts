@@ -8,10 +8,8 @@ export class ConfigListCommand extends KhloneCommand {
 
   override async execute(): Promise<number> {
     const settings = await listUserSettings(this.app.home.root);
-    if (this.json) this.give(settings);
-    else
-      for (const [key, value] of Object.entries(settings))
-        this.caller.out(`${key} = ${value ?? '(not set)'}\n`);
+    if (this.json) this.give(Object.fromEntries(settings.map(({ key, value }) => [key, value ?? null])));
+    else for (const { key, value } of settings) this.caller.out(`${key} = ${value ?? '(not set)'}\n`);
     return 0;
   }
 }
