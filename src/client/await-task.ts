@@ -8,7 +8,7 @@ import { lenderOf } from './dispatch.ts';
 import type { Connected } from './link/link.ts';
 import { createProgress } from './render/progress.ts';
 import { mark } from './render/receipt.ts';
-import { oneLine, sanitize } from './terminal/sanitize.ts';
+import { jsonLine, oneLine, sanitize } from './terminal/sanitize.ts';
 
 /** Waiting for a task from its journal: a drop only pauses it, Ctrl-C only ends the waiting. */
 
@@ -211,7 +211,7 @@ const finish = (
 ): number => {
   const exit = exitOf(task);
   if (wish.json) {
-    caller.out(`${JSON.stringify({ ...task, answer: text })}\n`);
+    caller.out(`${jsonLine({ ...task, answer: text })}\n`);
     return exit;
   }
   // An answer for a person is made harmless; a pipe gets it too, because it ends in a terminal more often than not.

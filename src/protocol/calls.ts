@@ -9,6 +9,14 @@ import { BrainEvent, Usage } from './event.ts';
 const text = (max: number) => z.string().max(max);
 const zoneId = z.string().regex(/^z-[0-9a-z]{16}$/);
 const taskId = z.string().regex(/^task-[0-9a-hjkmnp-tv-z]{10}$/);
+/** As a person names it: `claude`, `claude:haiku`. It is printed, so nothing that a terminal obeys is let in. */
+const brain = z
+  .string()
+  .max(100)
+  .regex(/^[\w.:/@-]+$/);
+const session = z.string().regex(/^[A-Za-z0-9._-]{1,64}$/);
+/** Milliseconds since the epoch, as far as a Date reaches. */
+const atMs = z.number().int().min(0).max(8.64e15);
 const cloneName = z.string().regex(/^[a-z][a-z0-9-]{0,39}\.\d{1,6}$/);
 const environment = z.record(text(1024), text(1024 * 1024));
 const count = z.number().int().min(0).max(1_000_000);
@@ -49,8 +57,8 @@ export type Hold = (typeof HOLDS)[number];
 /** What the client's trusted configuration allows in a zone. Travels with each task: a clone cannot edit it. */
 export const Policy = z.strictObject({
   heroRole: text(40),
-  heroBrain: text(100).optional(),
-  defaultBrain: text(100).optional(),
+  heroBrain: brain.optional(),
+  defaultBrain: brain.optional(),
   brains: z.record(text(40), text(200)),
   roles: z.record(text(40), text(64 * 1024)),
   maxClones: count.min(1),
@@ -80,11 +88,11 @@ export const TaskView = z.object({
   clone: cloneName,
   kind: z.enum(KINDS),
   title: text(400),
-  session: text(100),
+  session,
   state: z.enum(TASK_STATES),
   prioritized: z.boolean(),
   position: count.optional(),
-  hold: z.string().optional(),
+  hold: z.enum(HOLDS).optional(),
   message: text(8 * 1024).optional(),
   hint: text(2 * 1024).optional(),
   error: text(40).optional(),
@@ -99,7 +107,7 @@ export type TaskView = z.infer<typeof TaskView>;
 export const CloneView = z.object({
   name: cloneName,
   role: text(40),
-  brain: text(100),
+  brain,
   state: z.enum(['idle', 'active', 'waiting']),
   task: taskId.optional(),
   title: text(400).optional(),
@@ -130,10 +138,10 @@ export type ZoneView = z.infer<typeof ZoneView>;
 export const Item = z.object({
   epoch: z.string(),
   seq: z.number(),
-  atMs: z.number(),
-  task: z.string().optional(),
-  clone: z.string().optional(),
-  session: z.string().optional(),
+  atMs,
+  task: taskId.optional(),
+  clone: cloneName.optional(),
+  session: session.optional(),
   event: z.union([
     BrainEvent,
     z.object({
@@ -141,7 +149,7 @@ export const Item = z.object({
       state: z.enum(TASK_STATES),
       kind: z.enum(KINDS),
       title: z.string().optional(),
-      hold: z.string().optional(),
+      hold: z.enum(HOLDS).optional(),
       message: z.string().optional(),
       hint: z.string().optional(),
       error: z.string().optional(),
@@ -188,7 +196,7 @@ export const CALLS = {
       zone: ZoneSpec,
       policy: Policy,
       who: text(100).optional(),
-      session: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
+      session,
       prioritize: z.boolean(),
       limitMs: z.number().int().positive().max(2_147_483_647).optional(),
     }),
@@ -249,7 +257,7 @@ export const CALLS = {
     answer: z.object({ task: TaskView }),
   },
   'crew.add': {
-    params: z.strictObject({ zone: ZoneSpec, policy: Policy, role: text(40), brain: text(100).optional() }),
+    params: z.strictObject({ zone: ZoneSpec, policy: Policy, role: text(40), brain: brain.optional() }),
     answer: z.object({ clone: CloneView }),
   },
   'crew.del': {
@@ -262,7 +270,7 @@ export const CALLS = {
       brains: z
         .array(
           z.object({
-            name: text(40),
+            name: brain,
             ready: z.boolean(),
             why: text(2048).optional(),
             hint: text(2048).optional(),

@@ -5,6 +5,7 @@ import type { Binding } from '../bindings.ts';
 import { type Caller, type Style, styleOf } from '../caller.ts';
 import type { Context } from '../cli.ts';
 import { boundPlace } from '../place.ts';
+import { jsonLine } from '../terminal/sanitize.ts';
 
 /** What all commands take, and how they print: values on stdout, all else on stderr. */
 export abstract class KhloneCommand extends Command<Context> {
@@ -31,7 +32,7 @@ export abstract class KhloneCommand extends Command<Context> {
 
   /** The one value of --json. */
   give(value: unknown): void {
-    this.caller.out(`${JSON.stringify(value)}\n`);
+    this.caller.out(`${jsonLine(value)}\n`);
   }
 
   style(stream: 'stdout' | 'stderr'): Style {

@@ -7,6 +7,7 @@ import { placeOf } from '../place.ts';
 import { mark } from '../render/receipt.ts';
 import { crewLines } from '../render/status.ts';
 import { serverOfZone } from '../server-call.ts';
+import { oneLine } from '../terminal/sanitize.ts';
 import { zoneStatus } from '../zone-status.ts';
 import { KhloneCommand } from './base.ts';
 
@@ -48,7 +49,8 @@ export class CrewAddCommand extends KhloneCommand {
     });
     if (this.json) this.give(clone);
     if (this.quiet) caller.out(`${clone.name}\n`);
-    this.say(`${mark(this.style('stderr'), 'done')} enrolled ${clone.name} on ${clone.brain}`);
+    const brain = oneLine(clone.brain, 100);
+    this.say(`${mark(this.style('stderr'), 'done')} enrolled ${clone.name} on ${brain}`);
     return 0;
   }
 }

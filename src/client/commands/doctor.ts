@@ -64,7 +64,7 @@ const machineChecks = ({ brains, view, tmux }: AnswerOf<'brain.probe'>, on: stri
     }),
   },
   ...brains.map((brain) => ({
-    what: `${brain.name}${on}`,
+    what: `${oneLine(brain.name, 60)}${on}`,
     ok: brain.ready,
     says: brain.ready
       ? (brain.version ?? 'ready')

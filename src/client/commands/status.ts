@@ -83,7 +83,7 @@ export class StatusCommand extends KhloneCommand {
       if (this.json) this.give({ id: found.id, state: 'queued-here', host: found.queued.entry.host });
       else
         this.caller.out(
-          `${found.id} queued here for ${found.queued.entry.host}: ${oneLine(found.queued.entry.say, 200)}\n`,
+          `${found.id} queued here for ${oneLine(found.queued.entry.host, 100)}: ${oneLine(found.queued.entry.say, 200)}\n`,
         );
       return 0;
     }
@@ -93,7 +93,7 @@ export class StatusCommand extends KhloneCommand {
       return 0;
     }
     const lines = [
-      `${task.id} ${task.state}${task.hold ? ` (${task.hold})` : ''}`,
+      `${task.id} ${task.state}${task.hold ? ` (${oneLine(task.hold, 40)})` : ''}`,
       `${task.kind} by ${task.clone}: ${oneLine(task.title, 200)}`,
       ...(task.message ? [oneLine(task.message, 500)] : []),
       ...(task.hint ? [`↳ ${oneLine(task.hint, 300)}`] : []),

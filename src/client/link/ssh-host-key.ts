@@ -17,7 +17,11 @@ import type { Asker } from './ssh-target.ts';
 export const fingerprint = (key: Uint8Array): string =>
   `SHA256:${createHash('sha256').update(key).digest('base64').replace(/=+$/, '')}`;
 
-const typeOf = (key: Buffer): string => key.toString('latin1', 4, 4 + key.readUInt32BE(0));
+/** The type that a key claims to be. Whoever shows it has proved nothing yet: only a plain word is printed. */
+const typeOf = (key: Buffer): string => {
+  const word = key.length < 4 ? '' : key.toString('latin1', 4, 4 + key.readUInt32BE(0));
+  return /^[a-z0-9@.-]{1,64}$/.test(word) ? word : 'odd';
+};
 
 /** The host key algorithms ssh2 and we accept, best first; SHA-1 signatures are not among them. */
 const SUPPORTED = [

@@ -1,6 +1,6 @@
 import type { Item } from '../../protocol/calls.ts';
 import type { Caller } from '../caller.ts';
-import { oneLine, sanitize } from '../terminal/sanitize.ts';
+import { jsonLine, oneLine, sanitize } from '../terminal/sanitize.ts';
 import { createPieces } from './pieces.ts';
 
 /** Events of a task as plain lines, for --watch and for logs. */
@@ -13,7 +13,7 @@ export const eventLines = (item: Item): string[] => {
   switch (event.type) {
     case 'task':
       return [
-        `${event.state}${event.hold ? ` (${event.hold})` : ''}${event.message ? `: ${oneLine(event.message, LINE_CHARS)}` : ''}`,
+        `${event.state}${event.hold ? ` (${oneLine(event.hold, 40)})` : ''}${event.message ? `: ${oneLine(event.message, LINE_CHARS)}` : ''}`,
       ];
     case 'text':
       return event.final ? sanitize(event.text).trimEnd().split('\n') : [];
@@ -54,7 +54,7 @@ export const createProgress = (
   return (item) => {
     if (!wish.progress) return;
     if (wish.json) {
-      caller.out(`${JSON.stringify(item)}\n`);
+      caller.out(`${jsonLine(item)}\n`);
       return;
     }
     const { isPiece, lines } = pieces.take(item);

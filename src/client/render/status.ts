@@ -59,8 +59,8 @@ const cloneRows = (status: ZoneStatus, style: Style): string[] => {
     const progress = style.utf8 ? percent(clone) : percent(clone).replace('—', '-');
     const asOf = fresh ? '' : `(as of ${ago(status.ageMs)} ago)`;
     return [
-      `${markOf(clone, fresh, style)} ${clone.name}`,
-      clone.brain,
+      `${markOf(clone, fresh, style)} ${oneLine(clone.name, 60)}`,
+      oneLine(clone.brain, 100),
       progress,
       `${title}${waits}`,
       [count, asOf].filter(Boolean).join(' '),
@@ -97,7 +97,7 @@ const attentionLine = (task: TaskView, style: Style): string => {
     task.state === 'unknown' ? 'outcome unknown' : oneLine(task.message ?? task.hold ?? task.state, 160);
   const hint = task.hint ? ` ${style.utf8 ? '↳' : '->'} ${oneLine(task.hint, 160)}` : '';
   const sign = task.state === 'unknown' ? mark(style, 'attention') : mark(style, 'waiting');
-  return `${sign} ${task.id} ${what}${hint}`;
+  return `${sign} ${oneLine(task.id, 40)} ${what}${hint}`;
 };
 
 /** Lines cut to the terminal, so that a narrow one shows a tree and not a tangle. */

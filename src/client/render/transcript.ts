@@ -14,6 +14,8 @@ const PASSED_OVER = new Set(['queued', 'dispatching', 'active']);
 
 const timeOf = (atMs: number): string => new Date(atMs).toISOString().slice(0, 19).replace('T', ' ');
 
+const cloneOf = (item: Item): string => oneLine(item.clone ?? '', 60);
+
 const indented = (line: string): string => `  ${line}`;
 
 /** What one event adds below its task's heading; a state stands beside its time. */
@@ -23,7 +25,7 @@ const linesOf = (item: Item): string[] => {
     return eventLines(item).map((line) => indented(event.type === 'tool.start' ? `$ ${line}` : line));
   }
   if (PASSED_OVER.has(event.state)) return [];
-  return [`${timeOf(item.atMs)}  ${item.clone}: ${eventLines(item).join(' ')}`];
+  return [`${timeOf(item.atMs)}  ${cloneOf(item)}: ${eventLines(item).join(' ')}`];
 };
 
 /** Takes items one by one; the lines, without line breaks, that each adds. `end` gives what still waits for a break. */
@@ -39,20 +41,18 @@ export const createTranscript = (): { take(item: Item): string[]; end(): string[
   };
 
   const under = (item: Item, lines: string[]): string[] => {
-    const task = item.task ?? '';
+    const task = oneLine(item.task ?? '', 40);
     if (lines.length === 0 || task === current) return lines;
     current = task;
-    return ['', `${timeOf(item.atMs)}  ${item.clone}  ${titles.get(task) ?? task}`, ...lines];
+    return ['', `${timeOf(item.atMs)}  ${cloneOf(item)}  ${titles.get(task) ?? task}`, ...lines];
   };
 
   return {
     take: (item) => {
       const { event } = item;
       if (event.type === 'task' && event.title !== undefined) {
-        titles.set(
-          item.task ?? '',
-          `${event.kind} ${item.task ?? ''}  ${oneLine(event.title, HEADING_CHARS)}`,
-        );
+        const task = oneLine(item.task ?? '', 40);
+        titles.set(task, `${event.kind} ${task}  ${oneLine(event.title, HEADING_CHARS)}`);
       }
       const begun = piecesOf(item.clone ?? '').take(item);
       return under(item, [...begun.lines.map(indented), ...(begun.isPiece ? [] : linesOf(item))]);

@@ -26,6 +26,7 @@ const UNSEEN =
   '\\u3164\\uFEFF\\uFFA0\\uFFF9-\\uFFFB\\u{1BCA0}-\\u{1BCA3}\\u{1D173}-\\u{1D17A}\\u{E0000}-\\u{E0FFF}\\p{Cs}';
 const UNSEEN_CHARACTER = new RegExp(`[${UNSEEN}]`, 'u');
 const SUSPECT = new RegExp(`[\\u0000-\\u0008\\u000B-\\u001F\\u007F-\\u009F${UNSEEN}]`, 'gu');
+const JSON_SUSPECT = /[\u007F-\u009F\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069]/g;
 
 /** `line` sequences (OSC, screen titles) end at a newline, `block` ones (DCS, APC, PM, SOS) do not. */
 type State = 'ground' | 'escape' | 'intermediate' | 'csi' | 'line' | 'block';
@@ -165,3 +166,7 @@ export const oneLine = (text: string, maxChars: number): string => {
     ? clean
     : `${characters.slice(0, Math.max(0, maxChars - 1)).join('')}…`;
 };
+
+/** JSON on one line for scripts and terminals: the same value, its control codes above ASCII and its bidi controls escaped too. */
+export const jsonLine = (value: unknown): string =>
+  JSON.stringify(value).replace(JSON_SUSPECT, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);

@@ -51,8 +51,12 @@ const LIVE = "t.state NOT IN ('done', 'failed', 'cancelled')";
 const RUNNING = "t.state IN ('dispatching', 'active', 'pausing', 'cancelling')";
 const ORDER = 'ORDER BY t.prioritized DESC, t.rank, t.ord';
 
-export const taskRow = (store: Store, id: string): TaskRow | undefined =>
-  store.get<TaskRow>(`${SELECT} WHERE t.id = ?`, id);
+// Statements are found by their text: those of every enqueue and wake-up are put together once.
+const BY_ID = `${SELECT} WHERE t.id = ?`;
+const RUNNING_OF = `${SELECT} WHERE t.clone = ? AND ${RUNNING} LIMIT 1`;
+const FIRST_OF = `${SELECT} WHERE t.clone = ? AND ${LIVE} AND t.state IN ('queued', 'held') ${ORDER} LIMIT 1`;
+
+export const taskRow = (store: Store, id: string): TaskRow | undefined => store.get<TaskRow>(BY_ID, id);
 
 export const promptOf = (store: Store, id: string): string =>
   store.get<{ prompt: string }>('SELECT prompt FROM tasks WHERE id = ?', id)?.prompt ?? '';
@@ -91,11 +95,7 @@ export const liveTasks = (store: Store, clone: number): TaskRow[] =>
 
 /** What a clone has to do now: its running task, else the first that is neither unknown nor paused. */
 export const headTask = (store: Store, clone: number): TaskRow | undefined =>
-  store.get<TaskRow>(`${SELECT} WHERE t.clone = ? AND ${RUNNING} LIMIT 1`, clone) ??
-  store.get<TaskRow>(
-    `${SELECT} WHERE t.clone = ? AND ${LIVE} AND t.state IN ('queued', 'held') ${ORDER} LIMIT 1`,
-    clone,
-  );
+  store.get<TaskRow>(RUNNING_OF, clone) ?? store.get<TaskRow>(FIRST_OF, clone);
 
 /** How many tasks of its clone come before a live one, itself not counted. */
 export const tasksAhead = (store: Store, task: TaskRow): number => {
@@ -187,7 +187,7 @@ const emitState = (tx: Tx, row: TaskRow, nowMs: number): void =>
       state: row.state,
       kind: row.kind,
       ...(row.state === 'queued' && { title: row.title }),
-      ...(row.hold && { hold: row.hold as Hold }),
+      ...(row.hold && { hold: row.hold as NonNullable<TaskCore['hold']> }),
       ...(row.message && { message: row.message }),
       ...(row.hint && { hint: row.hint }),
       ...(row.error && { error: row.error }),
@@ -230,7 +230,7 @@ export const viewOf = (row: TaskRow, position?: number): TaskView => ({
   state: row.state,
   prioritized: row.prioritized === 1,
   ...(position !== undefined && { position }),
-  ...(row.hold && { hold: row.hold as Hold }),
+  ...(row.hold && { hold: row.hold as NonNullable<TaskCore['hold']> }),
   ...(row.message && { message: row.message.slice(0, 8192) }),
   ...(row.hint && { hint: row.hint.slice(0, 2048) }),
   ...(row.error && { error: row.error }),
