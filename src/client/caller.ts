@@ -22,6 +22,8 @@ export type Question = { text: string; secret: boolean };
 
 export type Caller = Invocation & {
   out(text: string): void;
+  /** Resolves when what was printed has been read, more or less: a long output waits here for a slow reader. */
+  drained(): Promise<void>;
   err(text: string): void;
   /** All of the caller's standard input, up to a limit in bytes. */
   readStdin(maxBytes: number): Promise<Buffer>;

@@ -63,6 +63,7 @@ export class LogCommand extends KhloneCommand {
       if (!item.success) continue;
       if (this.json) this.give(item.data);
       else print(transcript.take(item.data));
+      await this.caller.drained();
     }
     print(transcript.end());
   }

@@ -35,8 +35,10 @@ export type Said =
 const PIECE_CHARS = 64 * 1024;
 /** A person may take their time, but a forgotten question must not hold a command for ever. */
 const ANSWER_DEADLINE_MS = 10 * 60_000;
-/** A caller that reads slower than its command writes: beyond this the command waits for nothing and is ended. */
-const QUEUE_MAX_ITEMS = 50_000;
+/** Characters that wait for a caller who reads slower than its command writes; beyond this the command is ended. */
+const QUEUE_MAX_CHARS = 32 * 1024 * 1024;
+/** A command that prints much goes on when fewer characters than this wait. */
+const CALM_CHARS = 1024 * 1024;
 
 type Pending = { resolve: (value: unknown) => void; reject: (why: Error) => void };
 
@@ -53,25 +55,50 @@ export const parseInvocation = (params: unknown): Invocation => {
   );
 };
 
-/** A queue of what is said, drained by the caller's own pace. */
-const createSaid = () => {
-  const queue: Said[] = [];
+const sizeOf = (said: Said): number => ('o' in said ? said.o.length : 'e' in said ? said.e.length : 100);
+
+/** What a command ends with when its caller does not read. */
+const UNREAD: Said[] = [{ e: '✗ the output was not read\n  ↳ send it to a file\n' }, { x: 2 }];
+
+/** A queue of what is said, drained by the caller's own pace. `onOverflow`: the command is to be ended. */
+const createSaid = (onOverflow: () => void) => {
+  let queue: Said[] = [];
+  let chars = 0;
   let wake: (() => void) | undefined;
+  let waiting: (() => void)[] = [];
   let over = false;
+
   const push = (said: Said): void => {
     if (over) return;
-    if (queue.length >= QUEUE_MAX_ITEMS)
-      throw new KhloneError('rate-limited', 'the caller does not read its output');
     queue.push(said);
+    chars += sizeOf(said);
     if ('x' in said) over = true;
+    if (chars > QUEUE_MAX_CHARS) {
+      over = true;
+      queue = [...UNREAD];
+      onOverflow();
+    }
     wake?.();
   };
+  const take = (): Said | undefined => {
+    const said = queue.shift();
+    if (said) chars -= sizeOf(said);
+    if (chars < CALM_CHARS) {
+      for (const go of waiting) go();
+      waiting = [];
+    }
+    return said;
+  };
+  /** Resolves when the caller has caught up: who prints much waits for it now and then. */
+  const drained = (): Promise<void> =>
+    chars < CALM_CHARS || over ? Promise.resolve() : new Promise((resolve) => waiting.push(resolve));
+
   async function* drain(signal: AbortSignal): AsyncGenerator<Said> {
     const left = (): void => wake?.();
     signal.addEventListener('abort', left);
     try {
       while (!signal.aborted) {
-        for (let said = queue.shift(); said; said = queue.shift()) {
+        for (let said = take(); said; said = take()) {
           yield said;
           if ('x' in said) return;
         }
@@ -82,9 +109,10 @@ const createSaid = () => {
       }
     } finally {
       signal.removeEventListener('abort', left);
+      for (const go of waiting) go();
     }
   }
-  return { push, drain };
+  return { push, drain, drained };
 };
 
 /** Starts a command for a caller; `run` gets the caller and answers the exit code. */
@@ -93,7 +121,9 @@ export const startExchange = (
   call: Call,
   run: (caller: Caller) => Promise<number>,
 ): Exchange => {
-  const said = createSaid();
+  const unread = new AbortController();
+  const signal = AbortSignal.any([call.signal, unread.signal]);
+  const said = createSaid(() => unread.abort());
   const pending = new Map<number, Pending>();
   let next = 1;
 
@@ -107,7 +137,7 @@ export const startExchange = (
       const onAbort = (): void => settle(() => reject(interrupted()));
       const settle = (then: () => void): void => {
         clearTimeout(timer);
-        call.signal.removeEventListener('abort', onAbort);
+        signal.removeEventListener('abort', onAbort);
         pending.delete(n);
         then();
       };
@@ -115,7 +145,7 @@ export const startExchange = (
         resolve: (value) => settle(() => resolve(value as T)),
         reject: (why) => settle(() => reject(why)),
       });
-      call.signal.addEventListener('abort', onAbort);
+      signal.addEventListener('abort', onAbort);
       said.push(make(n));
     });
 
@@ -125,7 +155,8 @@ export const startExchange = (
   const hasTerminal = invocation.terminal.stdin && invocation.terminal.stderr;
   const caller: Caller = {
     ...invocation,
-    signal: call.signal,
+    signal,
+    drained: said.drained,
     out: (text) => pieces(text, (o) => ({ o })),
     err: (text) => pieces(text, (e) => ({ e })),
     readStdin: async (max) => Buffer.from(await request<string>((n) => ({ stdin: n, max })), 'base64'),

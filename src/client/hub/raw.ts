@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { KhloneError } from '../../protocol/error.ts';
 import type { Caller } from '../caller.ts';
@@ -118,6 +119,10 @@ export const serveRaw = async (socket: Socket, run: (caller: Caller) => Promise<
     err: (text) => {
       if (!handedOver) err.push(text);
     },
+    drained: () =>
+      socket.writableNeedDrain
+        ? once(socket, 'drain', { signal: left.signal }).then(() => {})
+        : Promise.resolve(),
     readStdin: async () => handOver(),
     ask: async () => handOver(),
     run: async () => handOver(),

@@ -18,8 +18,12 @@ export type HubSpec = { home: Home; version: string; build: string; serverBundle
 /** Callers at once; a shell has one, a script that starts hundreds in parallel waits in the kernel's queue. */
 const MAX_CALLERS = 512;
 const STDIN_MAX_BYTES = 64 * 1024 * 1024;
+/** How long running commands may take to end by themselves when the hub makes room for another build. */
+const FINISH_WITHIN_MS = 2_000;
 /** The last answer leaves before the process does. */
-const LAST_WORDS_MS = 30;
+const LAST_WORDS_MS = 100;
+/** Exit code of a command that could not go on (docs/errors.md: shutting-down). */
+const STOPPED_EXIT = 4;
 
 type Hub = {
   spec: HubSpec;
@@ -28,6 +32,7 @@ type Hub = {
   leaving: boolean;
   end: () => void;
   closeDoor: () => void;
+  stopped: AbortSignal;
 };
 
 const readStdin = async (call: Call): Promise<string> => {
@@ -45,18 +50,27 @@ const leaveWhenIdle = (hub: Hub): void => {
   hub.leaving = true;
   // Nobody new comes in: the next command starts a hub of its own.
   hub.closeDoor();
-  if (hub.running === 0) setTimeout(hub.end, LAST_WORDS_MS);
+  // A command that waits for hours does not hold the next hub back: its node command asks that one again, by its nonce.
+  setTimeout(hub.end, hub.running === 0 ? LAST_WORDS_MS : FINISH_WITHIN_MS);
 };
 
-const perform = async (hub: Hub, caller: Caller): Promise<number> => {
-  hub.running += 1;
-  try {
-    return await runCommand(hub.app, caller);
-  } finally {
-    hub.running -= 1;
-    if (hub.leaving) leaveWhenIdle(hub);
-  }
-};
+/** The person stopped khlone: whoever still waits for something is told, and does not start it again. */
+const perform = (hub: Hub, caller: Caller): Promise<number> =>
+  new Promise((resolve) => {
+    const onStop = (): void => {
+      caller.err('✗ khlone was stopped\n  ↳ what was queued goes on with the next khlone command\n');
+      resolve(STOPPED_EXIT);
+    };
+    hub.stopped.addEventListener('abort', onStop);
+    hub.running += 1;
+    const ended = (): void => {
+      hub.stopped.removeEventListener('abort', onStop);
+      hub.running -= 1;
+      if (hub.leaving) leaveWhenIdle(hub);
+    };
+    // runCommand tells its own faults and never throws.
+    void runCommand(hub.app, caller).then(resolve).finally(ended);
+  });
 
 type Answers = { answer?: (n: number, value: unknown) => void };
 
@@ -106,11 +120,16 @@ export const serveHub = async (spec: HubSpec): Promise<void> => {
   ensureHome(home.root);
   await holdLifeLock(home.hubLock);
   const ended = Promise.withResolvers<void>();
-  const app = createApp(spec, () => leaveWhenIdle(hub));
+  const stopped = new AbortController();
+  const app = createApp(spec, () => {
+    leaveWhenIdle(hub);
+    // The command that said so ends first, with its own words.
+    setTimeout(() => stopped.abort(), LAST_WORDS_MS);
+  });
   const server = createServer((socket) => greet(hub, socket));
   server.maxConnections = MAX_CALLERS;
   const hub: Hub = {
-    ...{ spec, app, running: 0, leaving: false, end: ended.resolve },
+    ...{ spec, app, running: 0, leaving: false, end: ended.resolve, stopped: stopped.signal },
     closeDoor: await listenByRename(server, socketPath),
   };
   signalReady();
