@@ -19,7 +19,15 @@ export const route = <N extends CallName>(
       throw new KhloneError('invalid-params', `${name}: ${issue?.path.join('.')}: ${issue?.message}`);
     }
     const params = parsed.data as Params<N>;
-    const result = await handle({ params, body: call.body, signal: call.signal });
+    const ask: Ask<N> = {
+      params,
+      body: call.body,
+      // Asked for by few: a signal that nobody looks at is never made.
+      get signal() {
+        return call.signal;
+      },
+    };
+    const result = await handle(ask);
     if (result !== null && typeof result === 'object' && 'body' in result && 'answer' in result) {
       return { value: result.answer, body: result.body };
     }

@@ -8,7 +8,7 @@ import { choose, cloneName } from '../crew.ts';
 import type { Hall } from '../hall.ts';
 import type { Store, Tx } from '../store/store.ts';
 import { insertTask, type TaskRow, taskRow, viewOf } from '../store/tasks.ts';
-import { type CloneRow, crewRows, enroll, findOrMakeZone, type ZoneRow, zoneRow } from '../store/zones.ts';
+import { type CrewMember, crewOf, enroll, findOrMakeZone, type ZoneRow, zoneRow } from '../store/zones.ts';
 import { readBody } from './route.ts';
 
 /** Adding a task. What its receipt promises is committed when this answers. */
@@ -41,7 +41,7 @@ const hashOf = ({ kind, zone, who, session, prioritize, limitMs }: Add, prompt: 
     .update(JSON.stringify([kind, prompt, zone.id, who ?? '', session, prioritize, limitMs ?? 0]))
     .digest('hex');
 
-type Member = CloneRow & { index: number; load: number };
+type Member = CrewMember & { index: number; load: number };
 
 /** The clone for a task: found or enrolled, within the zone's limits. */
 export const cloneFor = (
@@ -50,8 +50,8 @@ export const cloneFor = (
   policy: Policy,
   who: string | undefined,
   fallbackBrain: string | undefined,
-): { clone: CloneRow; enrolled: boolean } => {
-  const crew: Member[] = crewRows(store, zone.id).map((c) => ({ ...c, index: c.idx, load: c.live }));
+): { clone: CrewMember; enrolled: boolean } => {
+  const crew: Member[] = crewOf(store, zone.id).map((c) => ({ ...c, index: c.idx, load: c.live }));
   const hero = crew.find((c) => c.hero === 1);
   const choice = choose(crew, hero, who === undefined ? undefined : parseWho(who), policy);
   if (choice.type === 'found') {
@@ -84,7 +84,7 @@ const isHeroWho = (who: string | undefined, isSh: boolean): boolean => {
   return parsed.role === 'clone' || (parsed.role === undefined && !parsed.spawn && !isSh);
 };
 
-const assertRoom = (clone: CloneRow, policy: Policy): void => {
+const assertRoom = (clone: CrewMember, policy: Policy): void => {
   if (clone.live < policy.maxQueue) return;
   throw new KhloneError(
     'queue-full',

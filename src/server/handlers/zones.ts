@@ -7,6 +7,7 @@ import { advance, liveTasks, type TaskRow, tasksOf, viewOf, waitingTasks } from 
 import {
   type CloneRow,
   cloneByName,
+  cloneRow,
   crewRows,
   findOrMakeZone,
   type ZoneRow,
@@ -237,7 +238,10 @@ const onCrewAdd = async (deps: ZoneDeps, params: Params<'crew.add'>): Promise<An
   const fallback = await deps.fallbackBrain(params.zone.id, policy, who);
   const { zone, clone } = await store.write(() => {
     const found = findOrMakeZone(store, deps.zonesDir, spec, policy, Date.now());
-    return { ...found, ...cloneFor(store, found.zone, policy, who, fallback) };
+    const { id } = cloneFor(store, found.zone, policy, who, fallback).clone;
+    const row = cloneRow(store, id);
+    if (!row) throw new KhloneError('internal', `no row for clone ${id}`);
+    return { ...found, clone: row };
   });
   return { clone: cloneView(store, clone, zone) };
 };

@@ -131,12 +131,12 @@ const headOf = (open: Open, zone: string): Head | undefined => {
 type Outcome = { ok: boolean; value: unknown };
 
 /** Runs one caller's work under a savepoint: its failure undoes only itself, its events included. */
-const perform = ({ db }: Open, work: Work, emitted: Map<string, NewItem[]>): Outcome => {
+const perform = (open: Open, work: Work, emitted: Map<string, NewItem[]>): Outcome => {
   const own: [string, NewItem][] = [];
-  db.exec('SAVEPOINT one');
+  statement(open, 'SAVEPOINT one').run();
   try {
     const value = work.run({ emit: (zone, item) => void own.push([zone, item]) });
-    db.exec('RELEASE one');
+    statement(open, 'RELEASE one').run();
     for (const [zone, item] of own) {
       const items = emitted.get(zone);
       if (items) items.push(item);
@@ -145,9 +145,9 @@ const perform = ({ db }: Open, work: Work, emitted: Map<string, NewItem[]>): Out
     return { ok: true, value };
   } catch (error) {
     // A full or broken disk makes SQLite undo everything by itself: then no caller's work was done.
-    if (!db.isTransaction) throw error;
-    db.exec('ROLLBACK TO one');
-    db.exec('RELEASE one');
+    if (!open.db.isTransaction) throw error;
+    open.db.exec('ROLLBACK TO one');
+    open.db.exec('RELEASE one');
     return { ok: false, value: error };
   }
 };

@@ -102,6 +102,15 @@ export const findOrMakeZone = (
 export const crewRows = (store: Store, zone: string): CloneRow[] =>
   store.all<CloneRow>('SELECT * FROM clones WHERE zone = ? AND gone_ms IS NULL ORDER BY role, idx', zone);
 
+export type CrewMember = { id: number; role: string; idx: number; brain: string; hero: number; live: number };
+
+/** The crew as a choice among it needs it: read with every task. */
+export const crewOf = (store: Store, zone: string): CrewMember[] =>
+  store.all<CrewMember>(
+    'SELECT id, role, idx, brain, hero, live FROM clones WHERE zone = ? AND gone_ms IS NULL ORDER BY role, idx',
+    zone,
+  );
+
 export const cloneRow = (store: Store, id: number): CloneRow | undefined =>
   store.get<CloneRow>('SELECT * FROM clones WHERE id = ? AND gone_ms IS NULL', id);
 
