@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
-import { CALLS } from '../protocol/calls.ts';
+import { CALLS, Policy, ZoneSpec } from '../protocol/calls.ts';
 import { KhloneError } from '../protocol/error.ts';
 
 /**
@@ -21,6 +21,14 @@ import { KhloneError } from '../protocol/error.ts';
 
 /** Entries of all hosts together; one more is refused, because nobody reads them for days on purpose. */
 export const OUTBOX_MAX_ENTRIES = 10_000;
+
+/** As another build wrote them: what it knew more is passed over, so an up- or a downgrade keeps what waits. */
+const StoredAdd = CALLS['task.add'].params
+  .extend({
+    zone: ZoneSpec.strip(),
+    policy: Policy.extend({ retention: Policy.shape.retention.unwrap().strip().optional() }).strip(),
+  })
+  .strip();
 
 const Entry = z.object({
   version: z.literal(1),
@@ -34,10 +42,10 @@ const Entry = z.object({
   call: z.union([
     z.object({
       name: z.literal('task.add'),
-      params: CALLS['task.add'].params,
+      params: StoredAdd,
       prompt: z.string().optional(),
     }),
-    z.object({ name: z.literal('task.cancel'), params: CALLS['task.cancel'].params }),
+    z.object({ name: z.literal('task.cancel'), params: CALLS['task.cancel'].params.strip() }),
   ]),
 });
 export type Entry = z.infer<typeof Entry>;
@@ -57,17 +65,20 @@ const Refusal = z.object({
 const MAX_REFUSED = 100;
 
 export type Outbox = {
-  /** Durable when it returns. */
+  /** Durable when it returns. A task that waits already is not queued again: the entry that waits is returned. */
   put(entry: Omit<Entry, 'version'>): Queued;
   list(host?: string): Queued[];
   /** The next one to be sent to a host; what is held for a person is passed over. */
   first(host: string): Queued | undefined;
   /** Rewritten durably: used to note that a server may have got it. */
   update(queued: Queued, entry: Entry): void;
+  /** Durable for what its server may not know of: what a person took back is not sent after all. */
   remove(queued: Queued): void;
   /** The server refused it: it is kept aside with the reason, where `status` and `await` find it. */
   refuse(queued: Queued, why: KhloneError): void;
   refused(): Refused[];
+  /** Files of entries that this build cannot read: kept for the one that wrote them. */
+  unreadable(): readonly string[];
 };
 
 const syncDir = (dir: string): void => {
@@ -94,6 +105,18 @@ const writeDurably = (dir: string, file: string, text: string): void => {
   syncDir(dir);
 };
 
+/** A command that is repeated after the hub died names the same task. */
+const waitingTask = (
+  entries: ReadonlyMap<string, Entry>,
+  { call }: Omit<Entry, 'version'>,
+): Queued | undefined => {
+  if (call.name !== 'task.add') return undefined;
+  for (const [file, entry] of entries) {
+    if (entry.call.name === 'task.add' && entry.call.params.id === call.params.id) return { file, entry };
+  }
+  return undefined;
+};
+
 const isEntry = (name: string): boolean => /^\d{12}\.json$/.test(name);
 
 const readRefused = (dir: string): Refused[] => {
@@ -104,21 +127,24 @@ const readRefused = (dir: string): Refused[] => {
   }
 };
 
-/** Opens the outbox of a home. An unreadable entry is left where it is and passed over: a person may look at it. */
+/** Opens the outbox of a home. An unreadable entry is left where it is and named: a person may look at it. */
 export const openOutbox = (dir: string): Outbox => {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const names = readdirSync(dir).filter(isEntry).sort();
   let next = Number(names.at(-1)?.slice(0, 12) ?? 0) + 1;
   const entries = new Map<string, Entry>();
+  const unreadable: string[] = [];
   for (const name of names) {
     try {
       entries.set(name, Entry.parse(JSON.parse(readFileSync(join(dir, name), 'utf8'))));
     } catch {
-      // Passed over; see above.
+      unreadable.push(join(dir, name));
     }
   }
   return {
     put: (given) => {
+      const waiting = waitingTask(entries, given);
+      if (waiting) return waiting;
       if (entries.size >= OUTBOX_MAX_ENTRIES) {
         throw new KhloneError('queue-full', `${entries.size} entries wait in the outbox`, 'khlone reconnect');
       }
@@ -143,6 +169,7 @@ export const openOutbox = (dir: string): Outbox => {
       queued.entry = entry;
     },
     refused: () => readRefused(dir),
+    unreadable: () => unreadable,
     refuse: (queued, why) => {
       const { params } = queued.entry.call;
       const id = 'id' in params ? params.id : params.task;
@@ -153,9 +180,8 @@ export const openOutbox = (dir: string): Outbox => {
         code: why.code,
         message: why.message,
       };
-      const all = [...readRefused(dir), { ...refusal, ...(why.hint && { hint: why.hint }) }].slice(
-        -MAX_REFUSED,
-      );
+      const others = readRefused(dir).filter((one) => one.id !== id);
+      const all = [...others, { ...refusal, ...(why.hint && { hint: why.hint }) }].slice(-MAX_REFUSED);
       writeDurably(dir, 'refused.json', JSON.stringify(all));
       entries.delete(queued.file);
       rmSync(join(dir, queued.file), { force: true });
@@ -163,6 +189,7 @@ export const openOutbox = (dir: string): Outbox => {
     remove: (queued) => {
       entries.delete(queued.file);
       rmSync(join(dir, queued.file), { force: true });
+      if (!queued.entry.sentTo || queued.entry.held) syncDir(dir);
     },
   };
 };

@@ -4,6 +4,7 @@ import type { AnswerOf } from '../../protocol/calls.ts';
 import { asKhloneError } from '../../protocol/error.ts';
 import { call } from '../call.ts';
 import { mark } from '../render/receipt.ts';
+import { unreadableLine } from '../render/status.ts';
 import { serverOf } from '../server-call.ts';
 import { loadSiteConfig } from '../site-config.ts';
 import { oneLine } from '../terminal/sanitize.ts';
@@ -111,6 +112,7 @@ export class DoctorCommand extends KhloneCommand {
         says: `${this.app.version}, Node ${process.versions.node}, home ${this.app.home.root}`,
       },
       await gitCheck(this.caller.env.PATH),
+      ...this.outbox(),
     ];
     const worktree = await findWorktree(this.caller.cwd).catch(() => undefined);
     if (!worktree)
@@ -134,6 +136,13 @@ export class DoctorCommand extends KhloneCommand {
       });
     }
     return checks;
+  }
+
+  outbox(): Check[] {
+    const says = unreadableLine(this.app.outbox.unreadable());
+    return says === undefined
+      ? []
+      : [{ what: 'outbox', ok: false, says, hint: 'install that version again' }];
   }
 
   async machines(): Promise<Check[]> {

@@ -4,7 +4,7 @@ import { fetchTask } from '../await-task.ts';
 import type { Binding } from '../bindings.ts';
 import { locateTask } from '../find-task.ts';
 import { mark } from '../render/receipt.ts';
-import { cut, zoneLines } from '../render/status.ts';
+import { cut, unreadableLine, zoneLines } from '../render/status.ts';
 import { serverOf } from '../server-call.ts';
 import { oneLine } from '../terminal/sanitize.ts';
 import { findWorktree } from '../worktree.ts';
@@ -43,6 +43,8 @@ export class StatusCommand extends KhloneCommand {
         const line = `${mark(style, 'failed')} ${refused.id} was refused: ${oneLine(refused.message, 300)}`;
         this.caller.out(`${cut(line, width, style)}\n`);
       }
+      const odd = unreadableLine(this.app.outbox.unreadable());
+      if (odd) this.caller.out(`${cut(`${mark(style, 'attention')} ${odd}`, width, style)}\n`);
     }
     return 0;
   }

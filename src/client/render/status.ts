@@ -107,6 +107,14 @@ export const cut = (line: string, width: number, style: Style): string => {
   return `${chars.slice(0, Math.max(1, width - 1)).join('')}${style.utf8 ? '…' : '~'}`;
 };
 
+/** What waits here and was written by another version, in one line; nothing where all is well. */
+export const unreadableLine = (files: readonly string[]): string | undefined => {
+  const [first] = files;
+  if (first === undefined) return undefined;
+  const others = files.length > 1 ? ` and ${files.length - 1} more` : '';
+  return `queued by another version of khlone and kept for it: ${oneLine(first, 300)}${others}`;
+};
+
 /** `name`: the zone's short address where the person stands in it, the whole one among others. */
 export const zoneLines = (
   status: ZoneStatus,

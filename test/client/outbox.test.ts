@@ -1,0 +1,106 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { type Entry, openOutbox } from '../../src/client/outbox.ts';
+import { unreadableLine } from '../../src/client/render/status.ts';
+import { KhloneError } from '../../src/protocol/error.ts';
+
+/** What was accepted here and not sent yet: nothing is lost by another build, and nothing is queued twice. */
+
+let dir: string;
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'khlone-outbox-'));
+});
+afterEach(() => rmSync(dir, { recursive: true }));
+
+const POLICY = {
+  ...{ heroRole: 'mechanic', brains: {}, roles: {}, maxClones: 4, maxQueue: 9, sandbox: 'zone' as const },
+  ...{ trusted: true, retention: { transcriptsMs: 1, diskBytes: 1 } },
+};
+const ZONE = {
+  ...{ id: 'z-0123456789abcdef', address: 'o/r@b', branch: 'b', mode: 'ssh' as const, path: '~/p' },
+};
+
+const task = (n: number, host = 'box'): Omit<Entry, 'version'> => ({
+  ...{ host, queuedMs: n, say: `act ${n}` },
+  call: {
+    name: 'task.add',
+    params: {
+      ...{
+        id: `task-${String(n).padStart(10, '0')}`,
+        kind: 'act',
+        prompt: 'true',
+        zone: ZONE,
+        policy: POLICY,
+      },
+      ...{ session: 's-1', prioritize: false },
+    },
+  },
+});
+
+const files = (): string[] => readdirSync(dir).filter((name) => /^\d+\.json$/.test(name));
+const change = (file: string, edit: (entry: Record<string, never>) => unknown): void => {
+  const path = join(dir, file);
+  writeFileSync(path, JSON.stringify(edit(JSON.parse(readFileSync(path, 'utf8')))));
+};
+
+test('what waits is there again in its order when the outbox is opened anew', () => {
+  const outbox = openOutbox(dir);
+  for (const n of [1, 2, 3]) outbox.put(task(n));
+  outbox.remove(outbox.put(task(4)));
+  expect(openOutbox(dir).list()).toEqual(outbox.list());
+  expect(openOutbox(dir).list()).toHaveLength(3);
+});
+
+test('a task that waits already is not queued again, not even by the next hub', () => {
+  const first = openOutbox(dir).put(task(1));
+  const outbox = openOutbox(dir);
+  outbox.put(task(2));
+  expect(outbox.put({ ...task(1), queuedMs: 99 })).toEqual(first);
+  expect(files()).toHaveLength(2);
+  outbox.remove(first);
+  expect(outbox.put(task(1)).file).not.toBe(first.file);
+});
+
+test('an entry with what only a newer version knows is kept and sent', () => {
+  const { file } = openOutbox(dir).put(task(1));
+  change(file, (entry: Record<string, never>) => {
+    const { params } = entry.call as unknown as { params: Record<string, Record<string, unknown>> };
+    Object.assign(params, { newer: true });
+    for (const inner of [params.zone, params.policy, params.policy?.retention])
+      Object.assign(inner ?? {}, { newer: 1 });
+    return { ...entry, newer: { deep: 1 } };
+  });
+  const outbox = openOutbox(dir);
+  expect(outbox.unreadable()).toEqual([]);
+  expect(outbox.first('box')?.entry).toEqual({ version: 1, ...task(1) });
+});
+
+test('an entry that cannot be read is kept, passed over and named', () => {
+  const outbox = openOutbox(dir);
+  const [odd, torn] = [outbox.put(task(1)).file, outbox.put(task(2)).file];
+  outbox.put(task(3));
+  change(odd, (entry) => ({ ...entry, version: 2 }));
+  writeFileSync(join(dir, torn), '{');
+  const next = openOutbox(dir);
+  expect(next.unreadable()).toEqual([join(dir, odd), join(dir, torn)]);
+  expect(next.first('box')?.entry.say).toBe('act 3');
+  expect(Number.parseInt(next.put(task(4)).file, 10)).toBe(4);
+  expect(files()).toHaveLength(4);
+  expect(unreadableLine(next.unreadable())).toBe(
+    `queued by another version of khlone and kept for it: ${join(dir, odd)} and 1 more`,
+  );
+  expect(unreadableLine([])).toBeUndefined();
+});
+
+test('what its server refused is told once, however often it was refused', () => {
+  const outbox = openOutbox(dir);
+  for (const message of ['no', 'still no']) {
+    outbox.refuse(outbox.put(task(1)), new KhloneError('queue-full', message, 'wait'));
+  }
+  expect(openOutbox(dir).refused()).toMatchObject([
+    { message: 'still no', code: 'queue-full', hint: 'wait' },
+  ]);
+  expect(files()).toEqual([]);
+});
