@@ -10,7 +10,8 @@ type Program = { entry: string; output: string; options: BuildOptions; notAtStar
 const ROOT = import.meta.dirname;
 
 const main = async (): Promise<void> => {
-  const built = await Promise.all(PROGRAMS.map(bundle));
+  const relay = await relayText();
+  const built = await Promise.all(programs(relay).map(bundle));
   await removeStaleChunks(built);
 };
 
@@ -52,7 +53,19 @@ const COMMONJS_WORDS = [
 
 const ES_MODULE: BuildOptions = { format: 'esm', banner: { js: COMMONJS_WORDS } };
 
-const PROGRAMS: Program[] = [
+/** The relay as text: the server's one file carries it, and unpacks it on each machine. */
+const relayText = async (): Promise<string> => {
+  const { outputFiles } = await build({
+    ...SHARED,
+    entryPoints: ['src/server/relay-start.ts'],
+    format: 'cjs',
+    outfile: 'relay.cjs',
+    write: false,
+  });
+  return outputFiles?.[0]?.text ?? '';
+};
+
+const programs = (relay: string): Program[] => [
   {
     // Runs once per prompt line that has no zsh plugin: every package here is paid for on each command.
     entry: 'src/client/command.ts',
@@ -77,7 +90,11 @@ const PROGRAMS: Program[] = [
     // One file without chunks: it is copied to other machines as it is.
     entry: 'src/server/main.ts',
     output: 'dist/khlone-server.mjs',
-    options: { ...ES_MODULE, outfile: 'dist/khlone-server.mjs' },
+    options: {
+      ...ES_MODULE,
+      outfile: 'dist/khlone-server.mjs',
+      define: { ...SHARED.define, __KHLONE_RELAY__: JSON.stringify(relay) },
+    },
     notAtStart: ['clipanion', 'yaml', 'ssh2'],
   },
 ];

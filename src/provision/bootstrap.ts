@@ -83,8 +83,10 @@ const installScript = (build: Build, node: string, mark: string): string =>
     `ln -s "${node}" "$t/node" || fail link`,
     `h=$(${SHA_WITH_NODE})`,
     `[ "$h" = ${build.sha256} ] || fail "sha256 of $(wc -c < "$t/khlone-server.mjs") bytes"`,
+    // The relay as a small program of its own; where it cannot be had, the bundle does its work, only later.
+    '"$t/node" "$t/khlone-server.mjs" unpack </dev/null >/dev/null 2>&1',
     '"$t/node" -e "fs.renameSync(process.argv[1],process.argv[2])" "$t" "$b" 2>/dev/null || ' +
-      '{ mv -f "$t/khlone-server.mjs" "$t/node" "$b/" && rmdir "$t"; } || fail rename',
+      '{ mv -f "$t"/* "$b/" && rmdir "$t"; } || fail rename',
     'echo installed',
   ].join('; ');
 

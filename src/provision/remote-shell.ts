@@ -43,7 +43,8 @@ export const markedCommand = (script: string, nonce: string): string =>
 export const relayCommand = (build: string, nonce: string): string =>
   shCommand(
     `d=${VERSIONS}/${build}; if [ -x "$d/node" ] && [ -f "$d/khlone-server.mjs" ]; ` +
-      `then exec "$d/node" "$d/khlone-server.mjs" relay ${nonce}; fi; ${sayMagic(nonce, 'absent')}`,
+      `then r="$d/relay.cjs"; [ -f "$r" ] || r="$d/khlone-server.mjs"; exec "$d/node" "$r" relay ${nonce}; fi; ` +
+      sayMagic(nonce, 'absent'),
   );
 
 /** Text of a stranger as one harmless line: control characters neutralised, the last `maxChars` characters kept. */

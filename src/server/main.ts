@@ -1,4 +1,5 @@
-import { realpathSync } from 'node:fs';
+import { realpathSync, renameSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { asKhloneError } from '../protocol/error.ts';
 import { homeOf } from '../protocol/home.ts';
 import { askedNonce } from '../protocol/magic.ts';
@@ -9,6 +10,8 @@ import { relay } from './relay.ts';
 
 declare const __KHLONE_VERSION__: string;
 declare const __KHLONE_BUILD__: string;
+/** relay-start.ts as one small program; absent where only this file was bundled. */
+declare const __KHLONE_RELAY__: string | undefined;
 
 const START_DEADLINE_MS = 15_000;
 const bundle = realpathSync(process.argv[1] ?? import.meta.filename);
@@ -38,9 +41,18 @@ const relayHere = async (): Promise<void> => {
   await relay(server, askedNonce(process.argv.slice(2), process.env.SSH_ORIGINAL_COMMAND));
 };
 
+/** Puts the relay beside this file as a program of its own: loading all of this would be most of its start. */
+const unpackHere = async (): Promise<void> => {
+  if (typeof __KHLONE_RELAY__ === 'undefined') return;
+  const path = join(dirname(bundle), 'relay.cjs');
+  writeFileSync(`${path}.new`, __KHLONE_RELAY__, { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+};
+
 const programs: Record<string, () => Promise<void>> = {
   serve: serveHere,
   relay: relayHere,
+  unpack: unpackHere,
   'brain-sh': async () => {
     const { runShProgram } = await import('../brains/sh-program.ts');
     await runShProgram(process.stdin, 1);

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '../fixtures/khlone.ts';
@@ -36,6 +36,8 @@ describe.skipIf(sshdMissing)(`a fresh host${sshdMissing ? ` (${sshdMissing})` : 
     const second = await far.ok(act('true'));
     expect(far.mask(second.stderr)).toBe('✓ task-2 → mechanic.1 (@main)\n');
     expect(second.ms).toBeLessThan(1_000);
+    const [version = ''] = readdirSync(join(far.farHome, 'server/versions'));
+    expect(existsSync(join(far.farHome, 'server/versions', version, 'relay.cjs'))).toBe(true);
   });
 
   it('answers an ask, and only the answer is on stdout', async () => {
@@ -68,7 +70,7 @@ describe.skipIf(sshdMissing)(`a fresh host${sshdMissing ? ` (${sshdMissing})` : 
     const { stdout } = await far.ok(['doctor']);
     for (const what of ['server', 'tmux', 'view', 'sh'])
       expect(stdout).toMatch(new RegExp(`^✓ ${what} on zone: `, 'm'));
-    expect(stdout).toMatch(/^✗ claude on zone: /m);
+    expect(stdout).toMatch(/^○ claude on zone: /m);
   });
 
   it('halts and goes on', async () => {
