@@ -92,7 +92,8 @@ describe('the journal', () => {
   test('is cut to what was committed: bytes of a commit that never came disappear', async () => {
     await say('one');
     store.close();
-    const torn = `${JSON.stringify({ epoch: 'x', seq: 2, ...note('never committed') })}\n{"torn`;
+    const line = `${JSON.stringify({ epoch: 'x', seq: 2, ...note('never committed') })}\n`;
+    const torn = `${line.repeat(5)}{"torn`;
     appendFileSync(journalFile(1), torn);
     store = open();
     // No reader passes the committed end, even before the first write cuts the file.
