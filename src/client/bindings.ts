@@ -32,13 +32,10 @@ export type Bindings = {
 
 /**
  * A zone is its worktree: its id comes from the place, so the same one is found by every caller, however many come
- * first at once, and by every device that shares a host.
+ * first at once, and by every device that calls the host by the same name.
  */
 export const zoneIdOf = (host: string, path: string): string =>
-  `z-${createHash('sha256')
-    .update(`${host === 'local' ? 'local' : 'remote'}\0${path}`)
-    .digest('hex')
-    .slice(0, 16)}`;
+  `z-${createHash('sha256').update(`${host}\0${path}`).digest('hex').slice(0, 16)}`;
 
 export const specOf = (binding: Binding): ZoneSpec => ({
   id: binding.zone,
@@ -47,6 +44,9 @@ export const specOf = (binding: Binding): ZoneSpec => ({
   mode: binding.mode,
   path: binding.path,
 });
+
+/** A use alone is written down this seldom: it tells which zones are in use, to the day. */
+const SAVE_USE_AFTER_MS = 24 * 3600_000;
 
 const read = (path: string): Binding[] => {
   try {
@@ -60,10 +60,13 @@ const read = (path: string): Binding[] => {
 /** Opens zones.json. Only the hub writes it, and there is one hub. */
 export const openBindings = (path: string): Bindings => {
   const byRoot = new Map(read(path).map((binding) => [binding.root, binding]));
+  const savedUse = new Map([...byRoot].map(([root, { usedMs }]) => [root, usedMs]));
   const save = (): void => {
     const temp = `${path}.${process.pid}`;
     writeFileSync(temp, `${JSON.stringify([...byRoot.values()], null, 1)}\n`, { mode: 0o600 });
     renameSync(temp, path);
+    savedUse.clear();
+    for (const [root, { usedMs }] of byRoot) savedUse.set(root, usedMs);
   };
   return {
     all: () => [...byRoot.values()],
@@ -74,7 +77,8 @@ export const openBindings = (path: string): Bindings => {
       byRoot.set(binding.root, binding);
       const { usedMs: _a, ...was } = before ?? { usedMs: 0 };
       const { usedMs: _b, ...is } = binding;
-      if (JSON.stringify(was) !== JSON.stringify(is)) save();
+      const isOld = binding.usedMs - (savedUse.get(binding.root) ?? 0) > SAVE_USE_AFTER_MS;
+      if (isOld || JSON.stringify(was) !== JSON.stringify(is)) save();
     },
     remove: (zone) => {
       for (const [root, binding] of byRoot) if (binding.zone === zone) byRoot.delete(root);

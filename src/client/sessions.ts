@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { KhloneError } from '../protocol/error.ts';
 import type { App } from './app.ts';
 import type { Binding } from './bindings.ts';
@@ -19,7 +19,11 @@ const checked = (name: string, from: string): string => {
   );
 };
 
-export const mintSession = (): string => `s-${randomBytes(5).toString('hex')}`;
+const NEW_SESSION_DIGITS = 10;
+
+/** A new session's name comes from the caller's nonce: a command that is repeated joins the session it made. */
+export const mintSession = (nonce: string): string =>
+  `s-${createHash('sha256').update(nonce).digest('hex').slice(0, NEW_SESSION_DIGITS)}`;
 
 export type SessionChoice = { session: string; explicit: boolean };
 
@@ -34,7 +38,7 @@ export const sessionFor = (
   if (given) return { session: checked(given, 'KHLONE_SESSION'), explicit: true };
   const shell = caller.env.KHLONE_SHELL;
   const own = shell ? app.shellSessions.get(shell) : undefined;
-  return { session: own ?? binding.session ?? mintSession(), explicit: false };
+  return { session: own ?? binding.session ?? mintSession(caller.nonce), explicit: false };
 };
 
 /** Remembers the session for the shell that dispatched and for the worktree. A session given by name is not adopted. */

@@ -50,7 +50,8 @@ export const zoneStatus = async (app: App, caller: Caller, binding: Binding): Pr
   let view: ZoneView | undefined;
   try {
     const { peer } = await serverOfZone(app, caller, binding, ANSWER_WITHIN_MS);
-    view = (await call(peer, 'zone.get', { zone: binding.zone }, { timeoutMs: ANSWER_WITHIN_MS })).zone;
+    const { zone } = await call(peer, 'zone.get', { zone: binding.zone }, { timeoutMs: ANSWER_WITHIN_MS });
+    if (zone?.id === binding.zone) view = zone;
     if (view) app.known.put(view);
     if (view?.state === 'preparing') app.carrier.resume(binding.zone);
   } catch (thrown) {

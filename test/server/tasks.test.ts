@@ -56,11 +56,19 @@ describe('one id', () => {
     expect(tasks.map((task) => task.id)).toEqual([id]);
   });
 
+  test('in another session is the same task in the session of the first time', async () => {
+    const zone = await readyZone();
+    const id = newId();
+    await addTask(peer, zone, 'true', { id });
+    const again = await addTask(peer, zone, 'true', { id, session: 'other' });
+    expect(again).toMatchObject({ repeated: true, task: { id, session: 's' } });
+  });
+
   test('with another body is refused', async () => {
     const zone = await readyZone();
     const id = newId();
     await addTask(peer, zone, 'true', { id });
-    for (const wish of [{ session: 'other' }, { kind: 'ask' as const }, { limitMs: 5 }]) {
+    for (const wish of [{ kind: 'ask' as const }, { limitMs: 5 }]) {
       await expect(addTask(peer, zone, 'true', { id, ...wish })).rejects.toMatchObject({ code: 'id-reused' });
     }
     await expect(addTask(peer, zone, 'false', { id })).rejects.toMatchObject({ code: 'id-reused' });

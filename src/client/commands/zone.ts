@@ -48,7 +48,8 @@ export class ZoneSetCommand extends KhloneCommand {
     await snapshotBinding(app, place, connected);
     const passedOver = notYet(place.config);
     if (passedOver.length > 0) this.say(`  not in this version, passed over: ${passedOver.join(', ')}`);
-    app.known.put(opened.needsCode ? { ...opened.zone, state: 'ready' } : opened.zone);
+    const view = { ...opened.zone, ...(opened.needsCode && { state: 'ready' as const }) };
+    if (view.id === binding.zone) app.known.put(view);
     if (this.json)
       this.give({
         zone: binding.address,

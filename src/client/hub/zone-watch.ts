@@ -31,7 +31,8 @@ export const createZoneWatch = (appOf: () => App): ZoneWatch => {
 
   const refresh = async (binding: Binding, connected: Connected): Promise<void> => {
     const { zone } = await call(connected.peer, 'zone.get', { zone: binding.zone });
-    if (!zone) return;
+    // A server that answers with another zone would overwrite what is known of that one.
+    if (zone?.id !== binding.zone) return;
     appOf().known.put(zone);
     // Its code is not there: the hub that carried it died, or its connection did.
     if (zone.state === 'preparing') appOf().carrier.resume(zone.id);

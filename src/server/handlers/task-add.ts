@@ -36,9 +36,10 @@ export const titleOf = (prompt: string): string => {
   return line.length > TITLE_CHARS ? `${line.slice(0, TITLE_CHARS - 1)}…` : line;
 };
 
-const hashOf = ({ kind, zone, who, session, prioritize, limitMs }: Add, prompt: string): string =>
+/** Without the session: a repeat may find that its shell has another one by now, and is the same task all the same. */
+const hashOf = ({ kind, zone, who, prioritize, limitMs }: Add, prompt: string): string =>
   createHash('sha256')
-    .update(JSON.stringify([kind, prompt, zone.id, who ?? '', session, prioritize, limitMs ?? 0]))
+    .update(JSON.stringify([kind, prompt, zone.id, who ?? '', prioritize, limitMs ?? 0]))
     .digest('hex');
 
 type Member = CrewMember & { index: number; load: number };
