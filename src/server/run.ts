@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Brain } from '../brains/brain.ts';
 import type { View } from '../brains/view.ts';
 import type { Policy } from '../protocol/calls.ts';
@@ -104,6 +104,19 @@ export type RunWish = {
   view: View | undefined;
 };
 
+/** What package managers downloaded, below the home: nothing that is on a PATH or steers another program. */
+const CACHES = ['.cache', '.npm', '.cargo/registry', '.cargo/git', '.local/share/pnpm/store', 'go/pkg'];
+
+/** The folders that an act may fill. Where the package manager is used at all they are made: it cannot do so itself. */
+export const cachesOf = (home: string): string[] =>
+  CACHES.map((name) => {
+    const path = join(home, name);
+    if (name.includes('/') && existsSync(dirname(path)) && !existsSync(path)) {
+      mkdirSync(path, { mode: 0o755 });
+    }
+    return path;
+  });
+
 const wrapped = async (deps: RunDeps, wish: RunWish, dir: string, argv: string[]): Promise<string[]> => {
   if (!wish.view) return argv;
   const ask = wish.mode === 'ask';
@@ -116,7 +129,7 @@ const wrapped = async (deps: RunDeps, wish: RunWish, dir: string, argv: string[]
     worktree: wish.zone.path,
     gitDirs: await knownGitDirs(deps.store, wish.zone, gitDirsOf),
     statePaths,
-    cachePaths: ['.cache', '.npm', '.cargo', '.local/share/pnpm', 'go/pkg'].map((name) => join(home, name)),
+    cachePaths: ask ? [] : cachesOf(home),
     tmpDir: join(dir, 'tmp'),
     hide: hiddenPaths(wish.mode, deps.home, wish.environment),
     runDir: dir,
