@@ -71,7 +71,9 @@ export const openBindings = (path: string): Bindings => {
   return {
     all: () => [...byRoot.values()],
     byRoot: (root) => byRoot.get(root),
-    byZone: (zone) => [...byRoot.values()].find((binding) => binding.zone === zone),
+    // A worktree that moved leaves its old place behind: the one that was used last is where the zone is now.
+    byZone: (zone) =>
+      [...byRoot.values()].filter((binding) => binding.zone === zone).sort((a, b) => b.usedMs - a.usedMs)[0],
     put: (binding) => {
       const before = byRoot.get(binding.root);
       byRoot.set(binding.root, binding);

@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Policy } from '../protocol/calls.ts';
 import { KhloneError } from '../protocol/error.ts';
@@ -33,6 +35,18 @@ const remotePath = (template: string, worktree: Worktree): string =>
     .replaceAll('{org}', worktree.org)
     .replaceAll('{repo}', worktree.repo)
     .replaceAll('{branch}', worktree.branch.replaceAll('/', '--'));
+
+/**
+ * Repositories without origin are named by their folder only: where another one of that name has a zone on the host
+ * already, this one gets a place of its own, so that neither ever works on the other's code.
+ */
+const apart = (app: App, worktree: Worktree, host: string, path: string): string => {
+  const taken = app.bindings
+    .all()
+    .some((b) => b.host === host && b.path === path && b.root !== worktree.root && existsSync(b.root));
+  if (worktree.org !== 'local' || !taken) return path;
+  return `${path}-${createHash('sha256').update(worktree.root).digest('hex').slice(0, 6)}`;
+};
 
 /** The worktree that `--zone` names among those bound on this machine; an ambiguous address lists its candidates. */
 const byAddress = (app: App, caller: Caller, address: string, here: Worktree | undefined): string => {
@@ -91,7 +105,8 @@ const bindingFor = (
   const template = config.zone.path ?? DEFAULT_REMOTE_PATH;
   const same = known?.mode === mode && known.host === host;
   if (mode === 'ssh' && same && known.branch !== worktree.branch) throw switched(known, worktree);
-  const path = mode === 'local' ? worktree.root : same ? known.path : remotePath(template, worktree);
+  const elsewhere = (): string => apart(app, worktree, host, remotePath(template, worktree));
+  const path = mode === 'local' ? worktree.root : same ? known.path : elsewhere();
   const binding: Binding = {
     zone: zoneIdOf(host, path),
     root: worktree.root,

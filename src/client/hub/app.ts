@@ -77,7 +77,7 @@ export const createApp = (spec: HubSpec, stop: () => void): App => {
       if (app.outbox.first(host)) return true;
       const now = Date.now();
       const inUse = app.bindings.all().some((b) => b.host === host && now - b.usedMs < IN_USE_MS);
-      return host !== 'local' && inUse && now - (link(host).lastSeenMs() ?? now) < GIVE_UP_IDLE_MS;
+      return host !== 'local' && inUse && now - (link(host).lastSeenMs() ?? 0) < GIVE_UP_IDLE_MS;
     },
   });
   const app: App = {

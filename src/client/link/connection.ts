@@ -25,6 +25,7 @@ export type LinkSpec = {
 /** An idle connection is asked for a sign of life this often; a dead one is then found before anybody needs it. */
 const PING_EVERY_MS = 10_000;
 const PING_DEADLINE_MS = 8_000;
+const AWAKE_DEADLINE_MS = 2_000;
 /** A zone that no server has: asking for it costs nothing and proves that the server answers. */
 const NO_ZONE = 'z-0000000000000000';
 
@@ -69,9 +70,14 @@ const probe = async ({ spec }: Line, { peer }: Connected, withinMs: number): Pro
 };
 
 const keepAlive = (line: Line, connected: Connected): NodeJS.Timeout => {
+  let lookedMs = Date.now();
   const ask = (): void => {
-    if (performance.now() - connected.peer.lastReceivedMs() < PING_EVERY_MS) return;
-    void probe(line, connected, PING_DEADLINE_MS);
+    // A machine that slept finds its connections dead more often than not, so after that it asks at once.
+    const slept = Date.now() - lookedMs > PING_EVERY_MS;
+    lookedMs = Date.now();
+    if (slept) void probe(line, connected, AWAKE_DEADLINE_MS);
+    else if (performance.now() - connected.peer.lastReceivedMs() >= PING_EVERY_MS)
+      void probe(line, connected, PING_DEADLINE_MS);
   };
   const timer = setInterval(ask, PING_EVERY_MS / 2);
   timer.unref();
