@@ -143,8 +143,11 @@ const follow = async (wait: Wait): Promise<End> => {
       const connected = link.current() ?? (await link.connect(lenderOf(caller)));
       if (isLost) narrator.tell(`reconnected to ${oneLine(binding.host, 100)}`);
       isLost = false;
+      const { seen } = wait;
       const end = await followOnce(wait, connected);
       if (end) return end;
+      // The stream ended and brought nothing: asked again at once it may do so for ever.
+      if (wait.seen === seen) await pause(RETRY_MS, signal);
     } catch (thrown) {
       if (signal.aborted) throw thrown;
       narrator.tell(troubleOf(wait, thrown));

@@ -42,6 +42,9 @@ const INLINE_PROMPT_BYTES = 48 * 1024;
 /** Faults that time mends: the task waits here. Others are told at once, and nothing was queued. */
 const WAITS = new Set(['unreachable', 'timeout', 'shutting-down', 'remote-setup']);
 
+/** Faults of which nobody knows whether they last: a bug, or an answer that another version understands. */
+export const ODD = new Set(['internal', 'invalid-request']);
+
 export const lenderOf = (caller: Caller): Lender => ({
   env: caller.env,
   ask: caller.ask,
@@ -85,17 +88,25 @@ async function* bytesOf(text: string): AsyncGenerator<Uint8Array> {
   yield Buffer.from(text);
 }
 
-/** Sends one task. Its environment goes first where the server has none: a brain is looked for on its PATH. */
+/**
+ * Sends one task, and its environment behind it where the server has none: what was accepted stays accepted when that
+ * fails. The task is held then, `onHeld` is told why, and the next connection brings the environment.
+ */
 export const sendTask = async (
   app: App,
   connected: Connected,
   params: Params<'task.add'>,
   prompt: string,
   timeoutMs: number,
+  onHeld: (why: KhloneError) => void = () => {},
 ): Promise<AnswerOf<'task.add'>> => {
   const body = params.prompt === undefined ? { body: bytesOf(prompt) } : {};
   const answer = await call(connected.peer, 'task.add', params, { timeoutMs, ...body });
-  if (answer.needsEnvironment) await pushEnvironment(app, connected.peer, params.zone.id, false);
+  if (answer.needsEnvironment) {
+    await pushEnvironment(app, connected.peer, params.zone.id, false).catch((thrown: unknown) =>
+      onHeld(asKhloneError(thrown)),
+    );
+  }
   return answer;
 };
 
@@ -135,7 +146,11 @@ const queueHere = (app: App, place: Place, id: string, wish: Dispatch, sentTo: s
 /** Whether all that was accepted before is with the server: what waits here goes first. */
 const isFirstInLine = async (app: App, caller: Caller, host: string, ms: number): Promise<boolean> => {
   if (!app.outbox.first(host)) return true;
-  await soonest(app.flush(host), ms, caller.signal);
+  const flushed = app.flush(host).catch((thrown: unknown) => {
+    // Of an earlier task, and tried again: this one waits behind it.
+    if (!ODD.has(asKhloneError(thrown).code)) throw thrown;
+  });
+  await soonest(flushed, ms, caller.signal);
   return !app.outbox.first(host);
 };
 
@@ -166,7 +181,10 @@ export const dispatch = async (app: App, caller: Caller, place: Place, wish: Dis
     if (!(await isFirstInLine(app, caller, binding.host, leftMs()))) throw notAnswering(link.name);
     if (firstHere) await pushEnvironment(app, connected.peer, binding.zone, false, leftMs());
     sentTo = connected.server.uuid;
-    const answer = await sendTask(app, connected, paramsOf(place, id, wish), wish.prompt, leftMs());
+    const params = paramsOf(place, id, wish);
+    const answer = await sendTask(app, connected, params, wish.prompt, leftMs(), (why) =>
+      caller.err(`⚠ ${id} waits for its environment: ${oneLine(why.message, 500)}\n`),
+    );
     accepted(app, caller, place, connected, answer);
     return { type: 'accepted', id, answer };
   } catch (thrown) {

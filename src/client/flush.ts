@@ -1,7 +1,7 @@
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
 import type { App } from './app.ts';
 import { call } from './call.ts';
-import { sendTask } from './dispatch.ts';
+import { ODD, sendTask } from './dispatch.ts';
 import type { Connected } from './link/link.ts';
 import type { Queued } from './outbox.ts';
 
@@ -11,14 +11,31 @@ const SEND_DEADLINE_MS = 30_000;
 /** A server that takes nothing now (its disk is full, too many callers) is asked again after this. */
 const AGAIN_MS = 5_000;
 
+/** Tries of an entry that meets odd faults, AGAIN_MS apart: few, because what is behind it waits as long. */
+const ODD_TRIES = 6;
+
 /** Faults after which the same entry is sent again. */
 const AGAIN = new Set(['unreachable', 'timeout', 'shutting-down', 'rate-limited', 'disk-low']);
 
 /** It may have reached a server whose state is gone: sent again it could run twice, so a person decides. */
 const hold = (app: App, queued: Queued): void => app.outbox.update(queued, { ...queued.entry, held: true });
 
+/** How often an entry met an odd fault, and when last, by its file. */
+type Odd = Map<string, { tries: number; atMs: number }>;
+
+/** Whether the same entry may be sent again after this fault. */
+const mayAgain = (odd: Odd, { file }: Queued, code: string): boolean => {
+  if (AGAIN.has(code)) return true;
+  if (!ODD.has(code)) return false;
+  const { tries, atMs } = odd.get(file) ?? { tries: 0, atMs: Number.NEGATIVE_INFINITY };
+  // Commands that come in a row each begin a pass: that is one try.
+  if (performance.now() - atMs < AGAIN_MS) return true;
+  odd.set(file, { tries: tries + 1, atMs: performance.now() });
+  return tries + 1 < ODD_TRIES;
+};
+
 /** Sends one entry; when this returns it is settled, also where the server refused it. */
-const send = async (app: App, connected: Connected, queued: Queued): Promise<void> => {
+const send = async (app: App, connected: Connected, queued: Queued, odd: Odd): Promise<void> => {
   const { entry } = queued;
   if (entry.sentTo && entry.sentTo !== connected.server.uuid) return hold(app, queued);
   if (!entry.sentTo) app.outbox.update(queued, { ...entry, sentTo: connected.server.uuid });
@@ -32,24 +49,27 @@ const send = async (app: App, connected: Connected, queued: Queued): Promise<voi
     }
   } catch (thrown) {
     const error = asKhloneError(thrown);
-    if (AGAIN.has(error.code)) throw error;
+    if (mayAgain(odd, queued, error.code)) throw error;
+    odd.delete(queued.file);
     // The server's word is final: the entry becomes a failed task with its reason, kept for the person to see.
     app.outbox.refuse(queued, error);
     return;
   }
+  odd.delete(queued.file);
   app.outbox.remove(queued);
 };
 
 /** The list is read anew after each entry: what was queued meanwhile belongs behind, and goes with the same pass. */
-const sendAll = async (app: App, host: string, connected: Connected): Promise<void> => {
+const sendAll = async (app: App, host: string, connected: Connected, odd: Odd): Promise<void> => {
   for (let next = app.outbox.first(host); next; next = app.outbox.first(host)) {
-    await send(app, connected, next);
+    await send(app, connected, next, odd);
   }
 };
 
 /** One sender per host: a second call joins the first. Throws what ended the pass early; the rest is tried again. */
 export const createFlusher = (appOf: () => App): ((host: string) => Promise<void>) => {
   const busy = new Map<string, Promise<void>>();
+  const odd: Odd = new Map();
 
   const once = async (host: string): Promise<void> => {
     const app = appOf();
@@ -58,7 +78,7 @@ export const createFlusher = (appOf: () => App): ((host: string) => Promise<void
     const connected = link.current();
     try {
       if (!connected) throw new KhloneError('unreachable', `${host} does not answer`, 'khlone reconnect');
-      await sendAll(app, host, connected);
+      await sendAll(app, host, connected, odd);
     } catch (thrown) {
       if (link.current()) setTimeout(() => void flush(host).catch(() => {}), AGAIN_MS).unref();
       else app.redial.soon(host);

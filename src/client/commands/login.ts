@@ -2,6 +2,7 @@ import { Command, Option } from 'clipanion';
 import { KhloneError } from '../../protocol/error.ts';
 import { specOf } from '../bindings.ts';
 import { call } from '../call.ts';
+import { hostArgv } from '../link/ssh-config.ts';
 import { placeOf } from '../place.ts';
 import { mark } from '../render/receipt.ts';
 import { refreshEnvironment, serverOf } from '../server-call.ts';
@@ -22,7 +23,7 @@ export class LoginCommand extends KhloneCommand {
 
   override async execute(): Promise<number> {
     const { app, caller } = this;
-    const argv = LOGIN[this.brain];
+    const argv = Object.hasOwn(LOGIN, this.brain) ? LOGIN[this.brain] : undefined;
     if (!argv) {
       throw new KhloneError(
         'usage',
@@ -34,8 +35,8 @@ export class LoginCommand extends KhloneCommand {
       throw new KhloneError('usage', 'a login needs a terminal', `khlone login ${this.brain} at one`);
     const place = await placeOf(app, caller, { zone: this.zone });
     const { host, mode, root } = place.binding;
-    // ssh's own client makes the terminal there; "--" ends its options, the words are ours.
-    const words = mode === 'local' ? [...argv] : ['ssh', '-t', '--', host, argv.join(' ')];
+    // ssh's own client makes the terminal there; the words are ours.
+    const words = mode === 'local' ? [...argv] : ['ssh', '-t', ...hostArgv(host), argv.join(' ')];
     const code = await caller.run(words, root);
     if (code !== 0)
       throw new KhloneError('brain-auth', `${this.brain} ended its login with ${code}`, 'try again');

@@ -49,6 +49,23 @@ const helloOver = async (wire: Wire, build: string): Promise<Connected> => {
   }
 };
 
+/** An older server has this long to make room; one that stays is used as it is. */
+const ROOM_WITHIN_MS = 10_000;
+
+/** Asks an older server to make room, its clones going on. Whatever it does, nothing of this connection is left. */
+const makeRoom = async ({ made, wire }: Greeted): Promise<void> => {
+  const late = Promise.withResolvers<void>();
+  const timer = setTimeout(late.resolve, ROOM_WITHIN_MS);
+  try {
+    await made.peer.call('stop', { keep: true }, { timeoutMs: ROOM_WITHIN_MS });
+    await Promise.race([made.peer.closed, late.promise]);
+  } finally {
+    clearTimeout(timer);
+    made.peer.close();
+    wire.close();
+  }
+};
+
 /** Dials and says hello. An older server is asked to make room, its clones going on, and the next dial starts ours. */
 export const greet = async (
   dial: () => Promise<Wire>,
@@ -58,8 +75,6 @@ export const greet = async (
   const wire = await dial();
   const made = await helloOver(wire, greeter.build);
   if (!mayReplace || !shouldReplace(greeter, made.server.build)) return { made, wire };
-  await made.peer.call('stop', { keep: true });
-  await made.peer.closed;
-  wire.close();
+  await makeRoom({ made, wire });
   return greet(dial, greeter, false);
 };

@@ -130,11 +130,17 @@ export const parseSshG = (alias: string, text: string): SshSettings => {
   };
 };
 
+const argvOf = ({ user, port, host }: HostWord): string[] => [
+  ...(user === undefined ? [] : ['-l', user]),
+  ...(port === undefined ? [] : ['-p', String(port)]),
+  ...['--', host],
+];
+
+/** A host as written in the words that `ssh` takes, the end of its options included. Fails with `config`. */
+export const hostArgv = (written: string): string[] => argvOf(parseHostWord(written));
+
 const runSshG = (word: HostWord, env: Env, signal: AbortSignal): Promise<string> => {
-  const argv = ['-G'];
-  if (word.user !== undefined) argv.push('-l', word.user);
-  if (word.port !== undefined) argv.push('-p', String(word.port));
-  argv.push('--', word.host);
+  const argv = ['-G', ...argvOf(word)];
   const limits = { timeout: RESOLVE_DEADLINE_MS, maxBuffer: OUTPUT_MAX_BYTES, signal, env };
   return new Promise((resolve, reject) => {
     execFile('ssh', argv, limits, (error, stdout, stderr) => {
