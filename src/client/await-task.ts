@@ -5,6 +5,7 @@ import type { Binding } from './bindings.ts';
 import { callServer } from './call.ts';
 import { type Caller, interrupted, styleOf } from './caller.ts';
 import { lenderOf } from './dispatch.ts';
+import { refusalOf } from './find-task.ts';
 import type { Connected } from './link/link.ts';
 import { createProgress } from './render/progress.ts';
 import { mark } from './render/receipt.ts';
@@ -159,12 +160,9 @@ const follow = async (wait: Wait): Promise<End> => {
 
 const isWaiting = (app: App, task: string): boolean => {
   const refused = app.outbox.refused().find((r) => r.id === task);
-  if (refused) throw new KhloneError(codeOf(refused.code), refused.message, refused.hint);
+  if (refused) throw refusalOf(refused);
   return app.outbox.list().some((q) => 'id' in q.entry.call.params && q.entry.call.params.id === task);
 };
-
-const codeOf = (code: string): ErrorCode =>
-  Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'task-failed';
 
 const pause = (ms: number, signal: AbortSignal): Promise<void> =>
   new Promise((resolve, reject) => {

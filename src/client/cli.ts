@@ -11,7 +11,12 @@ import { wrongUse } from './wrong-use.ts';
 
 /** One command of a caller, run in the hub: parse, execute, and tell errors in one language. */
 
-export type Context = BaseContext & { app: App; caller: Caller };
+export type Context = BaseContext & {
+  app: App;
+  caller: Caller;
+  /** The page of the command that these words name, or the contents of the manual. */
+  help(words: readonly string[]): string;
+};
 
 const NAMES = { binaryName: 'khlone', binaryLabel: 'khlone', enableColors: false };
 
@@ -73,16 +78,20 @@ const commandOf = (words: readonly string[]): CommandClass<Context> | undefined 
 const columnsOf = ({ terminal }: Caller): number => (terminal.stdout ? Math.min(terminal.columns, 100) : 80);
 
 /** The help of the command that these words name. Throws `usage` where there is none. */
-export const pageOf = (words: readonly string[], caller: Caller): string => {
+const pageOf = (words: readonly string[], caller: Caller): string => {
   const command = commandOf(words);
   const definition = command && definitionOf(command);
   if (!definition) throw wrongUse('', words, pathsOf(COMMANDS), { all: [], required: [] });
   return commandPage(definition, command?.paths ?? [], columnsOf(caller));
 };
 
-/** All commands with a line each. */
-export const contents = (version: string, caller: Caller): string =>
-  contentsPage(createCli(version), version, columnsOf(caller));
+/** All commands with a line each, or one of them. */
+const helpFor =
+  (app: App, caller: Caller) =>
+  (words: readonly string[]): string =>
+    words.length > 0
+      ? pageOf(words, caller)
+      : contentsPage(createCli(app.version), app.version, columnsOf(caller));
 
 const usageOf = (error: Error, argv: readonly string[]): KhloneError => {
   const command = commandOf(argv.filter((word) => !word.startsWith('-')));
@@ -104,7 +113,7 @@ const wantsHelp = (argv: readonly string[]): boolean => {
 
 const tellHelp = (app: App, caller: Caller): number => {
   const words = caller.argv.filter((word) => !word.startsWith('-'));
-  caller.out(words.length === 0 ? contents(app.version, caller) : pageOf(words, caller));
+  caller.out(helpFor(app, caller)(words));
   return 0;
 };
 
@@ -134,6 +143,7 @@ export const runCommand = async (app: App, caller: Caller): Promise<number> => {
       colorDepth: 1,
       app,
       caller,
+      help: helpFor(app, caller),
     };
     const command = cli.process(caller.argv, context);
     command.context = context;

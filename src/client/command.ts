@@ -23,6 +23,9 @@ declare const __KHLONE_BUILD__: string;
 const TRIES = 5;
 const STEADY_MS = 2_000;
 const INTERRUPTED = 130;
+/** What a hub that dies leaves behind, and one that is killed in its start: the same command may be sent again. */
+const LOST: ReadonlySet<string> = new Set(['unreachable', 'shutting-down']);
+const NOT_STARTED: ReadonlySet<string> = new Set(['start-failed']);
 const HUB_DEADLINE_MS = 15_000;
 const ANSWER_TIMEOUT_MS = 2 ** 31 - 1;
 
@@ -58,6 +61,8 @@ type Talk = {
   /** Standard input is there once only. */
   heard: Buffer[];
   leave: AbortController;
+  /** How the last hub was lost. */
+  lost: KhloneError | undefined;
 };
 
 /** A reader that went away (`| head`) is no error of ours: the work goes on, the printing stops. */
@@ -148,8 +153,9 @@ const attempt = async (argv: string[], nonce: string, talk: Talk): Promise<numbe
   } catch (thrown) {
     if (signal.aborted) return INTERRUPTED;
     const error = asKhloneError(thrown);
-    if (peer && (error.code === 'unreachable' || error.code === 'shutting-down')) return undefined;
-    throw error;
+    if (!(peer ? LOST : NOT_STARTED).has(error.code)) throw error;
+    talk.lost = error;
+    return undefined;
   } finally {
     peer?.close();
   }
@@ -166,16 +172,19 @@ const main = async (argv: string[]): Promise<number> => {
   const nonce = given && /^[A-Za-z0-9._-]{8,80}$/.test(given) ? given : randomBytes(16).toString('hex');
   const leave = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => leave.abort());
-  const talk: Talk = { printed: 0, repeats: 0, any: false, heard: [], leave };
+  const talk: Talk = { printed: 0, repeats: 0, any: false, heard: [], leave, lost: undefined };
   for (let n = 0; n < TRIES; n += 1) {
     const begun = performance.now();
     talk.repeats = talk.printed;
     const code = await attempt(argv, nonce, talk);
     if (code !== undefined) return code;
+    // A hub that cannot start says so after a while; one that was killed in its start, at once.
+    const isSteady = performance.now() - begun > STEADY_MS;
+    if (isSteady && talk.lost?.code === 'start-failed') throw talk.lost;
     // A wait of hours may see many hubs; only those that die at once are a fault.
-    if (performance.now() - begun > STEADY_MS) n = 0;
+    if (isSteady) n = 0;
   }
-  throw new KhloneError('start-failed', 'the hub ended again and again', 'khlone doctor');
+  throw talk.lost ?? new KhloneError('start-failed', 'the hub ended again and again', 'khlone doctor');
 };
 
 process.stdout.on('error', () => {});

@@ -40,7 +40,7 @@ const TICK_MS = 250;
 const INLINE_PROMPT_BYTES = 48 * 1024;
 
 /** Faults that time mends: the task waits here. Others are told at once, and nothing was queued. */
-const WAITS = new Set(['unreachable', 'timeout', 'shutting-down', 'remote-setup']);
+const WAITS = new Set(['unreachable', 'timeout', 'shutting-down', 'remote-setup', 'start-failed']);
 
 /** Faults of which nobody knows whether they last: a bug, or an answer that another version understands. */
 export const ODD = new Set(['internal', 'invalid-request']);

@@ -1,11 +1,11 @@
-import { asKhloneError, KhloneError } from '../protocol/error.ts';
+import { asKhloneError, ERRORS, type ErrorCode, KhloneError } from '../protocol/error.ts';
 import { matchTaskPrefix } from '../protocol/id.ts';
 import type { App } from './app.ts';
 import type { Binding } from './bindings.ts';
 import { call } from './call.ts';
 import type { Caller } from './caller.ts';
-import type { Queued } from './outbox.ts';
-import { serverOf } from './server-call.ts';
+import type { Queued, Refused } from './outbox.ts';
+import { serverOf, serverOfZone } from './server-call.ts';
 
 /** Where a task is that a person names by a prefix of its id: with a server, or still in the outbox. */
 
@@ -13,14 +13,25 @@ export type Located =
   | { type: 'server'; binding: Binding; id: string }
   | { type: 'here'; queued: Queued; id: string };
 
+const stemOf = (prefix: string): string => (prefix.startsWith('task-') ? prefix : `task-${prefix}`);
+
 const inOutbox = (app: App, prefix: string): Located | undefined => {
   const entries = app.outbox.list().filter((q) => q.entry.call.name === 'task.add');
   const byId = new Map(entries.map((q) => [(q.entry.call.params as { id: string }).id, q]));
-  const stem = prefix.startsWith('task-') ? prefix : `task-${prefix}`;
+  const stem = stemOf(prefix);
   if (![...byId.keys()].some((id) => id.startsWith(stem))) return undefined;
   const id = matchTaskPrefix(prefix, [...byId.keys()]);
   const queued = byId.get(id);
   return queued && { type: 'here', queued, id };
+};
+
+/** The error that a task ended with which its server refused when it was sent from here. */
+export const refusalOf = ({ code, message, hint }: Refused): KhloneError =>
+  new KhloneError(Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'task-failed', message, hint);
+
+const refusedHere = (app: App, prefix: string): Refused | undefined => {
+  const stem = stemOf(prefix);
+  return app.outbox.refused().find(({ id }) => id.startsWith(stem));
 };
 
 /** The first host that knows it: that of the caller's zone, then the others that were used. */
@@ -37,7 +48,10 @@ export const locateTask = async (
   let trouble: KhloneError | undefined;
   for (const [host, binding] of hosts) {
     try {
-      const { peer } = await serverOf(app, caller, host);
+      // From the worktree of a zone any command brings the environment that its tasks may wait for.
+      const { peer } = await (first?.host === host
+        ? serverOfZone(app, caller, first)
+        : serverOf(app, caller, host));
       const { task } = await call(peer, 'task.get', { task: prefix });
       return { type: 'server', binding: app.bindings.byZone(task.zone) ?? binding, id: task.id };
     } catch (thrown) {
@@ -47,5 +61,7 @@ export const locateTask = async (
         trouble = error.message.includes('several') ? error : (trouble ?? error);
     }
   }
+  const refused = refusedHere(app, prefix);
+  if (refused) throw refusalOf(refused);
   throw trouble ?? new KhloneError('not-found', `no task ${prefix}`, 'khlone status shows what there is');
 };

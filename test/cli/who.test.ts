@@ -120,6 +120,7 @@ describe('--who', () => {
       'khlone.yml': 'crew: { clone.0: { role: mechanic, brain: sh }, limits: { max_clones: 1 } }\n',
     };
     const small = world.repository('small', { files });
+    await world.khlone(['trust', '--yes'], { cwd: small });
     await world.khlone(['act', 'true'], { cwd: small });
     expect(await world.says(['act', '--who', 'tester++', 'true'], { cwd: small })).toBe(
       '! ✗ this zone has 1 of at most 1 clones\n!   ↳ khlone crew del CLONE, or raise crew.limits.max_clones in khlone.yml\n[exit 2]\n',

@@ -1,5 +1,4 @@
 import { Command, Option } from 'clipanion';
-import { contents, pageOf } from '../cli.ts';
 import { KhloneCommand } from './base.ts';
 
 export class HelpCommand extends KhloneCommand {
@@ -12,8 +11,7 @@ export class HelpCommand extends KhloneCommand {
   words = Option.Rest();
 
   override async execute(): Promise<number> {
-    const { app, caller } = this;
-    caller.out(this.words.length === 0 ? contents(app.version, caller) : pageOf(this.words, caller));
+    this.caller.out(this.context.help(this.words));
     return 0;
   }
 }

@@ -56,7 +56,8 @@ export class LogCommand extends KhloneCommand {
     const sub = { ...selection, from: 'start', until: this.follow ? 'never' : 'now' };
     const transcript = createTranscript();
     const print = (lines: readonly string[]): void => {
-      for (const line of lines) this.caller.out(`${line}\n`);
+      // In one piece: a script's output may be many thousand lines, and each piece is a message.
+      if (lines.length > 0) this.caller.out(`${lines.join('\n')}\n`);
     };
     for await (const raw of peer.subscribe(sub, this.caller.signal)) {
       const item = Item.safeParse(raw);

@@ -60,6 +60,15 @@ const sizeOf = (said: Said): number => ('o' in said ? said.o.length : 'e' in sai
 /** What a command ends with when its caller does not read. */
 const UNREAD: Said[] = [{ e: '✗ the output was not read\n  ↳ send it to a file\n' }, { x: 2 }];
 
+/** Adds text to a waiting piece of the same stream: many short lines then travel as few messages. */
+const joined = (last: Said | undefined, said: Said): boolean => {
+  if (last && 'o' in last && 'o' in said && last.o.length + said.o.length <= PIECE_CHARS) last.o += said.o;
+  else if (last && 'e' in last && 'e' in said && last.e.length + said.e.length <= PIECE_CHARS)
+    last.e += said.e;
+  else return false;
+  return true;
+};
+
 /** A queue of what is said, drained by the caller's own pace. `onOverflow`: the command is to be ended. */
 const createSaid = (onOverflow: () => void) => {
   let queue: Said[] = [];
@@ -70,12 +79,12 @@ const createSaid = (onOverflow: () => void) => {
 
   const push = (said: Said): void => {
     if (over) return;
-    queue.push(said);
+    if (!joined(queue.at(-1), said)) queue.push(said);
     chars += sizeOf(said);
     if ('x' in said) over = true;
     if (chars > QUEUE_MAX_CHARS) {
       over = true;
-      queue = [...UNREAD];
+      queue = structuredClone(UNREAD);
       onOverflow();
     }
     wake?.();

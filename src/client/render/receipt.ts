@@ -48,8 +48,10 @@ export const receiptLines = (
     const who = oneLine(given.who ?? 'clone.0', 100);
     const host = oneLine(place.binding.host, 200);
     const line = `${mark(style, 'attention')} ${receipt.id} ${to} ${who} (${address})${flags} [queued here: ${host} unreachable]`;
-    // A host that is there and cannot be set up is mended by a person, who has to know.
-    return receipt.why.code === 'remote-setup' ? [line, ...troubleOf(receipt.why, style)] : [line];
+    // A host that is there and whose server cannot be set up or started is mended by a person, who has to know.
+    return ['remote-setup', 'start-failed'].includes(receipt.why.code)
+      ? [line, ...troubleOf(receipt.why, style)]
+      : [line];
   }
   const { answer } = receipt;
   const clone = answer.task.clone;
