@@ -7,9 +7,11 @@ import { awaitTask } from '../../src/client/await-task.ts';
 import type { Binding } from '../../src/client/bindings.ts';
 import type { Caller } from '../../src/client/caller.ts';
 import { createFlusher } from '../../src/client/flush.ts';
+import { createZoneWatch } from '../../src/client/hub/zone-watch.ts';
 import { greet } from '../../src/client/link/greet.ts';
 import { hostArgv } from '../../src/client/link/ssh-config.ts';
 import { type Entry, openOutbox } from '../../src/client/outbox.ts';
+import { zoneStatus } from '../../src/client/zone-status.ts';
 import { KhloneError } from '../../src/protocol/error.ts';
 import { createPeer, type Handlers, items } from '../../src/protocol/peer.ts';
 import { peers, socketPair, until } from '../protocol/wire.ts';
@@ -141,6 +143,45 @@ test('a wait asks a server that ends every stream at once no more than once a se
   const waiting = awaitTask(app, caller, { host: 'box' } as Binding, wish);
   await expect(waiting).rejects.toMatchObject({ code: 'timeout' });
   expect(streams).toBe(1);
+});
+
+test('what a server tells of another zone is not taken for this one', async () => {
+  const told = {
+    ...{ ...ZONE, id: 'z-ffffffffffffffff', state: 'ready', epoch: 'e', seq: 1, paused: false },
+    ...{ crew: [], attention: [], costUsd: 0, tokens: 7 },
+  };
+  let asked = 0;
+  const app = await appTo({
+    'zone.get': () => {
+      asked += 1;
+      return { value: { zone: told } };
+    },
+    subscribe: () => ({ value: null, body: items((async function* () {})()) }),
+  });
+  const put: unknown[] = [];
+  const binding = {
+    zone: ZONE.id,
+    host: 'box',
+    root: '/w',
+    ...ZONE,
+    usedMs: Date.now(),
+  } as unknown as Binding;
+  Object.assign(app, {
+    ...{ known: { get: () => undefined, put: (view: unknown) => put.push(view), touch: () => {} } },
+    ...{ redial: { nextTryMs: () => undefined }, carrier: { trouble: () => undefined } },
+    bindings: { all: () => [binding] },
+  });
+  const link = app.link('box');
+  app.link = () => ({ ...link, state: () => 'online', lastSeenMs: () => 1 });
+  const caller = { cwd: '/', signal: new AbortController().signal } as unknown as Caller;
+  expect((await zoneStatus(app, caller, binding)).view).toMatchObject({ id: ZONE.id, tokens: 0 });
+  const watch = createZoneWatch(() => app);
+  const connected = link.current();
+  if (connected) watch.follow('box', connected);
+  await until(() => asked === 2);
+  await connected?.peer.call('zone.get', {});
+  watch.stop();
+  expect(put).toEqual([]);
 });
 
 test('an older server that answers and stays is left after 10 s, and used as it is', async () => {
