@@ -10,10 +10,7 @@ const text = (max: number) => z.string().max(max);
 const zoneId = z.string().regex(/^z-[0-9a-z]{16}$/);
 const taskId = z.string().regex(/^task-[0-9a-hjkmnp-tv-z]{10}$/);
 /** As a person names it: `claude`, `claude:haiku`. It is printed, so nothing that a terminal obeys is let in. */
-const brain = z
-  .string()
-  .max(100)
-  .regex(/^[\w.:/@-]+$/);
+const brain = text(100).regex(/^[\w.:/@-]+$/);
 const session = z.string().regex(/^[A-Za-z0-9._-]{1,64}$/);
 /** Milliseconds since the epoch, as far as a Date reaches. */
 const atMs = z.number().int().min(0).max(8.64e15);
