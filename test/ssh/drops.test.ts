@@ -7,7 +7,7 @@ import { createFarWorld, type FarWorld, idOf } from './far-world.ts';
 
 /** Connections that break, fall silent or hang up in the middle of the work: nothing is lost, doubled or reordered. */
 
-const LONG = process.env.KHLONE_TEST_LONG === '1';
+const LONG = process.env.KHLONE_LONG === '1';
 const ACTS = LONG ? 200 : 30;
 const KILL_EVERY_MS = 250;
 

@@ -1,0 +1,50 @@
+import { randomBytes } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { sshdMissing } from '../fixtures/sshd.ts';
+import { createFarWorld, type FarWorld, idOf } from './far-world.ts';
+import { type SlowLine, slowLine } from './slow-line.ts';
+
+const BYTES_PER_SECOND = 150_000;
+const NOISE_BYTES = (process.env.KHLONE_LONG === '1' ? 60 : 8) * BYTES_PER_SECOND;
+
+describe.skipIf(sshdMissing)(`a slow line${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
+  let far: FarWorld;
+  let line: SlowLine;
+  beforeAll(async () => {
+    far = await createFarWorld();
+    // The server is there already: this is about work, not about the first set-up.
+    await far.ok(['act', '--who', '@sh', '--await', 'true']);
+    await far.ok(['zone', 'del', '--force', '--yes']);
+    await far.ok(['stop']);
+    line = await slowLine(far.sshd, BYTES_PER_SECOND);
+  });
+  afterAll(async () => {
+    await far?.dispose();
+    line?.close();
+  });
+
+  it('full of code is not taken for a dead one, and lets a word through meanwhile', async () => {
+    const noise = randomBytes(NOISE_BYTES);
+    writeFileSync(join(far.repo, 'noise'), noise);
+    const act = await far.ok(['act', '--who', '@sh', 'wc -c < noise']);
+    expect(act.stderr).toContain('preparing zone');
+    const waits: number[] = [];
+    for (;;) {
+      const { stdout, ms } = await far.ok(['status']);
+      waits.push(ms);
+      if (!stdout.includes('preparing')) break;
+      expect(stdout).toContain('(ssh zone, connected)');
+    }
+    expect((await far.ok(['await', idOf(act)])).stdout.trim()).toBe(String(NOISE_BYTES));
+    expect(readFileSync(join(far.zone, 'noise')).equals(noise)).toBe(true);
+    expect(line.connections()).toBe(1);
+    const sorted = waits.toSorted((a, b) => a - b);
+    console.log(
+      `status beside the upload: median ${Math.round(sorted[sorted.length >> 1] ?? 0)} ms, worst ${Math.round(sorted.at(-1) ?? 0)} ms of ${waits.length}`,
+    );
+    expect(sorted[sorted.length >> 1]).toBeLessThan(1_000);
+    expect(sorted.at(-1)).toBeLessThan(2_500);
+  }, 150_000);
+});
