@@ -148,9 +148,14 @@ describe('the files', () => {
       'a parser with its tables, which imports nothing and so stands in one file',
   };
 
-  test('are no longer than 300 lines', () => {
-    const long = OURS.map((path) => `${path}: ${textOf(path).trimEnd().split('\n').length}`);
-    const tooLong = long.filter((row) => Number(row.split(': ')[1]) > 300);
+  // The stories of one subject that share a costly fixture (a real CLI, an sshd) stand in one file.
+  const linesAllowed = (path: string): number => (path.startsWith('test/') ? 400 : 300);
+
+  test('are no longer than 300 lines, those of tests 400', () => {
+    const long = OURS.map((path) => ({ path, lines: textOf(path).trimEnd().split('\n').length }));
+    const tooLong = long
+      .filter(({ path, lines }) => lines > linesAllowed(path))
+      .map(({ path, lines }) => `${path}: ${lines}`);
     expect(tooLong.filter((row) => LONGER_WITH_REASON[row.split(':')[0] ?? ''] === undefined)).toEqual([]);
   });
 
