@@ -100,7 +100,8 @@ const makePlayground = (root: string, mode: ViewMode): ViewSpec => {
     hide: [join(root, 'hidden')],
     door: join(root, 'hidden/door'),
     runDir: join(root, 'hidden/run'),
-    readable: [join(root, 'hidden/readable')],
+    // Node too may lie where the view has nothing else to show, such as below /tmp.
+    readable: [join(root, 'hidden/readable'), process.execPath],
   };
 };
 

@@ -23,7 +23,7 @@ import { brainSession, endRunRow, inputsOf, makeRun, type RunRow } from './store
 import type { Store } from './store/store.ts';
 import type { CloneRow, ZoneRow } from './store/zones.ts';
 import type { Holder } from './tmux/panes.ts';
-import { gitDirsOf, hiddenPaths } from './zone-paths.ts';
+import { gitDirsOf, hiddenPaths, programPlaces } from './zone-paths.ts';
 
 /** A run as a living thing: started in the clone's tmux window, ended gracefully first, and never without proof. */
 
@@ -133,7 +133,7 @@ const wrapped = async (deps: RunDeps, wish: RunWish, dir: string, argv: string[]
     tmpDir: join(dir, 'tmp'),
     hide: hiddenPaths(wish.mode, deps.home, wish.environment),
     runDir: dir,
-    readable: [...deps.readable],
+    readable: [...deps.readable, ...programPlaces(argv[0] ?? '')],
   }).argv;
 };
 

@@ -1,5 +1,6 @@
+import { realpathSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, isAbsolute, join } from 'node:path';
 import { git } from '../patch/git.ts';
 import { socketPathIn } from '../protocol/resident.ts';
 import type { Environment } from './prepare.ts';
@@ -46,4 +47,19 @@ export const hiddenPaths = (mode: 'ask' | 'act', home: string, environment: Envi
     ...(environment.XDG_RUNTIME_DIR ? [environment.XDG_RUNTIME_DIR] : []),
     ...(agent ? [shared ? agent : dirname(agent)] : []),
   ];
+};
+
+/**
+ * What of a program has to be readable wherever it lies: its own name, the file behind it, and all packages beside it
+ * where it came by a package manager of Node.
+ */
+export const programPlaces = (program: string): string[] => {
+  if (!isAbsolute(program)) return [];
+  try {
+    const file = realpathSync(program);
+    const packages = file.indexOf('/node_modules/');
+    return [program, packages < 0 ? file : file.slice(0, packages + '/node_modules'.length)];
+  } catch {
+    return [];
+  }
 };
