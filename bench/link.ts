@@ -71,6 +71,14 @@ const callMs = async (peer: ReturnType<typeof createPeer>): Promise<number> => {
   return median(times);
 };
 
+/** The server that the links started lives on without them: a bench leaves nothing behind. */
+const stopServer = async (sshd: Sshd, home: string, env: Record<string, string>): Promise<void> => {
+  const { wire, peer } = await openLink(sshd, home, env);
+  await peer.call('stop', { keep: false });
+  await peer.closed;
+  wire.close();
+};
+
 export type LinkBench = { rows: Row[]; sshControlMs: number };
 
 export const benchLink = async (): Promise<LinkBench> => {
@@ -118,6 +126,7 @@ export const benchLink = async (): Promise<LinkBench> => {
     rows.push(await farRow(sshd, home, env));
     return { rows, sshControlMs };
   } finally {
+    await stopServer(sshd, home, env);
     spawnSync('ssh', ['-S', control, '-O', 'exit', sshd.host], {
       env: env as NodeJS.ProcessEnv,
       stdio: 'ignore',
