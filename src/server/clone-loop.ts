@@ -49,13 +49,16 @@ type Worker = {
   id: number;
   run: LiveRun | undefined;
   stopped: boolean;
+  /** Faults since something was dispatched. */
+  faults: number;
   /** Aborts when the loop is to end: whatever waits for a place gives up. */
   stopping: AbortController;
   nudger: AbortController;
 };
 
 const RETRY_AFTER_FAULT_MS = 2_000;
-const HOLD_AFTER_FAULT_MS = 30_000;
+/** A fault may pass at once (tmux died and comes back), or stay: each try after it waits twice as long, up to this. */
+const HOLD_AFTER_FAULT_MS = { first: 500, most: 30_000 };
 
 const wakeUp = (worker: Worker): void => {
   const before = worker.nudger;
@@ -122,6 +125,7 @@ const dispatch = async (worker: Worker, task: TaskRow, ready: Ready): Promise<vo
   });
   if (offset === undefined) return;
   writeInput(run.dir, offset, bytes);
+  worker.faults = 0;
   const verify = unguarded && before ? () => violationOf(worker.deps, ready.zone, run, before) : undefined;
   await follow(worker, task, run, verify);
 };
@@ -237,7 +241,7 @@ const holdHead = async (worker: Worker, thrown: unknown): Promise<void> => {
     hold: error.code === 'tmux-failed' ? 'tmux' : 'start',
     message: error.message,
     hint: error.hint ?? 'khlone doctor',
-    wakeAtMs: Date.now() + HOLD_AFTER_FAULT_MS,
+    wakeAtMs: Date.now() + Math.min(HOLD_AFTER_FAULT_MS.most, HOLD_AFTER_FAULT_MS.first * 2 ** worker.faults),
   });
 };
 
@@ -246,6 +250,7 @@ const guarded = async (worker: Worker): Promise<void> => {
     try {
       await live(worker);
     } catch (thrown) {
+      worker.faults += 1;
       await holdHead(worker, thrown).catch(() =>
         worker.deps.log(`clone ${worker.id}: its task could not be held`),
       );
@@ -257,7 +262,7 @@ const guarded = async (worker: Worker): Promise<void> => {
 export const startCloneLoop = (deps: LoopDeps, id: number): CloneLoop => {
   const stopping = new AbortController();
   const worker: Worker = {
-    ...{ deps, id, run: undefined, stopped: false, stopping, nudger: new AbortController() },
+    ...{ deps, id, run: undefined, stopped: false, faults: 0, stopping, nudger: new AbortController() },
   };
   const running = guarded(worker);
   return {

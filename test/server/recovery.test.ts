@@ -40,7 +40,9 @@ const restart = async (): Promise<void> => {
   peer = await server.peer();
 };
 const file = (name: string): string => join(zone.path, name);
-const has = (name: string): Promise<void> => until(name, () => existsSync(file(name)));
+/** A shell makes a file first and writes it then. */
+const has = (name: string): Promise<void> =>
+  until(name, () => existsSync(file(name)) && readFileSync(file(name), 'utf8').endsWith('\n'));
 const lines = (name: string): string[] => readFileSync(file(name), 'utf8').trim().split('\n');
 const LONG =
   'echo $KHLONE_RUN > mark; i=0; until test -e go; do i=$((i+1)); echo $i; sleep 0.02; done; echo last';

@@ -1,5 +1,7 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ZoneSpec } from '../../src/protocol/calls.ts';
 import type { Peer } from '../../src/protocol/peer.ts';
@@ -115,6 +117,37 @@ const runners = (server: TestServer, zones: readonly ZoneSpec[]): number[] =>
     });
   });
 
+/** What there is to see when a task does not end: the processes, the latest runs, and the words of the server. */
+const evidence = (server: TestServer): string => {
+  const ps = execFileSync('ps', ['-eo', 'pid,ppid,stat,etimes,args'], { encoding: 'utf8' }).split('\n');
+  const own = new Set(server.processes().map(String));
+  const db = new DatabaseSync(server.home.stateDb, { readOnly: true });
+  const rows = db.prepare('SELECT * FROM runs WHERE live = 1').all();
+  const tasks = db
+    .prepare(
+      "SELECT id, state, clone, run, uuid FROM tasks WHERE state NOT IN ('done', 'failed', 'cancelled')",
+    )
+    .all();
+  const inputs = db.prepare('SELECT clone, run, off, length(bytes) AS size FROM inputs').all();
+  db.close();
+  const runs = readdirSync(server.home.zonesDir, { recursive: true, withFileTypes: true })
+    .filter(
+      (entry) =>
+        entry.isFile() &&
+        /\/runs\//.test(entry.parentPath) &&
+        statSync(join(entry.parentPath, entry.name)).mtimeMs > Date.now() - 120_000,
+    )
+    .map(
+      (entry) =>
+        `${entry.parentPath}/${entry.name}: ${readFileSync(join(entry.parentPath, entry.name), 'utf8').slice(-600)}`,
+    );
+  const said = readFileSync(server.home.bootLog('server'), 'utf8');
+  const living = ps.filter((line) => own.has(line.trim().split(' ')[0] ?? ''));
+  return [living.join('\n'), JSON.stringify({ rows, tasks, inputs }, null, 1), runs.join('\n'), said].join(
+    '\n---\n',
+  );
+};
+
 export const makeGround = async (random: () => number): Promise<Ground> => {
   const server = await startServer();
   const zones = [makeZone(server), makeZone(server)];
@@ -227,6 +260,7 @@ export const makeGround = async (random: () => number): Promise<Ground> => {
         lines.every(({ zone, sent }) => sent.every(({ id }) => endsOf(zone).has(id)));
       await Promise.race([failed, Promise.all(busy.slice(0, lines.length))]);
       while (!isSettled() && performance.now() < end) await Promise.race([failed, delay(20)]);
+      if (!isSettled()) console.log(evidence(server));
       over = true;
       leave.abort();
       await Promise.all(busy);
