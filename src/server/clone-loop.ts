@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import { findBrain } from '../brains/registry.ts';
 import type { Policy } from '../protocol/calls.ts';
@@ -110,12 +111,14 @@ const dispatch = async (worker: Worker, task: TaskRow, ready: Ready): Promise<vo
   ]);
   // What the process said since its last turn belongs to no task.
   run.row.out_offset = await endOfLines(run.dir, 'out.jsonl', run.row.out_offset);
-  const bytes = run.brain.say({ uuid: task.uuid, text: promptOf(store, task.id), mode: task.kind });
+  // A process passes over a turn that it has seen: one that ended there before (no login, too many calls) is a new one.
+  const uuid = task.run === run.row.n ? randomUUID() : task.uuid;
+  const bytes = run.brain.say({ uuid, text: promptOf(store, task.id), mode: task.kind });
   const offset = await store.write((tx) => {
     const moved = advance(store, tx, task.id, { type: 'dispatch' }, Date.now());
     // A cancel may have come first: then nothing may be said.
     if (moved.state !== 'dispatching') return undefined;
-    store.run('UPDATE tasks SET run = ? WHERE id = ?', run.row.n, task.id);
+    store.run('UPDATE tasks SET run = ?, uuid = ? WHERE id = ?', run.row.n, uuid, task.id);
     if (before) keepWitness(store, task.id, before);
     store.run(
       'UPDATE runs SET out_offset = ? WHERE clone = ? AND n = ?',
