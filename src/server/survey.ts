@@ -7,7 +7,7 @@ import { asKhloneError } from '../protocol/error.ts';
 import { choose } from './crew.ts';
 import type { Environment } from './prepare.ts';
 import type { Store } from './store/store.ts';
-import { crewRows } from './store/zones.ts';
+import { crewOf } from './store/zones.ts';
 import { tmuxVersion } from './tmux/version.ts';
 
 /** What this machine can do, found once and kept: brains per PATH, and the kernel's view. */
@@ -86,7 +86,8 @@ export const createSurvey = (tempDir: string): Survey => {
 
 /** Whether this dispatch will enroll a clone for which nobody names a brain. Errors are left to the dispatch itself. */
 const needsBrain = (store: Store, zone: string, policy: Policy, who: string | undefined): boolean => {
-  const crew = crewRows(store, zone).map((clone) => ({ ...clone, index: clone.idx, load: 0 }));
+  if (policy.heroBrain ?? policy.defaultBrain) return false;
+  const crew = crewOf(store, zone).map((clone) => ({ ...clone, index: clone.idx, load: 0 }));
   const hero = crew.find((clone) => clone.hero === 1);
   try {
     const choice = choose(crew, hero, who === undefined ? undefined : parseWho(who), policy);

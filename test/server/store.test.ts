@@ -1,9 +1,11 @@
 import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Item, ZoneSpec } from '../../src/protocol/calls.ts';
 import { SEGMENT_MAX_BYTES } from '../../src/server/journal.ts';
+import { MIGRATIONS } from '../../src/server/store/schema.ts';
 import { openStore, type Store } from '../../src/server/store/store.ts';
 import { insertTask, liveTasks, taskRow } from '../../src/server/store/tasks.ts';
 import { crewRows, enroll, findOrMakeZone } from '../../src/server/store/zones.ts';
@@ -188,5 +190,34 @@ describe('tasks', () => {
     await add({ prompt: 'x'.repeat(2_000_000) });
     const [row] = liveTasks(store, crewRows(store, ZONE.id)[0]?.id ?? 0);
     expect(JSON.stringify(row).length).toBeLessThan(2_000);
+  });
+});
+
+describe('the state of an older khlone', () => {
+  test('is taken over: what it queued is counted', () => {
+    const path = join(root, 'old.db');
+    const db = new DatabaseSync(path);
+    db.exec(MIGRATIONS[0] ?? '');
+    db.exec(`PRAGMA user_version = 1;
+      INSERT INTO zones (id, address, branch, mode, path, state, policy, epoch, made_ms)
+        VALUES ('${ZONE.id}', 'a', 'b', 'local', '/', 'ready', '{}', 'e', 1);
+      INSERT INTO clones (id, zone, role, idx, brain, made_ms) VALUES (7, '${ZONE.id}', 'mechanic', 1, 'sh', 1);`);
+    for (const [id, state] of ['queued', 'held', 'unknown', 'done', 'failed'].entries()) {
+      db.exec(`INSERT INTO tasks (id, hash, zone, clone, kind, prompt, title, session, prioritized, rank, uuid, state,
+        repeatable, created_ms) VALUES ('${id}', '', '${ZONE.id}', 7, 'act', '', '', '', 0, 1, '', '${state}', 0, 1)`);
+    }
+    db.close();
+    const upgraded = openStore(path, join(root, 'zones'));
+    expect(crewRows(upgraded, ZONE.id)[0]?.live).toBe(3);
+    expect(upgraded.get('PRAGMA user_version')).toEqual({ user_version: MIGRATIONS.length });
+    upgraded.close();
+  });
+
+  test('of a newer one is refused and left as it is', () => {
+    const path = join(root, 'new.db');
+    const db = new DatabaseSync(path);
+    db.exec(`PRAGMA user_version = ${MIGRATIONS.length + 1}`);
+    db.close();
+    expect(() => openStore(path, join(root, 'zones'))).toThrow(expect.objectContaining({ code: 'version' }));
   });
 });
