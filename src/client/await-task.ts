@@ -7,6 +7,7 @@ import { type Caller, interrupted, styleOf } from './caller.ts';
 import { lenderOf } from './dispatch.ts';
 import { refusalOf } from './find-task.ts';
 import type { Connected } from './link/link.ts';
+import { dollars } from './render/money.ts';
 import { createProgress } from './render/progress.ts';
 import { mark } from './render/receipt.ts';
 import { jsonLine, oneLine, sanitize } from './terminal/sanitize.ts';
@@ -62,7 +63,7 @@ const tokensOf = (task: TaskView): string => {
   if (!task.usage) return '';
   const { input, output, cacheRead, cacheWrite, costUsd } = task.usage;
   const tokens = (input + output + cacheRead + cacheWrite).toLocaleString('en-US');
-  return ` (tokens: ${tokens}${costUsd === undefined ? '' : `, $${costUsd.toFixed(2)}`})`;
+  return ` (tokens: ${tokens}${costUsd === undefined ? '' : `, ${dollars(costUsd)}`})`;
 };
 
 /** Says on stderr how it stands with the task, each state once: waiting is never passed off as work. */

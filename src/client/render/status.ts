@@ -2,6 +2,7 @@ import type { CloneView, TaskView, ZoneView } from '../../protocol/calls.ts';
 import type { Style } from '../caller.ts';
 import { ago } from '../duration.ts';
 import { oneLine } from '../terminal/sanitize.ts';
+import { dollars } from './money.ts';
 import { mark } from './receipt.ts';
 
 /** A zone as people read it. Work state and link state are separate words: silence is never "done" or "dead". */
@@ -138,7 +139,7 @@ export const zoneLines = (
       : []),
     ...(status.queuedHere > 0 ? [`queued here  ${counted(status.queuedHere, 'task')}`] : []),
     ...(view.tokens > 0
-      ? [`spent  ${view.tokens.toLocaleString('en-US')} tokens, $${view.costUsd.toFixed(2)}`]
+      ? [`spent  ${view.tokens.toLocaleString('en-US')} tokens, ${dollars(view.costUsd)}`]
       : []),
   ];
   const [tee, corner] = style.utf8 ? ['├─', '└─'] : ['|-', '`-'];
