@@ -71,8 +71,9 @@ const feed = (
   }
   const source = Readable.from(input);
   let broken: unknown;
-  source.on('error', (error) => {
-    broken = error;
+  source.on('error', (error: NodeJS.ErrnoException) => {
+    // Git that has all it needs closes its stdin before the end is told: pipeline then ends the source with this.
+    if (error.code !== 'ERR_STREAM_PREMATURE_CLOSE') broken = error;
   });
   pipeline(source, child.stdin).catch(() => {
     if (broken !== undefined) onBroken(broken);
