@@ -20,7 +20,7 @@ declare const __KHLONE_VERSION__: string;
 declare const __KHLONE_BUILD__: string;
 
 /** A hub that was killed is started again and asked the same thing; a hub that keeps dying is an error. */
-const TRIES = 5;
+const TRIES = 8;
 const STEADY_MS = 2_000;
 const INTERRUPTED = 130;
 /** What a hub that dies leaves behind, and one that is killed in its start: the same command may be sent again. */
@@ -184,7 +184,8 @@ const main = async (argv: string[]): Promise<number> => {
     // A wait of hours may see many hubs; only those that die at once are a fault.
     if (isSteady) n = 0;
   }
-  throw talk.lost ?? new KhloneError('start-failed', 'the hub ended again and again', 'khlone doctor');
+  const why = talk.lost ? `: ${talk.lost.message}` : '';
+  throw new KhloneError('start-failed', `the hub ended again and again${why}`, 'khlone doctor');
 };
 
 process.stdout.on('error', () => {});
