@@ -188,7 +188,7 @@ export const makeGround = async (owner: Owner, parent = groundParent()): Promise
         hide: [join(home, '.khlone'), mode === 'ask' ? join(root, 'runtime') : dirname(tmux), '/nowhere'],
         door: join(home, '.khlone/run/door.sock'),
         runDir: join(home, '.khlone/runs/1'),
-        readable: [join(home, '.khlone/versions/server.js')],
+        readable: [join(home, '.khlone/versions/server.js'), process.execPath],
       }),
     };
   } catch (error) {
