@@ -57,12 +57,13 @@ describe.skipIf(sshdMissing)(`secrets${sshdMissing ? ` (${sshdMissing})` : ''}`,
   });
 
   it('are waited for after hub and server died, until a command from the worktree brings them', async () => {
-    await far.ok(['act', '--who', '@sh', 'sleep 0.3']);
+    // Long enough that both die before the next task begins.
+    await far.ok(['act', '--who', '@sh', 'sleep 3']);
     const act = await far.ok(turn.filter((word) => word !== '--await'));
     await far.kill(far.hubPid());
     kill9([far.farServerPid() ?? 0]);
-    const without = await far.ok(['status'], { env: { MY_TOKEN: undefined } });
-    expect(without.stdout).toContain('needs its environment');
+    const held = async () => (await far.ok(['status'], { env: { MY_TOKEN: undefined } })).stdout;
+    await expect.poll(held, { timeout: 20_000 }).toContain('needs its environment');
     const elsewhere = await far.ok(['status', '--all'], { cwd: far.base, env: { MY_TOKEN: SECRET } });
     expect(elsewhere.stdout).toContain('needs its environment');
     await far.ok(['status'], { env: { MY_TOKEN: SECRET } });
