@@ -173,7 +173,8 @@ const tryConnect = (path: string): Promise<Socket | undefined> => {
   });
   const onError = ({ code }: NodeJS.ErrnoException): void => {
     clearTimeout(timer);
-    if (code === 'ENOENT' || code === 'ECONNREFUSED') done.resolve(undefined);
+    // ECONNRESET: who listened died with our connection in its queue.
+    if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'ECONNRESET') done.resolve(undefined);
     else fail(`its socket cannot be opened: ${code}`);
   };
   socket.once('error', onError);
