@@ -1,5 +1,6 @@
 import { ENDED, Gap, Item, type TaskView } from '../protocol/calls.ts';
 import { asKhloneError, ERRORS, type ErrorCode, KhloneError } from '../protocol/error.ts';
+import { jsonLine, oneLine, sanitize } from '../protocol/sanitize.ts';
 import type { App } from './app.ts';
 import type { Binding } from './bindings.ts';
 import { callServer } from './call.ts';
@@ -10,7 +11,6 @@ import type { Connected } from './link/link.ts';
 import { dollars } from './render/money.ts';
 import { createProgress } from './render/progress.ts';
 import { mark } from './render/receipt.ts';
-import { jsonLine, oneLine, sanitize } from './terminal/sanitize.ts';
 
 /** Waiting for a task from its journal: a drop only pauses it, Ctrl-C only ends the waiting. */
 

@@ -1,12 +1,12 @@
 import { PassThrough } from 'node:stream';
 import { type BaseContext, Cli, type CommandClass, type Definition, UsageError } from 'clipanion';
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
+import { oneLine } from '../protocol/sanitize.ts';
 import type { App } from './app.ts';
 import { type Caller, styleOf } from './caller.ts';
 import { COMMANDS } from './commands/all.ts';
 import { commandPage, contentsPage } from './help.ts';
 import { mark } from './render/receipt.ts';
-import { oneLine } from './terminal/sanitize.ts';
 import { wrongUse } from './wrong-use.ts';
 
 /** One command of a caller, run in the hub: parse, execute, and tell errors in one language. */

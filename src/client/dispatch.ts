@@ -1,6 +1,7 @@
 import type { AnswerOf, Params } from '../protocol/calls.ts';
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
 import { taskIdOf } from '../protocol/id.ts';
+import { oneLine } from '../protocol/sanitize.ts';
 import type { App } from './app.ts';
 import { type Binding, specOf } from './bindings.ts';
 import { call } from './call.ts';
@@ -10,7 +11,6 @@ import type { Connected, Lender, Link } from './link/link.ts';
 import { soonest } from './patience.ts';
 import type { Place } from './place.ts';
 import { keepSession, type SessionChoice } from './sessions.ts';
-import { oneLine } from './terminal/sanitize.ts';
 import { snapshotBinding } from './worksite-snapshot.ts';
 
 /**

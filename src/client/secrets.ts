@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { KhloneError } from '../protocol/error.ts';
-import { oneLine } from './terminal/sanitize.ts';
+import { oneLine } from '../protocol/sanitize.ts';
 
 /**
  * Values for the `secrets:` of khlone.yml. They live in the memory of whoever asked for them: nothing here writes,

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
+import { sanitize } from '../protocol/sanitize.ts';
 import { DEFAULT_SITE_CONFIG, type SiteConfig } from './site-config.ts';
-import { sanitize } from './terminal/sanitize.ts';
 
 /** What of a repository's configuration holds only after a person has agreed to it: each thing in plain words. */
 

@@ -14,11 +14,11 @@ import {
 } from 'yaml';
 import type * as z from 'zod';
 import { KhloneError } from '../protocol/error.ts';
+import { oneLine } from '../protocol/sanitize.ts';
 import { nearest } from './nearest.ts';
 import { frozen, type SiteConfig } from './site-config.ts';
 import { fillDefaults, misplaced } from './site-config-fill.ts';
 import { SiteFile } from './site-config-schema.ts';
-import { oneLine } from './terminal/sanitize.ts';
 
 /** A mistake and its place: an offset in the text, in UTF-16 units. */
 type Mistake = { at: number; says: string };

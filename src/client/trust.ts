@@ -1,9 +1,9 @@
 import { open } from 'node:fs/promises';
 import { KhloneError } from '../protocol/error.ts';
+import { oneLine } from '../protocol/sanitize.ts';
 import { withFileLock, writePrivate } from './private-file.ts';
 import { type ExecutableSkill, hashOf, type Sensitive, sensitiveParts } from './sensitive.ts';
 import type { SiteConfig } from './site-config.ts';
-import { oneLine } from './terminal/sanitize.ts';
 
 /**
  * A repository is not trusted because it was cloned. What it wants beyond words holds after a person agreed to exactly

@@ -2,10 +2,10 @@ import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Document } from 'yaml';
 import { KhloneError } from '../protocol/error.ts';
+import { oneLine } from '../protocol/sanitize.ts';
 import { parseDurationMs } from './measure.ts';
 import { nearest } from './nearest.ts';
 import { withFileLock, writePrivate } from './private-file.ts';
-import { oneLine } from './terminal/sanitize.ts';
 
 /** Personal defaults in ~/.khlone/config.yml: six flat keys, each a word. */
 

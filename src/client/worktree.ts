@@ -3,6 +3,7 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { isOwnershipRefusal, type RunGit, git as runGit } from '../patch/git.ts';
 import { KhloneError } from '../protocol/error.ts';
+import { oneLine } from '../protocol/sanitize.ts';
 import {
   findGitFolder,
   type GitFolder,
@@ -12,7 +13,6 @@ import {
   repositoryFolder,
 } from './git-folder.ts';
 import { addressBranch, addressPart, formatAddress, type Origin, parseOrigin } from './origin.ts';
-import { oneLine } from './terminal/sanitize.ts';
 
 /** One git worktree of this machine. Every name in it was chosen by a stranger: sanitize before printing. */
 export type Worktree = GitFolder & {

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { ATTACH_CALLS } from './attach.ts';
 import { BrainEvent, Usage } from './event.ts';
 
 /**
@@ -279,6 +280,7 @@ export const CALLS = {
       tmux: z.object({ version: text(40).optional(), why: text(2048).optional() }),
     }),
   },
+  ...ATTACH_CALLS,
   stop: { params: z.strictObject({ keep: z.boolean() }), answer: z.object({ ended: count }) },
 } as const satisfies Record<string, { params: z.ZodType; answer: z.ZodType }>;
 

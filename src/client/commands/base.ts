@@ -1,11 +1,11 @@
 import { Command, Option } from 'clipanion';
 import { KhloneError } from '../../protocol/error.ts';
+import { jsonLine } from '../../protocol/sanitize.ts';
 import type { App } from '../app.ts';
 import type { Binding } from '../bindings.ts';
 import { type Caller, type Style, styleOf } from '../caller.ts';
 import type { Context } from '../cli.ts';
 import { boundPlace } from '../place.ts';
-import { jsonLine } from '../terminal/sanitize.ts';
 
 /** What all commands take, and how they print: values on stdout, all else on stderr. */
 export abstract class KhloneCommand extends Command<Context> {

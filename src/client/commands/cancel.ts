@@ -1,10 +1,10 @@
 import { Command, Option } from 'clipanion';
 import { asKhloneError } from '../../protocol/error.ts';
+import { oneLine } from '../../protocol/sanitize.ts';
 import { call } from '../call.ts';
 import { type Located, locateTask } from '../find-task.ts';
 import { mark } from '../render/receipt.ts';
 import { serverOf } from '../server-call.ts';
-import { oneLine } from '../terminal/sanitize.ts';
 import { KhloneCommand } from './base.ts';
 
 const WORDS: Readonly<Record<string, string>> = {

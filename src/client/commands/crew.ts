@@ -1,5 +1,6 @@
 import { Command, Option } from 'clipanion';
 import { KhloneError } from '../../protocol/error.ts';
+import { oneLine } from '../../protocol/sanitize.ts';
 import { specOf } from '../bindings.ts';
 import { call } from '../call.ts';
 import { environmentFor, pushEnvironment } from '../environments.ts';
@@ -7,7 +8,6 @@ import { placeOf } from '../place.ts';
 import { mark } from '../render/receipt.ts';
 import { crewLines } from '../render/status.ts';
 import { serverOfZone } from '../server-call.ts';
-import { oneLine } from '../terminal/sanitize.ts';
 import { zoneStatus } from '../zone-status.ts';
 import { KhloneCommand } from './base.ts';
 

@@ -1,11 +1,11 @@
 import { Command, Option } from 'clipanion';
 import type { TaskView } from '../../protocol/calls.ts';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
+import { oneLine } from '../../protocol/sanitize.ts';
 import { call } from '../call.ts';
 import { mark } from '../render/receipt.ts';
 import { columns } from '../render/status.ts';
 import { serverOf } from '../server-call.ts';
-import { oneLine } from '../terminal/sanitize.ts';
 import { KhloneCommand } from './base.ts';
 
 /** What a script reads, and the cells of the line that a person reads. */

@@ -1,8 +1,8 @@
 import { Command, Option } from 'clipanion';
 import { Item } from '../../protocol/calls.ts';
+import { createTranscript } from '../../protocol/transcript.ts';
 import { fetchTask } from '../await-task.ts';
 import { locateTask } from '../find-task.ts';
-import { createTranscript } from '../render/transcript.ts';
 import { serverOf, serverOfZone } from '../server-call.ts';
 import { sessionFor } from '../sessions.ts';
 import { KhloneCommand } from './base.ts';

@@ -1,11 +1,11 @@
 import { Command, Option } from 'clipanion';
 import { KhloneError } from '../../protocol/error.ts';
+import { oneLine } from '../../protocol/sanitize.ts';
 import { call } from '../call.ts';
 import { locateTask } from '../find-task.ts';
 import { mark } from '../render/receipt.ts';
 import { cut } from '../render/status.ts';
 import { serverOf, serverOfZone } from '../server-call.ts';
-import { oneLine } from '../terminal/sanitize.ts';
 import { KhloneCommand } from './base.ts';
 
 export class QueueCommand extends KhloneCommand {

@@ -1,9 +1,9 @@
 import { Command, Option } from 'clipanion';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
+import { oneLine } from '../../protocol/sanitize.ts';
 import { connectWithin } from '../dispatch.ts';
 import { mark } from '../render/receipt.ts';
 import { counted, percent } from '../render/status.ts';
-import { oneLine } from '../terminal/sanitize.ts';
 import { zoneStatus } from '../zone-status.ts';
 import { KhloneCommand } from './base.ts';
 

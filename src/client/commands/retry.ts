@@ -1,12 +1,12 @@
 import { Command, Option } from 'clipanion';
 import { KhloneError } from '../../protocol/error.ts';
 import { taskIdOf } from '../../protocol/id.ts';
+import { oneLine } from '../../protocol/sanitize.ts';
 import { call } from '../call.ts';
 import { locateTask } from '../find-task.ts';
 import type { Queued } from '../outbox.ts';
 import { addressOf, mark } from '../render/receipt.ts';
 import { serverOfZone } from '../server-call.ts';
-import { oneLine } from '../terminal/sanitize.ts';
 import { KhloneCommand } from './base.ts';
 
 export class RetryCommand extends KhloneCommand {

@@ -1,12 +1,12 @@
 import { Command, Option } from 'clipanion';
 import { KhloneError } from '../../protocol/error.ts';
+import { oneLine } from '../../protocol/sanitize.ts';
 import { fetchTask } from '../await-task.ts';
 import type { Binding } from '../bindings.ts';
 import { locateTask } from '../find-task.ts';
 import { mark } from '../render/receipt.ts';
 import { cut, unreadableLine, zoneLines } from '../render/status.ts';
 import { serverOf } from '../server-call.ts';
-import { oneLine } from '../terminal/sanitize.ts';
 import { findWorktree } from '../worktree.ts';
 import { zoneStatus } from '../zone-status.ts';
 import { KhloneCommand } from './base.ts';

@@ -1,11 +1,11 @@
 import { Command, Option } from 'clipanion';
 import { KhloneError } from '../../protocol/error.ts';
+import { sanitize } from '../../protocol/sanitize.ts';
 import { brainFiles } from '../brain-files.ts';
 import { confirm } from '../caller.ts';
 import { worktreeOf } from '../place.ts';
 import { mark } from '../render/receipt.ts';
 import { loadSiteConfig } from '../site-config.ts';
-import { sanitize } from '../terminal/sanitize.ts';
 import { agree, needsTrust } from '../trust.ts';
 import { KhloneCommand } from './base.ts';
 

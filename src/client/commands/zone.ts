@@ -1,5 +1,6 @@
 import { Command, Option } from 'clipanion';
 import { KhloneError } from '../../protocol/error.ts';
+import { oneLine } from '../../protocol/sanitize.ts';
 import { specOf } from '../bindings.ts';
 import { call } from '../call.ts';
 import { confirm } from '../caller.ts';
@@ -7,7 +8,6 @@ import { notYet } from '../not-yet.ts';
 import { placeOf } from '../place.ts';
 import { mark } from '../render/receipt.ts';
 import { refreshEnvironment, serverOf, serverOfZone } from '../server-call.ts';
-import { oneLine } from '../terminal/sanitize.ts';
 import { removeSnapshot, snapshotBinding } from '../worksite-snapshot.ts';
 import { KhloneCommand } from './base.ts';
 

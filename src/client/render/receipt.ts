@@ -1,9 +1,9 @@
 import { parseZone } from '../../protocol/address.ts';
 import type { KhloneError } from '../../protocol/error.ts';
+import { oneLine } from '../../protocol/sanitize.ts';
 import type { Style } from '../caller.ts';
 import type { Receipt } from '../dispatch.ts';
 import type { Place } from '../place.ts';
-import { oneLine } from '../terminal/sanitize.ts';
 
 /** The lines after a dispatch: what was made, where the task went, what is worth knowing. */
 

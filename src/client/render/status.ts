@@ -1,7 +1,7 @@
 import type { CloneView, TaskView, ZoneView } from '../../protocol/calls.ts';
+import { oneLine } from '../../protocol/sanitize.ts';
 import type { Style } from '../caller.ts';
 import { ago } from '../duration.ts';
-import { oneLine } from '../terminal/sanitize.ts';
 import { dollars } from './money.ts';
 import { mark } from './receipt.ts';
 

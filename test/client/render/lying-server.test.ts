@@ -8,11 +8,11 @@ import type { Place } from '../../../src/client/place.ts';
 import { createProgress } from '../../../src/client/render/progress.ts';
 import { receiptLines } from '../../../src/client/render/receipt.ts';
 import { crewLines, type ZoneStatus, zoneLines } from '../../../src/client/render/status.ts';
-import { createTranscript } from '../../../src/client/render/transcript.ts';
-import { jsonLine } from '../../../src/client/terminal/sanitize.ts';
 import { CALLS, HOLDS, Item, TaskView, ZoneView } from '../../../src/protocol/calls.ts';
 import { asKhloneError } from '../../../src/protocol/error.ts';
 import type { BrainEvent } from '../../../src/protocol/event.ts';
+import { jsonLine } from '../../../src/protocol/sanitize.ts';
+import { createTranscript } from '../../../src/protocol/transcript.ts';
 
 /** A server that puts what a terminal obeys into every string it may send: nothing of it is printed. */
 

@@ -1,7 +1,7 @@
-import type { Item } from '../../protocol/calls.ts';
-import { oneLine } from '../terminal/sanitize.ts';
-import { createPieces } from './pieces.ts';
-import { eventLines } from './progress.ts';
+import type { Item } from './calls.ts';
+import { eventLines } from './event-lines.ts';
+import { oneLine } from './sanitize.ts';
+import { createTextLines } from './text-lines.ts';
 
 /**
  * A journal as a person reads it: each task with what was done for it below. Tasks are queued while others run, so a
@@ -31,11 +31,11 @@ const linesOf = (item: Item): string[] => {
 /** Takes items one by one; the lines, without line breaks, that each adds. `end` gives what still waits for a break. */
 export const createTranscript = (): { take(item: Item): string[]; end(): string[] } => {
   const titles = new Map<string, string>();
-  const pieces = new Map<string, ReturnType<typeof createPieces>>();
+  const pieces = new Map<string, ReturnType<typeof createTextLines>>();
   let current: string | undefined;
 
-  const piecesOf = (clone: string): ReturnType<typeof createPieces> => {
-    const made = pieces.get(clone) ?? createPieces();
+  const piecesOf = (clone: string): ReturnType<typeof createTextLines> => {
+    const made = pieces.get(clone) ?? createTextLines();
     pieces.set(clone, made);
     return made;
   };

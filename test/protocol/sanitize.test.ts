@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { createSanitizer, MAX_SEQUENCE, oneLine, sanitize } from '../../../src/client/terminal/sanitize.ts';
+import { createSanitizer, MAX_SEQUENCE, oneLine, sanitize } from '../../src/protocol/sanitize.ts';
 
 const ESC = '\u001b';
 const BEL = '\u0007';

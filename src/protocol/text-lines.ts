@@ -1,11 +1,11 @@
-import type { Item } from '../../protocol/calls.ts';
-import { createSanitizer } from '../terminal/sanitize.ts';
+import type { Item } from './calls.ts';
+import { createSanitizer } from './sanitize.ts';
 
 /** Longest line that waits for its end, in characters. */
 const MAX_PARTIAL = 64 * 1024;
 
 /** Joins pieces of one clone's text to whole, harmless lines; anything else ends a line that was begun. */
-export const createPieces = () => {
+export const createTextLines = () => {
   const sanitizer = createSanitizer();
   let partial = '';
   const end = (): string[] => {

@@ -1,0 +1,67 @@
+import * as z from 'zod';
+
+/**
+ * Looking into a zone from a terminal. A viewer is one terminal of a person: its id is made where the terminal is, so
+ * after a drop the same terminal finds its place again. What it shows is a real tmux client on the server's machine.
+ */
+
+const zone = z.string().regex(/^z-[0-9a-z]{16}$/);
+const clone = z.string().regex(/^[a-z][a-z0-9-]{0,39}\.\d{1,6}$/);
+const viewer = z.string().regex(/^v-[0-9a-z]{16}$/);
+const cells = z.number().int().min(1).max(10_000);
+
+/** The person's terminal. `term` is a hint only: a host that does not know it is given one that it knows. */
+export const Terminal = z.strictObject({
+  columns: cells,
+  rows: cells,
+  term: z.string().max(64),
+  utf8: z.boolean(),
+});
+export type Terminal = z.infer<typeof Terminal>;
+
+/** `view`: what a clone does, in words. `shell`: a shell of the person's own in the zone's worktree. */
+export const Sight = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('view'), clone }),
+  z.strictObject({ kind: z.literal('shell') }),
+]);
+export type Sight = z.infer<typeof Sight>;
+
+/**
+ * Why a viewer's bytes ended. `left`: Ctrl-D or tmux's own detach. `exited`: its shell ended. `detached`: by
+ * `crew detach`. `gone`: the clone was let go or the zone removed. `lost`: tmux died; opening again brings it back.
+ */
+export const PARTINGS = ['left', 'exited', 'detached', 'gone', 'lost'] as const;
+export type Parting = (typeof PARTINGS)[number];
+
+const sight = { zone, viewer, sight: Sight, terminal: Terminal };
+
+export const ATTACH_CALLS = {
+  /**
+   * Makes the viewer's tmux session where it is missing and answers the program that shows it, for a terminal on the
+   * server's own machine. `env` is all that the program may see beside the terminal's own TERM.
+   */
+  'attach.prepare': {
+    params: z.strictObject(sight),
+    answer: z.object({
+      argv: z.array(z.string().max(4096)).min(1).max(64),
+      env: z.record(z.string().max(1024), z.string().max(4096)),
+    }),
+  },
+  /**
+   * The same with a terminal made on the server's machine. The call's body is what is typed, the answer's body is
+   * what tmux draws; both are interactive. The answer's end is the viewer's end: `attach.end` says why. The call's
+   * own end (cancel, a lost connection) leaves a shell running for its return.
+   */
+  'attach.open': { params: z.strictObject(sight), answer: z.object({}) },
+  'attach.resize': {
+    params: z.strictObject({ viewer, columns: cells, rows: cells }),
+    answer: z.object({}),
+  },
+  /** Ends a viewer, its shell too, or tells how one ended that is over. */
+  'attach.end': {
+    params: z.strictObject({ viewer }),
+    answer: z.object({ parting: z.enum(PARTINGS), exitCode: z.number().int().min(0).max(255).optional() }),
+  },
+  /** Ends every viewer of a zone and answers how many there were: `crew detach`. */
+  'attach.detach': { params: z.strictObject({ zone }), answer: z.object({ ended: z.number().int().min(0) }) },
+} as const;
