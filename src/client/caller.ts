@@ -7,6 +7,9 @@ import { KhloneError } from '../protocol/error.ts';
 
 export type Env = Readonly<Record<string, string | undefined>>;
 
+/** How far a command has come, by names of its own: a hub that takes over from a dead one gets the last of each. */
+export type Marks = Readonly<Record<string, string>>;
+
 /** What a caller tells of itself. `nonce` is minted by the outermost program, so every retry is the same command. */
 export type Invocation = {
   argv: string[];
@@ -15,16 +18,23 @@ export type Invocation = {
   nonce: string;
   /** Sent before, to a hub that died: lines that were printed are not printed again. */
   repeated: boolean;
-  terminal: { stdin: boolean; stdout: boolean; stderr: boolean; columns: number };
+  /** What the last hub had marked as told. */
+  marks: Marks;
+  terminal: { stdin: boolean; stdout: boolean; stderr: boolean; columns: number; rows: number };
 };
 
 export type Question = { text: string; secret: boolean };
 
 export type Caller = Invocation & {
-  out(text: string): void;
+  /** With marks the text and they arrive together or not at all, and no hub that takes over tells what lies before. */
+  out(text: string, marks?: Marks): void;
   /** Resolves when what was printed has been read, more or less: a long output waits here for a slow reader. */
   drained(): Promise<void>;
-  err(text: string): void;
+  /** Resolves when all that was said is printed; false when nobody reads standard output any more. */
+  printed(): Promise<boolean>;
+  /** Called when the terminal has another size; `terminal` tells it. Returns what ends that. */
+  onResize(told: () => void): () => void;
+  err(text: string, marks?: Marks): void;
   /** All of the caller's standard input, up to a limit in bytes. */
   readStdin(maxBytes: number): Promise<Buffer>;
   /** Asks at the caller's terminal; undefined where there is none. */

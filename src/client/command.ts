@@ -7,7 +7,7 @@ import { asKhloneError, KhloneError } from '../protocol/error.ts';
 import { homeOf } from '../protocol/home.ts';
 import { createPeer, type Peer } from '../protocol/peer.ts';
 import { connectOrStart, socketPathIn } from '../protocol/resident.ts';
-import type { Invocation } from './caller.ts';
+import type { Invocation, Marks } from './caller.ts';
 import type { Said } from './hub/exchange.ts';
 import { askHere } from './terminal/ask-here.ts';
 
@@ -29,19 +29,25 @@ const NOT_STARTED: ReadonlySet<string> = new Set(['start-failed']);
 const HUB_DEADLINE_MS = 15_000;
 const ANSWER_TIMEOUT_MS = 2 ** 31 - 1;
 
-const invocationOf = (argv: string[], repeated: boolean, nonce: string): Invocation => ({
+const sizeHere = (): { columns: number; rows: number } => ({
+  columns: process.stderr.columns || process.stdout.columns || 80,
+  rows: process.stderr.rows || process.stdout.rows || 24,
+});
+
+const invocationOf = (argv: string[], { any, marks }: Talk, nonce: string): Invocation => ({
   argv,
   cwd: process.cwd(),
   env: Object.fromEntries(
     Object.entries(process.env).filter((e): e is [string, string] => e[1] !== undefined),
   ),
   nonce,
-  repeated,
+  repeated: any,
+  marks,
   terminal: {
     stdin: process.stdin.isTTY === true,
     stdout: process.stdout.isTTY === true,
     stderr: process.stderr.isTTY === true,
-    columns: process.stderr.columns || process.stdout.columns || 80,
+    ...sizeHere(),
   },
 });
 
@@ -54,16 +60,20 @@ const runHere = (argv: string[], cwd: string): Promise<number> =>
 
 /** What this command has said and heard so far: a hub that takes over from a dead one repeats the first part. */
 type Talk = {
-  /** Characters on stdout; the same ones come again and are passed over. */
+  /** Characters on stdout since the last marks; the same ones come again and are passed over. */
   printed: number;
   repeats: number;
   any: boolean;
+  /** How far the command has come by its own account: what lies before does not come again. */
+  marks: Record<string, string>;
   /** Standard input is there once only. */
   heard: Buffer[];
   leave: AbortController;
   /** How the last hub was lost. */
   lost: KhloneError | undefined;
 };
+
+let stdoutClosed = false;
 
 /** A reader that went away (`| head`) is no error of ours: the work goes on, the printing stops. */
 const print = (stream: NodeJS.WriteStream, text: string): Promise<void> =>
@@ -76,6 +86,12 @@ const printAnswer = async (talk: Talk, text: string): Promise<void> => {
   talk.repeats -= text.length - fresh.length;
   talk.printed += fresh.length;
   await print(process.stdout, fresh);
+};
+
+const keep = (talk: Talk, marks: Marks): void => {
+  Object.assign(talk.marks, marks);
+  talk.printed = 0;
+  talk.repeats = 0;
 };
 
 /** Rejects when a signal ends the command: a full pipe, an open input or a slow start must not hold it. */
@@ -97,6 +113,7 @@ const obey = async (said: Said, peer: Peer, talk: Talk): Promise<number | undefi
   talk.any = true;
   if ('o' in said) await orLeave(printAnswer(talk, said.o));
   else if ('e' in said) await orLeave(print(process.stderr, said.e));
+  else if ('sync' in said) await answer(said.sync, !stdoutClosed);
   else if ('ask' in said) await answer(said.ask, await askHere(said.text, said.secret, talk.leave.signal));
   else if ('stdin' in said) {
     await orLeave(peer.call('answer-bytes', { n: said.stdin }, stdinBody(said.max, talk.heard)));
@@ -104,6 +121,7 @@ const obey = async (said: Said, peer: Peer, talk: Talk): Promise<number | undefi
     // The program has the terminal, and the signals of its keys: it is waited for.
     await answer(said.run, await runHere(said.argv, said.cwd));
   }
+  if ('k' in said && said.k) keep(talk, said.k);
   return undefined;
 };
 
@@ -138,13 +156,27 @@ const connectHub = (): Promise<Duplex> => {
   });
 };
 
+/** Tells the hub each new size of the terminal; what it returns ends that. */
+const tellSizes = (peer: Peer): (() => void) => {
+  const tell = (): void => {
+    peer.call('resize', sizeHere()).catch(() => {});
+  };
+  const streams = [process.stdout, process.stderr];
+  for (const stream of streams) stream.on('resize', tell);
+  return () => {
+    for (const stream of streams) stream.off('resize', tell);
+  };
+};
+
 /** One try at the hub. Undefined: the hub was lost in the middle, and the same command may be sent again. */
 const attempt = async (argv: string[], nonce: string, talk: Talk): Promise<number | undefined> => {
   const { signal } = talk.leave;
   let peer: Peer | undefined;
+  let untell = (): void => {};
   try {
     peer = createPeer(await unlessLeaving(connectHub(), signal), {});
-    const params = { ...invocationOf(argv, talk.any, nonce), build: __KHLONE_BUILD__ };
+    untell = tellSizes(peer);
+    const params = { ...invocationOf(argv, talk, nonce), build: __KHLONE_BUILD__ };
     for await (const said of peer.subscribe(params, signal)) {
       const code = await obey(said as Said, peer, talk);
       if (code !== undefined) return code;
@@ -157,6 +189,7 @@ const attempt = async (argv: string[], nonce: string, talk: Talk): Promise<numbe
     talk.lost = error;
     return undefined;
   } finally {
+    untell();
     peer?.close();
   }
 };
@@ -172,7 +205,7 @@ const main = async (argv: string[]): Promise<number> => {
   const nonce = given && /^[A-Za-z0-9._-]{8,80}$/.test(given) ? given : randomBytes(16).toString('hex');
   const leave = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => leave.abort());
-  const talk: Talk = { printed: 0, repeats: 0, any: false, heard: [], leave, lost: undefined };
+  const talk: Talk = { printed: 0, repeats: 0, any: false, marks: {}, heard: [], leave, lost: undefined };
   for (let n = 0; n < TRIES; n += 1) {
     const begun = performance.now();
     talk.repeats = talk.printed;
@@ -188,7 +221,9 @@ const main = async (argv: string[]): Promise<number> => {
   throw new KhloneError('start-failed', `the hub ended again and again${why}`, 'khlone doctor');
 };
 
-process.stdout.on('error', () => {});
+process.stdout.on('error', () => {
+  stdoutClosed = true;
+});
 process.stderr.on('error', () => {});
 main(process.argv.slice(2)).then(
   (code) => {

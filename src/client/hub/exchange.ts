@@ -1,12 +1,15 @@
 import * as z from 'zod';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import type { Call } from '../../protocol/peer.ts';
-import { type Caller, type Invocation, interrupted, type Question } from '../caller.ts';
+import { type Caller, type Invocation, interrupted, type Marks, type Question } from '../caller.ts';
 
 /**
  * One command between the hub and whoever typed it. The caller subscribes with its invocation and gets lines to print,
  * questions to ask and programs to run, in order, and at last the exit code; it answers with the calls below.
  */
+
+const size = z.number().int().min(1).max(10_000);
+const Size = z.object({ columns: size, rows: size });
 
 const InvocationShape = z.object({
   argv: z.array(z.string().max(8 * 1024 * 1024)).max(4096),
@@ -14,18 +17,18 @@ const InvocationShape = z.object({
   env: z.record(z.string(), z.string()),
   nonce: z.string().regex(/^[A-Za-z0-9._-]{8,80}$/),
   repeated: z.boolean(),
-  terminal: z.object({
-    stdin: z.boolean(),
-    stdout: z.boolean(),
-    stderr: z.boolean(),
-    columns: z.number().int().min(1).max(10_000),
-  }),
+  marks: z.record(z.string(), z.string()),
+  terminal: Size.extend({ stdin: z.boolean(), stdout: z.boolean(), stderr: z.boolean() }),
 });
 
-/** What the hub sends: `o` and `e` are text for stdout and stderr, `x` ends the command. */
+/**
+ * What the hub sends: `o` and `e` are text for stdout and stderr, `x` ends the command. `k` are marks: whoever was told
+ * them hands them to the next hub when this one dies. `sync` is answered when all that came before is printed.
+ */
 export type Said =
-  | { o: string }
-  | { e: string }
+  | { o: string; k?: Marks }
+  | { e: string; k?: Marks }
+  | { sync: number }
   | { ask: number; text: string; secret: boolean }
   | { stdin: number; max: number }
   | { run: number; argv: string[]; cwd: string }
@@ -33,6 +36,8 @@ export type Said =
 
 /** Text travels in pieces below the limit of an item. */
 const PIECE_CHARS = 64 * 1024;
+/** Text with marks stays in one piece up to here: harmless text takes three bytes a character at most. */
+const MARKED_CHARS = 256 * 1024;
 /** A person may take their time, but a forgotten question must not hold a command for ever. */
 const ANSWER_DEADLINE_MS = 10 * 60_000;
 /** Characters that wait for a caller who reads slower than its command writes; beyond this the command is ended. */
@@ -43,7 +48,12 @@ const CALM_CHARS = 1024 * 1024;
 type Pending = { resolve: (value: unknown) => void; reject: (why: Error) => void };
 
 /** Commands of one connection by their number, so that answers find their question. */
-export type Exchange = { items: AsyncIterable<Said>; answer(n: number, value: unknown): void };
+export type Exchange = {
+  items: AsyncIterable<Said>;
+  answer(n: number, value: unknown): void;
+  /** The caller's terminal has this size now. */
+  resize(size: unknown): void;
+};
 
 export const parseInvocation = (params: unknown): Invocation => {
   const parsed = InvocationShape.safeParse(params);
@@ -62,6 +72,7 @@ const UNREAD: Said[] = [{ e: '✗ the output was not read\n  ↳ send it to a fi
 
 /** Adds text to a waiting piece of the same stream: many short lines then travel as few messages. */
 const joined = (last: Said | undefined, said: Said): boolean => {
+  if ((last && 'k' in last) || 'k' in said) return false;
   if (last && 'o' in last && 'o' in said && last.o.length + said.o.length <= PIECE_CHARS) last.o += said.o;
   else if (last && 'e' in last && 'e' in said && last.e.length + said.e.length <= PIECE_CHARS)
     last.e += said.e;
@@ -124,6 +135,25 @@ const createSaid = (onOverflow: () => void) => {
   return { push, drain, drained };
 };
 
+/** The caller's terminal with the size that it has by now. */
+const createScreen = (invocation: Invocation) => {
+  const terminal = { ...invocation.terminal };
+  const listeners = new Set<() => void>();
+  return {
+    terminal,
+    onResize: (told: () => void) => {
+      listeners.add(told);
+      return () => void listeners.delete(told);
+    },
+    resize: (given: unknown): void => {
+      const size = Size.safeParse(given);
+      if (!size.success) return;
+      Object.assign(terminal, size.data);
+      for (const told of listeners) told();
+    },
+  };
+};
+
 /** Starts a command for a caller; `run` gets the caller and answers the exit code. */
 export const startExchange = (
   invocation: Invocation,
@@ -158,16 +188,24 @@ export const startExchange = (
       said.push(make(n));
     });
 
-  const pieces = (text: string, make: (piece: string) => Said): void => {
-    for (let at = 0; at < text.length; at += PIECE_CHARS) said.push(make(text.slice(at, at + PIECE_CHARS)));
+  const pieces = (stream: 'o' | 'e', text: string, marks: Marks | undefined): void => {
+    const make = (piece: string): Said => (stream === 'o' ? { o: piece } : { e: piece });
+    const last = marks ? Math.max(0, text.length - MARKED_CHARS) : text.length;
+    for (let at = 0; at < last; at += PIECE_CHARS)
+      said.push(make(text.slice(at, Math.min(at + PIECE_CHARS, last))));
+    if (marks) said.push({ ...make(text.slice(last)), k: marks });
   };
+  const screen = createScreen(invocation);
   const hasTerminal = invocation.terminal.stdin && invocation.terminal.stderr;
   const caller: Caller = {
     ...invocation,
+    terminal: screen.terminal,
+    onResize: screen.onResize,
     signal,
     drained: said.drained,
-    out: (text) => pieces(text, (o) => ({ o })),
-    err: (text) => pieces(text, (e) => ({ e })),
+    printed: async () => (await request<boolean>((n) => ({ sync: n }))) !== false,
+    out: (text, marks) => pieces('o', text, marks),
+    err: (text, marks) => pieces('e', text, marks),
     readStdin: async (max) => Buffer.from(await request<string>((n) => ({ stdin: n, max })), 'base64'),
     ask: hasTerminal
       ? (q: Question) => request<string>((n) => ({ ask: n, text: q.text, secret: q.secret }))
@@ -181,5 +219,9 @@ export const startExchange = (
       said.push({ x: 1 });
     },
   );
-  return { items: said.drain(call.signal), answer: (n, value) => pending.get(n)?.resolve(value) };
+  return {
+    items: said.drain(call.signal),
+    answer: (n, value) => pending.get(n)?.resolve(value),
+    resize: screen.resize,
+  };
 };

@@ -83,7 +83,14 @@ const readRequest = (socket: Socket): Promise<RawRequest> =>
 /** Text as lines of one kind; what has no line break at its end is held back until it has, or until the end. */
 const createLines = (socket: Socket, kind: 'o' | 'e') => {
   let rest = '';
-  const send = (line: string): void => void socket.write(`${kind} ${line}\n`);
+  const send = (line: string): void => {
+    // What one turn of the event loop says is one write: a receipt wakes its shell once, with its end in it.
+    if (socket.writableCorked === 0) {
+      socket.cork();
+      setImmediate(() => socket.uncork());
+    }
+    socket.write(`${kind} ${line}\n`);
+  };
   return {
     push: (text: string): void => {
       const lines = (rest + text).split('\n');
@@ -112,7 +119,8 @@ export const serveRaw = async (socket: Socket, run: (caller: Caller) => Promise<
   const code = await run({
     ...request,
     repeated: false,
-    terminal: { stdin: true, stdout: false, stderr: false, columns: request.columns },
+    marks: {},
+    terminal: { stdin: true, stdout: false, stderr: false, columns: request.columns, rows: 24 },
     out: (text) => {
       if (!handedOver) out.push(text);
     },
@@ -123,6 +131,8 @@ export const serveRaw = async (socket: Socket, run: (caller: Caller) => Promise<
       socket.writableNeedDrain
         ? once(socket, 'drain', { signal: left.signal }).then(() => {})
         : Promise.resolve(),
+    printed: async () => !socket.destroyed,
+    onResize: () => () => {},
     readStdin: async () => handOver(),
     ask: async () => handOver(),
     run: async () => handOver(),

@@ -8,7 +8,7 @@ import type { App } from '../app.ts';
 import type { Caller } from '../caller.ts';
 import { runCommand } from '../cli.ts';
 import { createApp } from './app.ts';
-import { parseInvocation, startExchange } from './exchange.ts';
+import { type Exchange, parseInvocation, startExchange } from './exchange.ts';
 import { RAW_MAGIC, serveRaw } from './raw.ts';
 
 /** The hub's door: each connection is a caller with one command, spoken to in frames, or in the shell's own form. */
@@ -72,7 +72,7 @@ const perform = (hub: Hub, caller: Caller): Promise<number> =>
     void runCommand(hub.app, caller).then(resolve).finally(ended);
   });
 
-type Answers = { answer?: (n: number, value: unknown) => void };
+type Answers = Partial<Pick<Exchange, 'answer' | 'resize'>>;
 
 const begin = (hub: Hub, call: Call, answers: Answers): Answer => {
   const { build, ...rest } = call.params as { build?: unknown };
@@ -82,6 +82,7 @@ const begin = (hub: Hub, call: Call, answers: Answers): Answer => {
   if (hub.leaving) throw new KhloneError('shutting-down', 'the hub is on its way out');
   const started = startExchange(invocation, call, (caller) => perform(hub, caller));
   answers.answer = started.answer;
+  answers.resize = started.resize;
   return { value: {}, body: items(started.items), klass: 'interactive' };
 };
 
@@ -92,6 +93,10 @@ const serveFrames = (hub: Hub, socket: Socket): void => {
     answer: (call) => {
       const { n, value } = call.params as { n?: unknown; value?: unknown };
       answers.answer?.(Number(n), value);
+      return { value: {} };
+    },
+    resize: (call) => {
+      answers.resize?.(call.params);
       return { value: {} };
     },
     'answer-bytes': async (call) => {
