@@ -4,8 +4,9 @@ import { asKhloneError, KhloneError, toWire } from './error.ts';
 import { createFrameDecoder, encodeControl, type Frame } from './frame.ts';
 import { createInlets, type Inlets } from './inlets.ts';
 import { readItems } from './items.ts';
-import { BULK_IN_FLIGHT_BYTES, CLOSE_GRACE_MS } from './limits.ts';
+import { CLOSE_GRACE_MS } from './limits.ts';
 import { readMessage } from './message.ts';
+import { createPace, MEASURE_WITHIN_MS } from './pace.ts';
 import { createSender, type Sender } from './sender.ts';
 import { createServing, type Handlers, type Serving } from './serving.ts';
 
@@ -40,7 +41,7 @@ export type Peer = {
 };
 
 export type PeerOptions = {
-  /** Bytes of bodies under way before bulk waits; read before each slice, so it may change (default: 512 KiB). */
+  /** Bytes of bodies under way before bulk waits; asked before each slice. Default: what the measured line takes. */
   bulkWindowBytes?: () => number;
   /** Told of handlers that threw something other than a KhloneError. */
   onFault?: (method: string, thrown: unknown) => void;
@@ -73,7 +74,8 @@ const createTaker =
 /** A peer over any duplex: a socket, a pair of pipes, an ssh channel. Takes the duplex over, its errors included. */
 export const createPeer = (duplex: Duplex, handlers: Handlers, options: PeerOptions = {}): Peer => {
   const ended = Promise.withResolvers<KhloneError | undefined>();
-  const sender = createSender(duplex, options.bulkWindowBytes ?? (() => BULK_IN_FLIGHT_BYTES.max), () =>
+  const pace = createPace(() => calling.call('$/ping', {}, { timeoutMs: MEASURE_WITHIN_MS }));
+  const sender = createSender(duplex, options.bulkWindowBytes ?? pace.windowBytes, () =>
     finish(new KhloneError('rate-limited', 'the other side asks but does not read')),
   );
   const inlets = createInlets(sender);

@@ -4,7 +4,6 @@ import { KhloneError } from '../../protocol/error.ts';
 import { HELLO_DEADLINE_MS, PROTOCOL } from '../../protocol/limits.ts';
 import { createPeer } from '../../protocol/peer.ts';
 import type { Connected } from './link.ts';
-import { createPace } from './pace.ts';
 
 /** The first words of a connection: who the server is, and whether our build takes its place. */
 
@@ -16,8 +15,7 @@ export type Greeted = { made: Connected; wire: Wire };
 export type Greeter = { build: string; local: boolean };
 
 const hello = async (duplex: Duplex, build: string): Promise<Connected> => {
-  const pace = createPace();
-  const peer = pace.over(createPeer(duplex, {}, { bulkWindowBytes: pace.windowBytes }));
+  const peer = createPeer(duplex, {});
   try {
     const params = { proto: [PROTOCOL.min, PROTOCOL.max], build };
     const { value } = await peer.call('hello', params, { timeoutMs: HELLO_DEADLINE_MS });
