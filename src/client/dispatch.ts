@@ -1,5 +1,6 @@
 import type { AnswerOf, Params } from '../protocol/calls.ts';
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
+import { faultPoint } from '../protocol/fault-point.ts';
 import { taskIdOf } from '../protocol/id.ts';
 import { oneLine } from '../protocol/sanitize.ts';
 import type { App } from './app.ts';
@@ -102,6 +103,7 @@ export const sendTask = async (
 ): Promise<AnswerOf<'task.add'>> => {
   const body = params.prompt === undefined ? { body: bytesOf(prompt) } : {};
   const answer = await call(connected.peer, 'task.add', params, { timeoutMs, ...body });
+  faultPoint('server-answered');
   if (answer.needsEnvironment) {
     await pushEnvironment(app, connected.peer, params.zone.id, false).catch((thrown: unknown) =>
       onHeld(asKhloneError(thrown)),

@@ -1,4 +1,5 @@
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
+import { faultPoint } from '../protocol/fault-point.ts';
 import type { App } from './app.ts';
 import { call } from './call.ts';
 import { ODD, sendTask } from './dispatch.ts';
@@ -39,6 +40,7 @@ const send = async (app: App, connected: Connected, queued: Queued, odd: Odd): P
   const { entry } = queued;
   if (entry.sentTo && entry.sentTo !== connected.server.uuid) return hold(app, queued);
   if (!entry.sentTo) app.outbox.update(queued, { ...entry, sentTo: connected.server.uuid });
+  faultPoint('outbox-marked');
   try {
     if (entry.call.name === 'task.cancel') {
       await call(connected.peer, 'task.cancel', entry.call.params, { timeoutMs: SEND_DEADLINE_MS });
@@ -55,6 +57,7 @@ const send = async (app: App, connected: Connected, queued: Queued, odd: Odd): P
     app.outbox.refuse(queued, error);
     return;
   }
+  faultPoint('outbox-answered');
   odd.delete(queued.file);
   app.outbox.remove(queued);
 };

@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import * as z from 'zod';
 import { CALLS, Policy, ZoneSpec } from '../protocol/calls.ts';
 import { KhloneError } from '../protocol/error.ts';
+import { faultPoint } from '../protocol/fault-point.ts';
 
 /**
  * What was accepted here and has not reached its server: one file per entry, in one order, fsynced before the receipt.
@@ -151,6 +152,7 @@ export const openOutbox = (dir: string): Outbox => {
       const file = `${String(next).padStart(12, '0')}.json`;
       const entry: Entry = { version: 1, ...given };
       writeDurably(dir, file, JSON.stringify(entry));
+      faultPoint('outbox-kept');
       next += 1;
       entries.set(file, entry);
       return { file, entry };
@@ -189,6 +191,7 @@ export const openOutbox = (dir: string): Outbox => {
     remove: (queued) => {
       entries.delete(queued.file);
       rmSync(join(dir, queued.file), { force: true });
+      faultPoint('outbox-removed');
       if (!queued.entry.sentTo || queued.entry.held) syncDir(dir);
     },
   };

@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { findBrain } from '../brains/registry.ts';
 import type { Policy } from '../protocol/calls.ts';
 import { asKhloneError } from '../protocol/error.ts';
+import { faultPoint } from '../protocol/fault-point.ts';
 import { dueTask, type Job, type NextDeps, nextStep } from './next-task.ts';
 import type { TakePlace } from './places.ts';
 import { type PrepareDeps, prepare, type Ready } from './prepare.ts';
@@ -127,7 +128,9 @@ const dispatch = async (worker: Worker, task: TaskRow, ready: Ready): Promise<vo
     return noteInput(store, run.row, bytes);
   });
   if (offset === undefined) return;
+  faultPoint('input-noted');
   writeInput(run.dir, offset, bytes);
+  faultPoint('input-written');
   worker.faults = 0;
   const verify = unguarded && before ? () => violationOf(worker.deps, ready.zone, run, before) : undefined;
   await follow(worker, task, run, verify);
@@ -204,6 +207,7 @@ const adopt = async (worker: Worker): Promise<void> => {
   const { deps, id } = worker;
   const clone = anyClone(deps.store, id);
   if (!clone || worker.run) return;
+  faultPoint('recovering');
   const zone = zoneRow(deps.store, clone.zone);
   if (clone.gone_ms !== null || !zone) return bury(worker, clone);
   const head = headTask(deps.store, id);
@@ -214,6 +218,7 @@ const adopt = async (worker: Worker): Promise<void> => {
       worker.run = liveRunOf(deps, clone, row, findBrain(clone.brain, policyOf(zone).brains).brain);
     } else await endRun(deps, place, 'now');
   }
+  faultPoint('adopted');
 };
 
 const live = async (worker: Worker): Promise<void> => {

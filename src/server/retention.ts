@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { faultPoint } from '../protocol/fault-point.ts';
 import type { Store } from './store/store.ts';
 import { policyOf, zoneRow } from './store/zones.ts';
 
@@ -45,6 +46,7 @@ const pruneRuns = (store: Store, zonesDir: string, nowMs: number): number => {
       recursive: true,
       force: true,
     });
+    faultPoint('run-removed');
     store.run('DELETE FROM runs WHERE clone = ? AND n = ?', row.clone, row.n);
   }
   return rows.length;

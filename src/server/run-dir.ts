@@ -10,6 +10,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { isInside } from '../brains/view-inside.ts';
+import { faultPoint } from '../protocol/fault-point.ts';
 
 /**
  * A run on disk: a brain's process with its input, output and exit code as files, so that server, tmux and link may
@@ -128,6 +129,7 @@ export const makeRunDir = (dir: string, spec: unknown): void => {
 export const writeInput = (dir: string, offset: number, bytes: Uint8Array): void => {
   const fd = openSync(join(dir, 'in.jsonl'), 'r+');
   try {
+    faultPoint('input-half', () => writeSync(fd, bytes, 0, bytes.length >> 1, offset));
     let done = 0;
     while (done < bytes.length) done += writeSync(fd, bytes, done, bytes.length - done, offset + done);
   } finally {

@@ -6,6 +6,7 @@ import type { Brain } from '../brains/brain.ts';
 import type { View } from '../brains/view.ts';
 import type { Policy } from '../protocol/calls.ts';
 import { KhloneError } from '../protocol/error.ts';
+import { faultPoint } from '../protocol/fault-point.ts';
 import {
   endInput,
   forbidStart,
@@ -166,7 +167,9 @@ const launch = async (deps: RunDeps, wish: RunWish, run: LiveRun): Promise<void>
     KHLONE_ZONE: wish.zone.address,
   };
   const shell = ['/bin/sh', '-c', RUNNER, 'runner', run.dir, wish.zone.path, ...argv];
+  faultPoint('run-made');
   await deps.holder.start({ clone: `${clone.zone}/${name}`, argv: shell, env, cwd: '/' });
+  faultPoint('run-begun');
 };
 
 /**
@@ -178,6 +181,7 @@ export const startRun = async (deps: RunDeps, wish: RunWish): Promise<LiveRun> =
   const row = await deps.store.write(() =>
     makeRun(deps.store, clone.id, { mode, session, boot: deps.boot }, Date.now()),
   );
+  faultPoint('run-noted');
   const run = { ...liveRunOf(deps, clone, row, wish.brain), environment: wish.environment };
   try {
     await launch(deps, wish, run);
@@ -187,6 +191,7 @@ export const startRun = async (deps: RunDeps, wish: RunWish): Promise<LiveRun> =
     await endRun(deps, run, 'now');
     throw thrown;
   }
+  faultPoint('run-shown');
   return run;
 };
 
@@ -219,5 +224,6 @@ export const endRun = async (deps: RunDeps, run: RunPlace, how: 'gracefully' | '
       );
     }
   }
+  faultPoint('run-ended');
   await deps.store.write(() => endRunRow(deps.store, run.row, Date.now()));
 };

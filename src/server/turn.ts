@@ -1,4 +1,5 @@
 import type { BrainEvent, TurnEnd } from '../protocol/event.ts';
+import { faultPoint } from '../protocol/fault-point.ts';
 import { fitEvent } from './fit-event.ts';
 import type { TaskEvent } from './queue.ts';
 import { endRun, judge, type LiveRun, type RunDeps } from './run.ts';
@@ -176,6 +177,7 @@ const createInterrupter = (deps: RunDeps, run: LiveRun) => {
       if ('signal' in wish) signalRun(run.mark, wish.signal);
       else {
         const off = await deps.store.write(() => noteInput(deps.store, run.row, wish.bytes));
+        faultPoint('interrupt-noted');
         writeInput(run.dir, off, wish.bytes);
       }
     } else {
@@ -223,7 +225,13 @@ export const followTurn = async (
     const events = chunk.lines.flatMap((line) => (line ? read(line) : []));
     const done = events.some((event) => event.type === 'turn.end' && event.reason === 'done');
     const violation = done ? await control.verify?.() : undefined;
+    const begins = events.some((event) => event.type === 'tool.start');
+    const ends = events.some((event) => event.type === 'turn.end');
+    if (begins) faultPoint('effect-read');
+    if (ends) faultPoint('end-read');
     let applied = await tryToTake(events, chunk.end, false, violation);
+    if (begins) faultPoint('effect-committed');
+    if (ends) faultPoint('end-committed');
     if (!applied) {
       await endRun(deps, run, 'now');
       applied = await tryToTake(events, chunk.end, true, violation);
@@ -270,6 +278,7 @@ const buryTurn = async (
   const rest = await tail.rest();
   if (rest && (await take(rest)).ended) return 'ended';
   const message = deathMessage(run, verdict.how, verdict.code);
+  faultPoint('turn-buried');
   const event: TaskEvent = limit ?? { type: 'died', how: verdict.how, message };
   await deps.store.write((tx) => advance(deps.store, tx, task.id, event, Date.now()));
   return 'died';

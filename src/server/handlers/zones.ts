@@ -1,5 +1,6 @@
 import type { AnswerOf, CloneView, Params, ZoneView } from '../../protocol/calls.ts';
 import { KhloneError } from '../../protocol/error.ts';
+import { faultPoint } from '../../protocol/fault-point.ts';
 import type { Hall } from '../hall.ts';
 import { isRunning } from '../queue.ts';
 import type { Store, Tx } from '../store/store.ts';
@@ -184,12 +185,14 @@ const onDelete = async (deps: ZoneDeps, id: string, force: boolean): Promise<Ans
     store.write(() => store.run('UPDATE zones SET state = ? WHERE id = ?', state, id));
   let kept: string | undefined;
   try {
+    faultPoint('zone-halted');
     await endRuns(deps, crewRows(store, id), 'the zone was deleted');
     kept = await deps.removeZone(zone, force);
   } catch (thrown) {
     await setState(zone.state);
     throw thrown;
   }
+  faultPoint('zone-removed');
   const crew = crewRows(store, id);
   await store.write((tx) => {
     // What was queued while the zone went away goes with it.
@@ -212,6 +215,7 @@ const onCrewDelete = async (deps: ZoneDeps, params: Params<'crew.del'>): Promise
     return clones;
   };
   const clones = await store.write(leave);
+  faultPoint('clone-left');
   await endRuns(deps, clones, 'its clone was deleted');
   return { deleted: clones.map((c) => `${c.role}.${c.idx}`) };
 };

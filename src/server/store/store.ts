@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import type { Item } from '../../protocol/calls.ts';
 import { KhloneError } from '../../protocol/error.ts';
+import { faultPoint } from '../../protocol/fault-point.ts';
 import { type Appender, openAppender, type Position, readItems, type Segment } from '../journal.ts';
 import { MIGRATIONS } from './schema.ts';
 
@@ -181,6 +182,7 @@ const flush = (open: Open): void => {
     open.db.exec('BEGIN IMMEDIATE');
     outcomes = works.map((work) => perform(open, work, emitted));
     for (const [zone, items] of emitted) next.set(zone, record(open, zone, items));
+    if (next.size > 0) faultPoint('journal-synced');
     open.db.exec('COMMIT');
   } catch (error) {
     if (open.db.isTransaction) open.db.exec('ROLLBACK');
@@ -188,6 +190,7 @@ const flush = (open: Open): void => {
     for (const work of works) work.reject(storageError(error));
     return;
   }
+  faultPoint('committed');
   for (const [zone, head] of next) {
     open.appenders.get(zone)?.settle(true);
     open.heads.set(zone, head);
@@ -197,7 +200,12 @@ const flush = (open: Open): void => {
     if (outcome?.ok) work.resolve(outcome.value);
     else work.reject(outcome?.value);
   });
-  if (next.size > 0) for (const listener of open.listeners) listener(new Set(next.keys()));
+  // Two turns later: the answers of this commit leave first.
+  if (next.size > 0) setImmediate(() => setImmediate(tell, open, new Set(next.keys())));
+};
+
+const tell = (open: Open, zones: ReadonlySet<string>): void => {
+  for (const listener of open.listeners) listener(zones);
 };
 
 /**
@@ -261,6 +269,7 @@ export const openStore = (path: string, zonesDir: string): Store => {
     },
     dropSegment: (zone, n) => {
       statement(open, 'DELETE FROM segments WHERE zone = ? AND n = ?').run(zone, n);
+      faultPoint('segment-forgotten');
       appenderOf(open, zone).drop(n);
     },
     close: () => close(open),
