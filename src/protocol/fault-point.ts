@@ -40,7 +40,8 @@ export const HUB_FAULTS = [
   'outbox-removed',
 ] as const;
 
-export type FaultName = (typeof SERVER_FAULTS)[number] | (typeof HUB_FAULTS)[number];
+/** Other rooms name theirs `room.place`. */
+export type FaultName = (typeof SERVER_FAULTS)[number] | (typeof HUB_FAULTS)[number] | `${string}.${string}`;
 
 const [wanted, nth = '1', file] = (process.env.KHLONE_FAULT ?? '').split(':');
 let left = Number(nth);
