@@ -27,7 +27,15 @@ export const createCli = (version: string): Cli<Context> => {
   return cli;
 };
 
-/** A parser compiles all it knows at each command, so each first word gets a small one that knows only its commands. */
+/** A parser compiles all that it knows anew at each command, although it never changes once it is made. */
+const compiledOnce = (cli: Cli<Context>): Cli<Context> => {
+  const { builder } = cli as unknown as { builder: { compile(): unknown } };
+  const compiled = builder.compile();
+  builder.compile = () => compiled;
+  return cli;
+};
+
+/** Each first word gets a small parser that knows only its commands: it tries fewer ways. */
 const parsers = new Map<string, Cli<Context>>();
 
 const parserFor = (version: string, word: string): Cli<Context> => {
@@ -38,7 +46,7 @@ const parserFor = (version: string, word: string): Cli<Context> => {
   const made = own.length === 0 ? createCli(version) : new Cli<Context>({ ...NAMES, binaryVersion: version });
   for (const command of own) made.register(command);
   // Words that lead nowhere are many; the commands are few.
-  if (own.length > 0) parsers.set(key, made);
+  if (own.length > 0) parsers.set(key, compiledOnce(made));
   return made;
 };
 

@@ -170,7 +170,7 @@ const settleTrust = async (
   worktree: Worktree,
   config: SiteConfig,
 ): Promise<boolean> => {
-  const files = await brainFiles(worktree.root);
+  const files = brainFiles(worktree.root);
   const question = await needsTrust(app.home, worktree, config);
   if (!question) return !(await needsTrust(app.home, worktree, config, files));
   if (caller.ask) {

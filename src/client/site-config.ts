@@ -1,4 +1,4 @@
-import { constants } from 'node:fs';
+import { type BigIntStats, constants, statSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KhloneError } from '../protocol/error.ts';
@@ -112,6 +112,19 @@ type Found = {
   close: () => Promise<void>;
 };
 
+const keyOf = (fileName: string, facts: BigIntStats): string =>
+  `${fileName} ${facts.mtimeNs} ${facts.ctimeNs} ${facts.size} ${facts.ino}`;
+
+/** The key of a file's present state, from one look: undefined where it is absent, empty where a look says nothing. */
+const seenKey = (root: string, fileName: string): string | undefined => {
+  try {
+    const facts = statSync(join(root, fileName), { bigint: true, throwIfNoEntry: false });
+    return facts && keyOf(fileName, facts);
+  } catch {
+    return '';
+  }
+};
+
 /** An open configuration file and what identifies its present state, or undefined where there is none. */
 const openSiteFile = async (root: string, fileName: string): Promise<Found | undefined> => {
   // A fifo of that name must not block us, so the open does not wait.
@@ -128,7 +141,7 @@ const openSiteFile = async (root: string, fileName: string): Promise<Found | und
   }
   return {
     fileName,
-    key: `${fileName} ${facts.mtimeNs} ${facts.ctimeNs} ${facts.size} ${facts.ino}`,
+    key: keyOf(fileName, facts),
     settled: Date.now() - Number(facts.ctimeNs / 1_000_000n) > RACY_MS,
     // The file may grow while it is read: one byte more than allowed is all we take.
     read: async () => {
@@ -164,6 +177,14 @@ const parse = async (found: Found): Promise<SiteConfig> => {
  * Throws `config` with file, line and column of up to five mistakes; also where both names of the file exist.
  */
 export const loadSiteConfig = async (root: string): Promise<SiteConfig> => {
+  // Every dispatch asks: two looks answer while nothing changed (sync: a visit to the thread pool costs ten of them).
+  const seen = SITE_FILES.map((fileName) => seenKey(root, fileName)).filter((key) => key !== undefined);
+  if (seen.length === 0) return DEFAULT_SITE_CONFIG;
+  const known = remembered.get(root);
+  return known && seen.length === 1 && seen[0] === known.key ? known.config : readSiteConfig(root);
+};
+
+const readSiteConfig = async (root: string): Promise<SiteConfig> => {
   const opened: (Found | undefined)[] = [];
   try {
     for (const fileName of SITE_FILES) opened.push(await openSiteFile(root, fileName));

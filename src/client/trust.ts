@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { KhloneError } from '../protocol/error.ts';
 import { oneLine } from '../protocol/sanitize.ts';
 import { withFileLock, writePrivate } from './private-file.ts';
@@ -49,31 +49,45 @@ const isAgreement = (value: unknown): value is Agreement =>
 
 const EMPTY: TrustFile = { version: 1, agreements: {} };
 
-/** The file as it is. A damaged one agrees to nothing; one that others may write to is refused. */
-const read = async (path: string): Promise<TrustFile> => {
-  const file = await open(path, 'r').catch((error) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw new KhloneError('denied', `${oneLine(path, 200)} cannot be read: ${error.code}`);
-  });
-  if (!file) return EMPTY;
+const opened = (path: string): number | undefined => {
   try {
-    const facts = await file.stat();
-    if (facts.uid !== process.geteuid?.() || (facts.mode & 0o022) !== 0) {
-      const hint = `look at it, then chmod 600 ${oneLine(path, 200)}`;
-      throw new KhloneError('denied', 'others can write to trust.json, so it says nothing', hint);
-    }
-    if (!facts.isFile() || facts.size > MAX_TRUST_BYTES) return EMPTY;
-    const parsed: unknown = JSON.parse(await file.readFile('utf8'));
-    if (!isRecord(parsed) || parsed.version !== 1 || !isRecord(parsed.agreements)) return EMPTY;
-    const sound = Object.entries(parsed.agreements).filter((entry): entry is [string, Agreement] =>
-      isAgreement(entry[1]),
-    );
-    return { version: 1, agreements: Object.fromEntries(sound) };
+    return openSync(path, 'r');
+  } catch (thrown) {
+    const { code } = thrown as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return undefined;
+    throw new KhloneError('denied', `${oneLine(path, 200)} cannot be read: ${code}`);
+  }
+};
+
+const readOpened = (file: number, path: string): TrustFile => {
+  const facts = fstatSync(file);
+  if (facts.uid !== process.geteuid?.() || (facts.mode & 0o022) !== 0) {
+    const hint = `look at it, then chmod 600 ${oneLine(path, 200)}`;
+    throw new KhloneError('denied', 'others can write to trust.json, so it says nothing', hint);
+  }
+  if (!facts.isFile() || facts.size > MAX_TRUST_BYTES) return EMPTY;
+  const parsed: unknown = JSON.parse(readFileSync(file, 'utf8'));
+  if (!isRecord(parsed) || parsed.version !== 1 || !isRecord(parsed.agreements)) return EMPTY;
+  const sound = Object.entries(parsed.agreements).filter((entry): entry is [string, Agreement] =>
+    isAgreement(entry[1]),
+  );
+  return { version: 1, agreements: Object.fromEntries(sound) };
+};
+
+/**
+ * The file as it is. A damaged one agrees to nothing; one that others may write to is refused. Synchronous, because
+ * dispatches wait for it: it is small, and lies in our own home.
+ */
+const read = (path: string): TrustFile => {
+  const file = opened(path);
+  if (file === undefined) return EMPTY;
+  try {
+    return readOpened(file, path);
   } catch (error) {
     if (error instanceof SyntaxError) return EMPTY;
     throw error;
   } finally {
-    await file.close();
+    closeSync(file);
   }
 };
 
@@ -103,7 +117,7 @@ export const trustState = async (
 ): Promise<TrustState> => {
   const parts = sensitiveParts(config, skills);
   if (parts.length === 0) return { state: 'nothing-to-trust' };
-  const { agreements } = await read(home.trust);
+  const { agreements } = read(home.trust);
   const key = keyOf(repository);
   const change = diffTrust(Object.hasOwn(agreements, key) ? agreements[key]?.items : undefined, parts);
   return change.added.length + change.changed.length === 0
@@ -202,7 +216,7 @@ const change = (
   edit: (agreements: Record<string, Agreement>) => Record<string, Agreement>,
 ): Promise<void> =>
   withFileLock(home.trust, async () => {
-    const { agreements } = await read(home.trust);
+    const { agreements } = read(home.trust);
     await writePrivate(
       home.trust,
       `${JSON.stringify({ version: 1, agreements: edit(agreements) }, null, 1)}\n`,

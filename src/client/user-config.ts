@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Document } from 'yaml';
@@ -118,7 +119,8 @@ const MAX_REMEMBERED = 16;
 /** The personal defaults under a KHLONE_HOME; empty without a file. An unchanged file is not read again. Throws `config`. */
 export const readUserConfig = async (home: string): Promise<UserConfig> => {
   const path = fileOf(home);
-  const facts = await stat(path, { bigint: true }).catch(() => undefined);
+  // Every dispatch looks here: a look without the thread pool is ten times as quick.
+  const facts = statSync(path, { bigint: true, throwIfNoEntry: false });
   if (!facts) return {};
   const state = `${facts.mtimeNs} ${facts.ctimeNs} ${facts.size} ${facts.ino}`;
   const known = remembered.get(path);

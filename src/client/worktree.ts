@@ -1,4 +1,4 @@
-import { realpath, stat } from 'node:fs/promises';
+import { type BigIntStats, realpathSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { isOwnershipRefusal, type RunGit, git as runGit } from '../patch/git.ts';
@@ -45,15 +45,33 @@ const PERSONAL = [
 ];
 
 /** Identifies one state of the config files; git writes them by rename, so inode, time and size change together. */
-const configKey = async (folder: GitFolder): Promise<string> => {
+const configKey = (folder: GitFolder): string => {
   const files = [join(folder.commonDir, 'config'), join(folder.gitDir, 'config.worktree'), ...PERSONAL];
-  const facts = await Promise.all(files.map((file) => stat(file, { bigint: true }).catch(() => undefined)));
-  return facts.map((f) => (f ? `${f.mtimeNs}.${f.ctimeNs}.${f.size}.${f.ino}` : '-')).join(' ');
+  return files
+    .map(factsOf)
+    .map((f) => (f ? `${f.mtimeNs}.${f.ctimeNs}.${f.size}.${f.ino}` : '-'))
+    .join(' ');
+};
+
+const factsOf = (path: string): BigIntStats | undefined => {
+  try {
+    return statSync(path, { bigint: true, throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
+};
+
+const realPathOf = (path: string): string | undefined => {
+  try {
+    return realpathSync.native(path);
+  } catch {
+    return undefined;
+  }
 };
 
 /** Git answers nothing about a repository of another user, and its config command does not even say so. */
 const refuseStrangers = async (folder: GitFolder, git: RunGit): Promise<void> => {
-  const facts = await Promise.all([folder.root, folder.gitDir].map((path) => stat(path)));
+  const facts = [folder.root, folder.gitDir].map((path) => statSync(path));
   if (facts.every((one) => one.uid === process.geteuid?.())) return;
   const options = { cwd: folder.root, deadlineMs: CONFIG_DEADLINE_MS, maxBytes: MAX_CONFIG_BYTES };
   const { stderr } = await git(['rev-parse', '--git-dir'], options);
@@ -97,7 +115,7 @@ const parseSettings = (output: string): Settings => {
 
 /** Runs git once per state of the config file; afterwards a few stats answer. */
 const settingsOf = async (folder: GitFolder, git: RunGit): Promise<Settings> => {
-  const key = await configKey(folder);
+  const key = configKey(folder);
   const known = remembered.get(folder.gitDir);
   if (known?.key === key) return known.settings;
   await refuseStrangers(folder, git);
@@ -117,9 +135,9 @@ const settingsOf = async (folder: GitFolder, git: RunGit): Promise<Settings> => 
 };
 
 /** Whether git takes this folder for the top of a worktree: not bare, and not pointed at files somewhere else. */
-const isTop = async (folder: GitFolder, { bare, top }: Settings): Promise<boolean> => {
+const isTop = (folder: GitFolder, { bare, top }: Settings): boolean => {
   if (top !== undefined && folder.commonDir === folder.gitDir) {
-    return (await realpath(resolve(folder.gitDir, top)).catch(() => undefined)) === folder.root;
+    return realPathOf(resolve(folder.gitDir, top)) === folder.root;
   }
   // A linked worktree of a bare repository is a worktree all the same.
   return !bare || folder.commonDir !== folder.gitDir;
@@ -127,7 +145,7 @@ const isTop = async (folder: GitFolder, { bare, top }: Settings): Promise<boolea
 
 /** Reftable repositories keep HEAD elsewhere and leave a stub, so there git has to be asked. */
 const headOf = async (folder: GitFolder, git: RunGit) => {
-  const head = await readHead(folder.gitDir);
+  const head = readHead(folder.gitDir);
   if (!head || !('branch' in head) || head.branch !== '.invalid') return head;
   const options = { cwd: folder.root, deadlineMs: CONFIG_DEADLINE_MS, maxBytes: MAX_CONFIG_BYTES };
   const named = await git(['symbolic-ref', '--quiet', 'HEAD'], options);
@@ -151,7 +169,7 @@ const describe = async (
   if (!head) return undefined;
   const detached = 'commit' in head;
   const branch = detached ? head.commit.slice(0, 7) : head.branch;
-  const tip = detached ? head.commit : await readTip(folder.commonDir, head.branch);
+  const tip = detached ? head.commit : readTip(folder.commonDir, head.branch);
   const origin = settings.origin ?? { org: 'local', repo: addressPart(repositoryFolder(folder)) };
   return {
     ...folder,
@@ -165,14 +183,15 @@ const describe = async (
 
 const locate = async (cwd: string, git: RunGit): Promise<Worktree | NoWorktree> => {
   const outside: NoWorktree = { none: 'outside', at: cwd };
-  const from = await realpath(cwd).catch(() => undefined);
+  const from = realPathOf(cwd);
   if (from === undefined) return outside;
-  const found = await findGitFolder(from);
+  const found = findGitFolder(from);
   if ('none' in found) return found;
-  const [gitDir, commonDir] = await Promise.all([realpath(found.gitDir), realpath(found.commonDir)]);
+  const gitDir = realpathSync.native(found.gitDir);
+  const commonDir = found.commonDir === found.gitDir ? gitDir : realpathSync.native(found.commonDir);
   const folder: GitFolder = { root: found.root, gitDir, commonDir };
   const settings = await settingsOf(folder, git);
-  if (!(await isTop(folder, settings))) return { none: 'bare', at: folder.gitDir };
+  if (!isTop(folder, settings)) return { none: 'bare', at: folder.gitDir };
   return (await describe(folder, settings, git)) ?? outside;
 };
 

@@ -51,7 +51,8 @@ const createLoops = (deps: LoopDeps) => {
     for (const clone of all) wakeNow(clone);
   };
   const wake = (clone: number): void => {
-    if (woken.size === 0) setImmediate(wakeAll);
+    // Two turns later: the answer to whoever woke it leaves first.
+    if (woken.size === 0) setImmediate(() => setImmediate(wakeAll));
     woken.add(clone);
   };
   const leave = async (clone: number, loop: CloneLoop): Promise<void> => {

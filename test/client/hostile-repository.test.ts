@@ -97,11 +97,11 @@ describe('a repository that was only cloned', () => {
     const home = { trust: join(root, 'trust.json') };
     const repository = { org: 'a', repo: 'b', commonDir: join(root, 'clone', '.git') };
     const config = parseSiteConfig('', 'khlone.yml');
-    const asks = async () => needsTrust(home, repository, config, await brainFiles(join(root, 'clone')));
+    const asks = async () => needsTrust(home, repository, config, brainFiles(join(root, 'clone')));
     expect(await asks()).toBeUndefined();
     writeFileSync(join(root, 'clone', '.mcp.json'), '{"mcpServers":{}}');
     expect((await asks())?.text).toContain('.mcp.json');
-    await agree(home, repository, config, await brainFiles(join(root, 'clone')));
+    await agree(home, repository, config, brainFiles(join(root, 'clone')));
     expect(await asks()).toBeUndefined();
     writeFileSync(join(root, 'clone', '.mcp.json'), '{"mcpServers":{"evil":{}}}');
     expect(await asks()).toBeDefined();

@@ -44,8 +44,14 @@ afterEach(() => {
 describe('writes of one turn', () => {
   test('share a commit, keep their order, and are told only once they are on disk', async () => {
     let commits = 0;
-    store.onCommit(() => commits++);
+    const heard = new Promise<void>((done) => {
+      store.onCommit(() => {
+        commits += 1;
+        done();
+      });
+    });
     await Promise.all(Array.from({ length: 50 }, (_, i) => say(String(i))));
+    await heard;
     expect(commits).toBe(1);
     expect((await told()).map(([, text]) => text)).toEqual(Array.from({ length: 50 }, (_, i) => String(i)));
   });

@@ -23,7 +23,7 @@ export class TrustCommand extends KhloneCommand {
     const { app, caller } = this;
     const worktree = await worktreeOf(app, caller, { zone: this.zone });
     const config = await loadSiteConfig(worktree.root);
-    const files = await brainFiles(worktree.root);
+    const files = brainFiles(worktree.root);
     const question = await needsTrust(app.home, worktree, config, files);
     if (!question) {
       if (this.json) this.give({ trusted: true });
