@@ -23,8 +23,16 @@ export type SshSettings = {
   readonly globalKnownHosts: readonly string[];
   readonly hostKeyAlias: string | undefined;
   readonly hashKnownHosts: boolean;
-  /** Certificates are beyond ssh2: such a host needs the openssh backend. */
   readonly certificateFiles: readonly string[];
+  readonly kexAlgorithms: readonly string[];
+  readonly gssapi: boolean;
+  readonly hostBased: boolean;
+  readonly pkcs11Provider: string | undefined;
+  readonly knownHostsCommand: string | undefined;
+  /** A ProxyCommand that hands over a connected socket instead of carrying its bytes. */
+  readonly proxyUseFdpass: boolean;
+  /** Every option that this ssh knows, in small letters: an unknown one on its command line would be an error. */
+  readonly options: ReadonlySet<string>;
 };
 
 /** How long `ssh -G` may take; `Match exec` in a config may run programs. */
@@ -126,7 +134,14 @@ export const parseSshG = (alias: string, text: string): SshSettings => {
     globalKnownHosts: files('globalknownhostsfile'),
     hostKeyAlias: notNone(one('hostkeyalias')),
     hashKnownHosts: one('hashknownhosts') === 'yes',
-    certificateFiles: all('certificatefile').map(file),
+    certificateFiles: all('certificatefile').flatMap((path) => (notNone(path) ? [file(path)] : [])),
+    kexAlgorithms: one('kexalgorithms')?.split(',') ?? [],
+    gssapi: one('gssapiauthentication') === 'yes',
+    hostBased: one('hostbasedauthentication') === 'yes',
+    pkcs11Provider: notNone(one('pkcs11provider')),
+    knownHostsCommand: notNone(one('knownhostscommand')),
+    proxyUseFdpass: one('proxyusefdpass') === 'yes',
+    options: new Set(lines.map(([name]) => name)),
   };
 };
 

@@ -39,22 +39,32 @@ const SOCKET_FAULTS: Record<string, string> = {
   ERR_STREAM_PREMATURE_CLOSE: 'closed the connection',
 };
 
-export const unreachable = (moment: SshMoment, what: string, hint?: string): KhloneError => {
+/** What an error tells the choice of the backend: why openssh may get further. */
+export type BackendHint = { readonly noCommonAlgorithm?: true; readonly accepts?: readonly string[] };
+
+export const unreachable = (
+  moment: SshMoment,
+  what: string,
+  hint?: string,
+  data?: BackendHint,
+): KhloneError => {
   const said = moment.proxySaid === '' ? '' : ` (proxy: ${oneLine(moment.proxySaid)})`;
   return new KhloneError(
     'unreachable',
     `${moment.host} (${moment.hostname}:${moment.port}) ${what}${said}`,
     hint ?? `try: ssh ${moment.host}; khlone reconnect tries again now`,
+    data,
   );
 };
 
-const authFailed = (moment: SshMoment): KhloneError => {
+export const authFailed = (moment: SshMoment): KhloneError => {
   const tried = moment.tried.length === 0 ? 'nothing to log in with' : `tried ${moment.tried.join('; ')}`;
   const accepts = moment.accepts.length === 0 ? '' : `; the host accepts ${moment.accepts.join(', ')}`;
   return new KhloneError(
     'ssh-auth',
     `${moment.host} refused the login (${tried}${accepts})`,
     `make "ssh ${moment.host}" work, or run khlone reconnect at a terminal to be asked`,
+    { accepts: moment.accepts } satisfies BackendHint,
   );
 };
 
@@ -70,6 +80,7 @@ export const sshFailure = (thrown: unknown, moment: SshMoment): KhloneError => {
       moment,
       `offers no algorithm ssh2 knows: ${said}`,
       'set zone.backend: openssh for this host',
+      { noCommonAlgorithm: true },
     );
   if (typeof code === 'string' && SOCKET_FAULTS[code] !== undefined)
     return unreachable(moment, SOCKET_FAULTS[code]);

@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KhloneError } from '../../protocol/error.ts';
 import {
@@ -32,6 +33,21 @@ const SUPPORTED = [
   'rsa-sha2-512',
   'rsa-sha2-256',
 ];
+
+export type HostKeySettings = Pick<
+  SshSettings,
+  'alias' | 'hostname' | 'port' | 'hostKeyAlias' | 'userKnownHosts' | 'globalKnownHosts' | 'hashKnownHosts'
+>;
+
+/** khlone's own known_hosts: keys that came with a machine it raised, so that nothing is taken on trust. */
+const pinsPath = (home: string): string => join(home, 'known_hosts');
+
+/** The path of khlone's own known_hosts where there is one. */
+export const pinsOf = (home: string): Promise<string | undefined> =>
+  access(pinsPath(home)).then(
+    () => pinsPath(home),
+    () => undefined,
+  );
 
 export type HostKeyCheck = {
   /** Algorithms to offer, in order. */
@@ -73,11 +89,10 @@ const askPerson = async (host: string, name: string, key: Buffer, asker: NonNull
  * The host key check of one hop. Keys come from the files ssh uses and from khlone's own pins (KHLONE_HOME). A host is
  * never accepted unseen: accept-new and no in a config are read as ask.
  */
-export const createHostKeyCheck = async (settings: SshSettings, home: string): Promise<HostKeyCheck> => {
+export const createHostKeyCheck = async (settings: HostKeySettings, home: string): Promise<HostKeyCheck> => {
   // A HostKeyAlias stands alone, without the port, as in OpenSSH.
   const name = settings.hostKeyAlias?.toLowerCase() ?? knownHostName(settings.hostname, settings.port);
-  const pins = join(home, 'known_hosts');
-  const files = [pins, ...settings.userKnownHosts, ...settings.globalKnownHosts];
+  const files = [pinsPath(home), ...settings.userKnownHosts, ...settings.globalKnownHosts];
   const entries = await readKnownHosts(files);
   let accepted: Buffer | undefined;
   let isNew = false;

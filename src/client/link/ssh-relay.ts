@@ -78,8 +78,9 @@ const asDuplex = (process: RemoteProcess): Duplex => {
     read: () => {
       process.stdout.resume();
     },
+    // A write to a process that has gone is no news: its end tells more.
     write: (chunk: Buffer, _encoding, done) => {
-      process.stdin.write(chunk, done);
+      process.stdin.write(chunk, () => done());
     },
     final: (done) => {
       process.stdin.end();

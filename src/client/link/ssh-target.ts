@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import type { SshSettings } from './ssh-config.ts';
 
 /** Asks the person at the terminal of the command that needs the link; undefined: there is no terminal. */
 export type Asker = { ask(question: { text: string; secret: boolean }): Promise<string> } | undefined;
@@ -31,4 +32,8 @@ export type WireDeps = {
   readonly signal: AbortSignal;
   /** Called with a line worth showing when a host is set up, which takes a while the first time. */
   readonly progress?: (line: string) => void;
+  /** Called with a line that a person must see now: their key waits for a touch. */
+  readonly notice?: (line: string) => void;
+  /** The hosts to pass where they are known already; else they are asked for by `ssh -G`. */
+  readonly route?: readonly SshSettings[];
 };

@@ -207,7 +207,7 @@ export const openSshWire = async (target: SshTarget, asker: Asker, deps: WireDep
   const ssh2 = ssh2Library;
   const [build, route] = await Promise.all([
     readBuild(deps.serverBundle, deps.version),
-    resolveRoute(target.host, target.env, deps.signal),
+    deps.route ?? resolveRoute(target.host, target.env, deps.signal),
   ]);
   const hops: { client: Client; sock: Duplex }[] = [];
   // A goodbye where it still gets through; the socket goes at once, for behind a dead path it would linger for minutes.

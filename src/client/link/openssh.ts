@@ -1,0 +1,234 @@
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { PassThrough } from 'node:stream';
+import { KhloneError } from '../../protocol/error.ts';
+import { ownNode, readBuild } from '../../provision/bootstrap.ts';
+import { hopEnv, type OpensshWish, opensshArgv } from './openssh-argv.ts';
+import { type AskpassDesk, openAskpass } from './openssh-askpass.ts';
+import { opensshFailure } from './openssh-error.ts';
+import { resolveRoute } from './ssh-config.ts';
+import { createStageDeadline, type StageDeadline } from './ssh-deadline.ts';
+import { momentOf, unreachable } from './ssh-error.ts';
+import { pinsOf } from './ssh-host-key.ts';
+import { type RemoteProcess, type Spawn, startRelay } from './ssh-relay.ts';
+import type { Asker, SshTarget, Wire, WireDeps } from './ssh-target.ts';
+
+/**
+ * The same wire as ssh2.ts gives, by a child `ssh`: for all that OpenSSH can and ssh2 cannot. One child per command
+ * while a host is set up, then one that lives as long as the link. Nothing is shared with the person's own sessions.
+ */
+
+/** From the first byte to the end of the login; questions to a person do not count. */
+const LOGIN_DEADLINE_MS = 40_000;
+/** An agent or a key may ask somebody by itself, and tells us nothing of it. */
+const LOGIN_WITH_PERSON_DEADLINE_MS = 120_000;
+const KILL_AFTER_MS = 2_000;
+/** How long stderr may outlast ssh: a ProxyCommand's child may hold it for ever. */
+const LAST_WORDS_MS = 250;
+const SAID_MAX_CHARS = 16_000;
+
+/** What ssh itself says at the end at this log level: no words of the host. */
+const CHATTER = /^(Authenticated to |Transferred: sent |Bytes per second: sent )/;
+/** ssh ends with this on its own account; a command that ends so is taken for it, unless the host refused the command. */
+const SSH_FAILED = 255;
+const COMMAND_REFUSED = /request failed on channel|exec request failed/i;
+
+/** Ends a child and what it started; `detached` made it the leader of a group of its own. */
+const endGroup = (child: ChildProcess, signal: NodeJS.Signals): void => {
+  try {
+    if (child.pid !== undefined) process.kill(-child.pid, signal);
+  } catch {
+    // All of it has ended.
+  }
+};
+
+const end = (child: ChildProcess): void => {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  endGroup(child, 'SIGTERM');
+  const timer = setTimeout(endGroup, KILL_AFTER_MS, child, 'SIGKILL');
+  child.once('exit', () => clearTimeout(timer));
+};
+
+/** stderr of a child: all of it for judging a failure, and without ssh's own chatter for whoever reads the host's. */
+const listen = (child: ChildProcessWithoutNullStreams, onLogin: () => void) => {
+  const host = new PassThrough();
+  let said = '';
+  let torn = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said = (said + text).slice(-SAID_MAX_CHARS);
+    const lines = (torn + text).split('\n');
+    torn = (lines.pop() ?? '').slice(-SAID_MAX_CHARS);
+    for (const line of lines) {
+      if (line.startsWith('Authenticated to ')) onLogin();
+      if (!CHATTER.test(line)) host.write(`${line}\n`);
+    }
+  });
+  child.stderr.once('close', () => host.end(torn));
+  return { host, said: () => said };
+};
+
+type Line = {
+  readonly target: SshTarget;
+  readonly wish: OpensshWish;
+  readonly env: Record<string, string | undefined>;
+  readonly desk: AskpassDesk | undefined;
+  readonly living: Set<ChildProcess>;
+  readonly signal: AbortSignal;
+  /** The clock of the login under way. */
+  deadline: StageDeadline | undefined;
+  /** Ends the login under way with this. */
+  fail: (thrown: unknown) => void;
+};
+
+const start = (line: Line, command: string): ChildProcessWithoutNullStreams => {
+  const child = spawn('ssh', opensshArgv(line.wish, command), {
+    env: line.env,
+    stdio: 'pipe',
+    // A session of its own: no terminal that ssh could ask at behind our back, and a group that ends as one.
+    detached: true,
+  });
+  line.living.add(child);
+  child.stdin.on('error', () => {});
+  child.once('exit', () => {
+    line.living.delete(child);
+    // What is left of its group has nobody to carry bytes for.
+    endGroup(child, 'SIGKILL');
+    setTimeout(() => child.stderr.destroy(), LAST_WORDS_MS);
+  });
+  return child;
+};
+
+const asProcess = (
+  child: ChildProcessWithoutNullStreams,
+  words: ReturnType<typeof listen>,
+): RemoteProcess => ({
+  stdin: child.stdin,
+  stdout: child.stdout,
+  stderr: words.host,
+  ended: new Promise((resolve) => {
+    child.once('close', (code) => {
+      const refused = code === SSH_FAILED && COMMAND_REFUSED.test(words.said());
+      resolve({ code, lost: !refused && (code === null || code === SSH_FAILED) });
+    });
+  }),
+  kill: () => {
+    end(child);
+    // Whoever kills it reads no more, and a stream that is not read never closes.
+    child.stdout.destroy();
+  },
+});
+
+/** Runs a command over an ssh of its own and gives it when the login is done. */
+const spawnOver =
+  (line: Line): Spawn =>
+  (command) => {
+    const settings = line.wish.route.at(-1);
+    if (settings === undefined) throw new KhloneError('config', `no way to ${line.target.host}`);
+    line.desk?.nextChild();
+    const child = start(line, command);
+    return new Promise<RemoteProcess>((resolve, reject) => {
+      const settle = () => {
+        deadline.end();
+        line.signal.removeEventListener('abort', onAbort);
+        child.off('close', onClose);
+        child.stdout.off('readable', onLogin);
+      };
+      line.fail = (thrown) => {
+        settle();
+        end(child);
+        reject(thrown);
+      };
+      const onAbort = () => line.fail(line.signal.reason);
+      const onLogin = () => {
+        settle();
+        resolve(process);
+      };
+      const onClose = () => line.fail(opensshFailure(words.said(), momentOf(settings, 'login')));
+      const words = listen(child, onLogin);
+      const process = asProcess(child, words);
+      const limitMs = line.wish.canAsk ? LOGIN_WITH_PERSON_DEADLINE_MS : LOGIN_DEADLINE_MS;
+      const deadline = createStageDeadline(limitMs, () =>
+        line.fail(
+          unreachable(momentOf(settings, 'login'), `did not finish the login in ${limitMs / 1000} s`),
+        ),
+      );
+      line.deadline = deadline;
+      line.signal.addEventListener('abort', onAbort, { once: true });
+      child.once('close', onClose);
+      // Output proves a login too, should this ssh not say so in words that are known here.
+      child.stdout.once('readable', onLogin);
+      child.once('error', (error: NodeJS.ErrnoException) =>
+        line.fail(
+          error.code === 'ENOENT'
+            ? new KhloneError('config', 'ssh is not installed here', 'install the OpenSSH client')
+            : unreachable(momentOf(settings, 'connect'), `cannot be dialled: ${error.message}`),
+        ),
+      );
+    });
+  };
+
+/** The caller's environment, in which ssh asks us or nobody. */
+const environmentOf = (
+  target: SshTarget,
+  hops: Record<string, string>,
+  desk: AskpassDesk | undefined,
+): Line['env'] => {
+  const { SSH_ASKPASS: _theirs, SSH_ASKPASS_PROMPT: _kind, ...env } = target.env;
+  return {
+    ...env,
+    ...(target.sshAuthSock && { SSH_AUTH_SOCK: target.sshAuthSock }),
+    ...hops,
+    // Versions before 8.4 ask the program only where there is a display.
+    ...(desk ? { DISPLAY: env.DISPLAY || 'none', ...desk.env } : { SSH_ASKPASS_REQUIRE: 'never' }),
+  };
+};
+
+/** Readies a link without dialling. Fails with `config`. */
+const ready = async (target: SshTarget, asker: Asker, deps: WireDeps): Promise<Line> => {
+  const route = deps.route ?? (await resolveRoute(target.host, target.env, deps.signal));
+  const wish = { host: target.host, route, canAsk: asker !== undefined, pins: await pinsOf(target.home) };
+  const hops = hopEnv(wish);
+  const desk =
+    asker &&
+    (await openAskpass(target.home, {
+      asker,
+      hold: (work) => line.deadline?.hold(work) ?? work(),
+      notice: (text) => deps.notice?.(text),
+      onFault: (thrown) => line.fail(thrown),
+    }));
+  const line: Line = {
+    ...{ target, wish, desk, signal: deps.signal, env: environmentOf(target, hops, desk) },
+    ...{ living: new Set(), deadline: undefined, fail: () => {} },
+  };
+  return line;
+};
+
+/**
+ * Connects to a host by `ssh`, sets khlone-server up there if it is missing, and gives the one stream to it. Rejects
+ * with `host-key` or `ssh-auth` (a person is needed), `unreachable`, `remote-setup` or `config`.
+ */
+export const openOpensshWire = async (target: SshTarget, asker: Asker, deps: WireDeps): Promise<Wire> => {
+  const build = await readBuild(deps.serverBundle, deps.version);
+  const line = await ready(target, asker, deps);
+  const close = () => {
+    for (const child of line.living) end(child);
+  };
+  let last: RemoteProcess | undefined;
+  const spawnNext: Spawn = async (command) => {
+    last = await spawnOver(line)(command);
+    return last;
+  };
+  deps.signal.addEventListener('abort', close, { once: true });
+  try {
+    const setup = { host: target.host, build, node: ownNode(), progress: deps.progress };
+    const duplex = await startRelay(spawnNext, setup);
+    const closed = (last?.ended ?? Promise.resolve()).then(() => undefined);
+    return { duplex, close, closed };
+  } catch (error) {
+    close();
+    throw deps.signal.aborted ? deps.signal.reason : error;
+  } finally {
+    // Nothing is asked after a login.
+    line.desk?.close();
+    deps.signal.removeEventListener('abort', close);
+  }
+};
