@@ -3,14 +3,16 @@ import { asKhloneError, ERRORS, type ErrorCode, KhloneError } from '../protocol/
 import { jsonLine, oneLine, sanitize } from '../protocol/sanitize.ts';
 import type { App } from './app.ts';
 import type { Binding } from './bindings.ts';
+import { type Bookmark, readBookmark, writeBookmark } from './bookmark.ts';
 import { callServer } from './call.ts';
-import { type Caller, interrupted, styleOf } from './caller.ts';
+import { type Caller, interrupted, type Style, styleOf } from './caller.ts';
 import { lenderOf } from './dispatch.ts';
 import { refusalOf } from './find-task.ts';
 import type { Connected } from './link/link.ts';
 import { dollars } from './render/money.ts';
 import { createProgress } from './render/progress.ts';
 import { mark } from './render/receipt.ts';
+import { readUserConfig } from './user-config.ts';
 
 /** Waiting for a task from its journal: a drop only pauses it, Ctrl-C only ends the waiting. */
 
@@ -67,8 +69,7 @@ const tokensOf = (task: TaskView): string => {
 };
 
 /** Says on stderr how it stands with the task, each state once: waiting is never passed off as work. */
-const createNarrator = (say: (line: string) => void) => {
-  let last = '';
+const createNarrator = (say: (line: string) => void, last = '') => {
   const tell = (line: string): void => {
     if (line !== last) say(line);
     last = line;
@@ -94,7 +95,7 @@ type Wait = {
   narrator: ReturnType<typeof createNarrator>;
   progress: (item: Item) => void;
   /** The last item that was seen: where the next subscription begins. */
-  seen: { epoch: string; seq: number } | 'start';
+  seen: Bookmark['after'];
 };
 
 const isOver = ({ task }: End): boolean => ENDED.has(task.state) || needsPerson(task);
@@ -109,7 +110,9 @@ const followOnce = async (wait: Wait, connected: Connected): Promise<End | undef
     return first;
   }
   if (!wish.progress) narrator.ofTask(first.task);
-  const sub = { zone: first.task.zone, task: first.task.id, from: wait.seen, until: 'task' };
+  // The end of a task that is over may have been seen already: waiting for it would wait for ever.
+  const until = isOver(first) ? 'now' : 'task';
+  const sub = { zone: first.task.zone, task: first.task.id, from: wait.seen, until };
   for await (const raw of connected.peer.subscribe(sub, wait.signal)) {
     const item = Item.safeParse(raw);
     if (!item.success) {
@@ -186,17 +189,25 @@ export const awaitTask = async (
   binding: Binding,
   wish: AwaitWish,
 ): Promise<number> => {
+  // Another hub told the end and died before its last word.
+  if (caller.marks.ended !== undefined) return Number(caller.marks.ended);
+  const { verbosity = 'normal' } = await readUserConfig(app.home.root);
   const late = new AbortController();
   const timer = wish.timeoutMs === undefined ? undefined : setTimeout(() => late.abort(), wish.timeoutMs);
   const signal = AbortSignal.any([caller.signal, late.signal]);
   const name = (): string => (wish.clone ? oneLine(wish.clone, 60) : 'task');
   const say = (line: string): void => {
-    if (!wish.quiet && !wish.json) caller.err(`[await] ${name()}: ${line}\n`);
+    if (wish.quiet || wish.json) return;
+    // Progress marks its own place.
+    const at = wish.progress ? {} : { at: writeBookmark({ after: wait.seen, lines: 0 }) };
+    caller.err(`[await] ${name()}: ${line}\n`, { said: line, ...at });
   };
+  const start = readBookmark(caller.marks.at, 'start');
+  const narrator = createNarrator(say, caller.marks.said);
+  const progress = createProgress(caller, { ...wish, verbosity }, start);
+  const wait: Wait = { app, caller, binding, wish, signal, narrator, progress, seen: start.after };
   try {
-    const [narrator, progress] = [createNarrator(say), createProgress(caller, wish)];
-    const end = await follow({ app, caller, binding, wish, signal, narrator, progress, seen: 'start' });
-    return finish(caller, wish, end, say);
+    return finish(caller, wish, await follow(wait), name());
   } catch (thrown) {
     if (!late.signal.aborted) throw thrown;
     throw new KhloneError('timeout', `${wish.task} is not done yet; it goes on`, `khlone await ${wish.task}`);
@@ -205,12 +216,7 @@ export const awaitTask = async (
   }
 };
 
-const finish = (
-  caller: Caller,
-  wish: AwaitWish,
-  { task, text }: End,
-  say: (line: string) => void,
-): number => {
+const finish = (caller: Caller, wish: AwaitWish, { task, text }: End, name: string): number => {
   const exit = exitOf(task);
   if (wish.json) {
     caller.out(`${jsonLine({ ...task, answer: text })}\n`);
@@ -218,15 +224,20 @@ const finish = (
   }
   // An answer for a person is made harmless; a pipe gets it too, because it ends in a terminal more often than not.
   if (wish.answer && text !== '') caller.out(text.endsWith('\n') ? sanitize(text) : `${sanitize(text)}\n`);
-  if (exit === 0) {
-    if (task.message) say(oneLine(task.message, 500));
-    say(`done${tokensOf(task)}`);
-    return 0;
-  }
-  const style = styleOf(caller, 'stderr');
+  const lines = exit === 0 ? endLines(wish, task, name) : faultLines(task, styleOf(caller, 'stderr'));
+  caller.err(lines.map((line) => `${line}\n`).join(''), { ended: String(exit) });
+  return exit;
+};
+
+const endLines = (wish: AwaitWish, task: TaskView, name: string): string[] => {
+  if (wish.quiet) return [];
+  const words = [...(task.message ? [oneLine(task.message, 500)] : []), `done${tokensOf(task)}`];
+  return words.map((line) => `[await] ${name}: ${line}`);
+};
+
+const faultLines = (task: TaskView, style: Style): string[] => {
   const what =
     task.state === 'unknown' ? `${mark(style, 'attention')} outcome unknown` : mark(style, 'failed');
-  caller.err(`${what} ${oneLine(task.message ?? task.state, 2000)}\n`);
-  if (task.hint) caller.err(`  ${mark(style, 'next')} ${oneLine(task.hint, 500)}\n`);
-  return exit;
+  const hint = task.hint ? [`  ${mark(style, 'next')} ${oneLine(task.hint, 500)}`] : [];
+  return [`${what} ${oneLine(task.message ?? task.state, 2000)}`, ...hint];
 };

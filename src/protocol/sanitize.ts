@@ -13,6 +13,8 @@ export type Sanitizer = {
   write(text: string): string;
   /** What was still waiting; the sanitizer is as new afterwards. */
   end(): string;
+  /** Whether it is as new: what comes now is read as the beginning of a text would be. */
+  isNew(): boolean;
 };
 
 /** Longest control sequence that is swallowed, in code points; what follows it is treated as text. */
@@ -146,6 +148,7 @@ export const createSanitizer = (): Sanitizer => {
       afterCr = false;
       return output;
     },
+    isNew: () => state === 'ground' && held === '' && !afterCr,
   };
 };
 

@@ -20,6 +20,8 @@ export const createTextLines = () => {
   };
   return {
     end,
+    /** Whether nothing of a line that was begun waits here. */
+    isClean: (): boolean => partial === '' && sanitizer.isNew(),
     take: ({ event }: Item): { isPiece: boolean; lines: string[] } =>
       event.type === 'text' && !event.final
         ? { isPiece: true, lines: add(event.text) }

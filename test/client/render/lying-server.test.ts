@@ -11,6 +11,7 @@ import { crewLines, type ZoneStatus, zoneLines } from '../../../src/client/rende
 import { CALLS, HOLDS, Item, TaskView, ZoneView } from '../../../src/protocol/calls.ts';
 import { asKhloneError } from '../../../src/protocol/error.ts';
 import type { BrainEvent } from '../../../src/protocol/event.ts';
+import { VERBOSITIES } from '../../../src/protocol/event-lines.ts';
 import { jsonLine } from '../../../src/protocol/sanitize.ts';
 import { createTranscript } from '../../../src/protocol/transcript.ts';
 
@@ -124,13 +125,15 @@ describe('what is printed of a lying server', () => {
     const transcript = createTranscript();
     const items = ITEMS.map((item) => withEvil(item) as Item);
     expectHarmless([...items.flatMap((item) => transcript.take(item)), ...transcript.end()]);
-    for (const json of [false, true]) {
+    for (const [json, verbosity] of [
+      ...VERBOSITIES.map((one) => [false, one] as const),
+      [true, 'normal'] as const,
+    ]) {
       const said: string[] = [];
       const push = (text: string): void => void said.push(text);
-      const progress = createProgress({ out: push, err: push } as unknown as Caller, {
-        progress: true,
-        json,
-      });
+      const caller = { out: push, err: push } as unknown as Caller;
+      const start = { after: 'start', lines: 0 } as const;
+      const progress = createProgress(caller, { progress: true, json, verbosity }, start);
       for (const item of items) progress(item);
       expectHarmless(said);
     }
