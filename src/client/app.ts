@@ -3,6 +3,7 @@ import type { Home } from '../protocol/home.ts';
 import type { Binding, Bindings } from './bindings.ts';
 import type { Env } from './caller.ts';
 import type { Carrier } from './carrier.ts';
+import type { BackendChoice } from './link/choose-backend.ts';
 import type { Link } from './link/link.ts';
 import type { Redial } from './link/redial.ts';
 import type { Outbox } from './outbox.ts';
@@ -16,6 +17,8 @@ export type App = {
   /** The link of a host, made on first use: one per host whatever the number of zones and shells. */
   link(host: string): Link;
   links(): Link[];
+  /** Which program spoke SSH to a host at the last dial, and why; undefined where none was. */
+  backend(host: string): BackendChoice | undefined;
   /** Environment or secrets of a zone's clones: memory only. */
   environments: Map<string, Env>;
   /** The session that a shell dispatched in last, by the plugin's shell id. */

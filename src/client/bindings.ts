@@ -18,6 +18,8 @@ const Binding = z.object({
   /** The worktree on the zone's machine; `~/…` is that machine's home. */
   path: z.string(),
   session: z.string().optional(),
+  /** Which program speaks SSH to the host, where zone.backend says so. */
+  backend: z.enum(['ssh2', 'openssh']).optional(),
   usedMs: z.number(),
 });
 export type Binding = z.infer<typeof Binding>;

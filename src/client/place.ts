@@ -117,6 +117,7 @@ const bindingFor = (
     host,
     path,
     ...(known?.session && { session: known.session }),
+    ...(mode === 'ssh' && config.zone.backend !== 'auto' && { backend: config.zone.backend }),
     usedMs: Date.now(),
   };
   return { binding, isNew: !same };

@@ -160,13 +160,22 @@ export class DoctorCommand extends KhloneCommand {
       const survey = await call(peer, 'brain.probe', { environment }, { timeoutMs: PROBE_DEADLINE_MS });
       return [
         { what: `server${on}`, ok: true, says: `${server.build}, ${server.home}` },
+        ...this.backend(host),
         ...machineChecks(survey, on),
       ];
     } catch (thrown) {
       const error = asKhloneError(thrown);
       return [
         { what: `server${on}`, ok: false, says: error.message, ...(error.hint && { hint: error.hint }) },
+        ...this.backend(host),
       ];
     }
+  }
+
+  /** Which program speaks SSH to a host, once something was dialled. */
+  backend(host: string): Check[] {
+    const choice = this.app.backend(host);
+    if (choice === undefined) return [];
+    return [{ what: `ssh to ${oneLine(host, 100)}`, ok: true, says: `by ${choice.backend}: ${choice.why}` }];
   }
 }

@@ -1,40 +1,45 @@
-import type { Duplex } from 'node:stream';
 import type { App } from '../app.ts';
 import { openBindings } from '../bindings.ts';
 import { createCarrier } from '../carrier.ts';
 import { pushEnvironments } from '../environments.ts';
 import { createFlusher } from '../flush.ts';
 import { createKnown } from '../known.ts';
-import { createLink, type LinkEvents } from '../link/connection.ts';
+import { type Backend, type BackendChoice, forcedBackend } from '../link/choose-backend.ts';
+import { createLink, type Dial, type LinkEvents } from '../link/connection.ts';
 import type { Lender, Link } from '../link/link.ts';
 import { dialLocal } from '../link/local.ts';
 import { createRedial } from '../link/redial.ts';
+import type { SshDial } from '../link/ssh-dial.ts';
 import { openOutbox } from '../outbox.ts';
 import type { HubSpec } from './serve.ts';
 import { createZoneWatch } from './zone-watch.ts';
 
 /** Puts together what the hub holds for all commands. */
 
-const dialSsh =
-  (spec: HubSpec, host: string) =>
-  async (
-    lender: Lender,
-    signal: AbortSignal,
-    installing: () => void,
-  ): Promise<{ duplex: Duplex; close(): void }> => {
+type SshWay = { dial: Dial; backend(): BackendChoice | undefined };
+
+const dialSsh = (spec: HubSpec, host: string, forced: () => Backend | undefined): SshWay => {
+  let known: SshDial | undefined;
+  const dial: Dial = async (lender, signal, installing) => {
     // Loaded when the first ssh zone is used: a local zone never pays for it.
-    const { openSshWire } = await import('../link/ssh2.ts');
+    const { createSshDial } = await import('../link/ssh-dial.ts');
+    known ??= createSshDial(forced);
     const agent = lender.env.SSH_AUTH_SOCK;
     const progress = (line: string): void => {
       installing();
       lender.progress?.(line);
     };
-    return openSshWire(
+    return known.open(
       { host, home: spec.home.root, env: { ...lender.env }, ...(agent && { sshAuthSock: agent }) },
       lender.ask ? { ask: lender.ask } : undefined,
-      { serverBundle: spec.serverBundle, version: spec.version, signal, progress },
+      {
+        ...{ serverBundle: spec.serverBundle, version: spec.version, signal, progress },
+        ...(lender.progress && { notice: lender.progress }),
+      },
     );
   };
+  return { dial, backend: () => known?.choice() };
+};
 
 /** Zones that nobody used for this long are not worth a connection of their own accord. */
 const IN_USE_MS = 7 * 24 * 3600_000;
@@ -43,6 +48,7 @@ const GIVE_UP_IDLE_MS = 3600_000;
 
 export const createApp = (spec: HubSpec, stop: () => void): App => {
   const links = new Map<string, Link>();
+  const backends = new Map<string, SshWay['backend']>();
   /** The surroundings of the last caller who came with all of them, by host: what dials by itself uses them. */
   const lastEnv = new Map<string, Lender['env']>();
   const watch = createZoneWatch(() => app);
@@ -58,10 +64,16 @@ export const createApp = (spec: HubSpec, stop: () => void): App => {
         .catch(() => {});
     },
   };
+  const wayTo = (host: string): Dial => {
+    const zonesThere = () => app.bindings.all().filter((binding) => binding.host === host);
+    const { dial, backend } = dialSsh(spec, host, () => forcedBackend(zonesThere()));
+    backends.set(host, backend);
+    return dial;
+  };
   const link = (host: string): Link => {
     const known = links.get(host);
     if (known) return known;
-    const way = host === 'local' ? dialLocal(spec) : dialSsh(spec, host);
+    const way = host === 'local' ? dialLocal(spec) : wayTo(host);
     const dial: typeof way = (lender, ...rest) => {
       lastEnv.set(host, lender.env);
       return way(lender, ...rest);
@@ -87,6 +99,7 @@ export const createApp = (spec: HubSpec, stop: () => void): App => {
     outbox: openOutbox(spec.home.outbox),
     link,
     links: () => [...links.values()],
+    backend: (host) => backends.get(host)?.(),
     environments: new Map(),
     shellSessions: new Map(),
     known: createKnown(spec.home, () => app),
