@@ -1,0 +1,277 @@
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { lstat, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import * as z from 'zod';
+import { KhloneError } from '../protocol/error.ts';
+import { faultPoint } from '../protocol/fault-point.ts';
+import type { Path } from './listing.ts';
+import { isSafePath } from './safe-path.ts';
+import type { Shadow } from './shadow.ts';
+import { type Staged, stageBlobs } from './staging.ts';
+import { newMark, oldMark, type Swap, swapPath } from './swap.ts';
+import type { Change, Entry } from './tree.ts';
+
+/**
+ * Changes of a worktree, applied path by path by compare and swap under a journal. Each application has a folder of
+ * its own, which holds the journal, the bytes to come and what was displaced: whatever dies in the middle, the folder
+ * says what is left to do, and the displaced files stay in it for their time.
+ */
+
+export type ApplyPlace = {
+  worktree: string;
+  /** Where applications are kept, 0700. Used where it is on the worktree's file system. */
+  keep: string;
+};
+
+export type Refusal = { path: Path; why: string };
+
+export type Application = {
+  /** What the caller wrote down with the changes. */
+  note: unknown;
+  done: Path[];
+  refused: Refusal[];
+  /** Where the displaced files lie. */
+  folder: string;
+  /** Closes the journal: the caller has stored what follows from it. */
+  settle(): Promise<void>;
+};
+
+/** Beside the worktree's own files where git's directory is elsewhere; no snapshot holds it. */
+const IN_WORKTREE = join('.khlone', 'displaced');
+const GIT_DEADLINE_MS = 15 * 60_000;
+const SYNC_DEADLINE_MS = 60_000;
+/** So many files are synced one by one; beyond it the whole file system is, once. */
+const SYNC_EACH_MAX = 32;
+const MAX_JOURNAL_BYTES = 512 * 1024 * 1024;
+
+const EntryShape = z.strictObject({
+  mode: z.enum(['100644', '100755', '120000']),
+  oid: z.string().regex(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/u),
+});
+const Journal = z.strictObject({
+  version: z.literal(1),
+  note: z.unknown(),
+  changes: z.array(
+    z.strictObject({
+      path: z.string().max(4096),
+      before: EntryShape.optional(),
+      after: EntryShape.optional(),
+    }),
+  ),
+});
+
+type Step = { path: Path; before: Entry | undefined; after: Entry | undefined };
+
+/** Removals first and the deepest of them first, so that a file can take a folder's place and the other way round. */
+const inOrder = (changes: readonly Step[]): Step[] => {
+  const depth = ({ path }: Step): number => path.split('/').length;
+  const removals = changes.filter(({ after }) => !after).sort((a, b) => depth(b) - depth(a));
+  const writes = changes.filter(({ after }) => after).sort((a, b) => (a.path < b.path ? -1 : 1));
+  return [...removals, ...writes];
+};
+
+const makePrivate = async (dir: string): Promise<void> => {
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  const facts = await lstat(dir);
+  if (!facts.isDirectory()) throw new KhloneError('internal', `${dir} is no folder`);
+};
+
+/** The folder in which applications of this worktree are kept. */
+const keepOf = async ({ worktree, keep }: ApplyPlace): Promise<string> => {
+  await makePrivate(keep);
+  const [root, kept] = await Promise.all([stat(worktree), stat(keep)]);
+  if (root.dev === kept.dev) return keep;
+  const inside = join(worktree, IN_WORKTREE);
+  await makePrivate(join(worktree, '.khlone'));
+  await makePrivate(inside);
+  return inside;
+};
+
+const syncFile = async (path: string): Promise<void> => {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+};
+
+const writeJournal = async (folder: string, journal: z.infer<typeof Journal>): Promise<void> => {
+  const file = await open(join(folder, 'journal.new'), 'wx', 0o600);
+  try {
+    await file.writeFile(JSON.stringify(journal));
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(join(folder, 'journal.new'), join(folder, 'journal.json'));
+  await syncFile(folder);
+};
+
+/** A worktree that others may not read gets no file that they may. */
+const modeMaskOf = async (worktree: string): Promise<number> => ((await stat(worktree)).mode & 0o777) | 0o700;
+
+const swapOf = (place: ApplyPlace, holding: string, shadow: Shadow): Swap => {
+  return { root: place.worktree, holding, idLength: shadow.zeroId.length };
+};
+
+/** Swaps what the journal of a folder lists, from the beginning: what is done is passed over. */
+const run = async (
+  place: ApplyPlace,
+  shadow: Shadow,
+  folder: string,
+  { changes, note }: { changes: readonly Step[]; note: unknown },
+): Promise<Application> => {
+  const swap = swapOf(place, folder, shadow);
+  const done: Path[] = [];
+  const refused: Refusal[] = [];
+  for (const [n, change] of changes.entries()) {
+    const why = await swapPath(swap, n, change);
+    if (why === undefined) done.push(change.path);
+    else refused.push({ path: change.path, why });
+  }
+  return { note, done, refused, folder, settle: () => settle(folder, changes.length) };
+};
+
+/** What was displaced stays; a folder without any goes. */
+const settle = async (folder: string, steps: number): Promise<void> => {
+  await rename(join(folder, 'journal.json'), join(folder, 'done.json')).catch((thrown: unknown) => {
+    if ((thrown as NodeJS.ErrnoException).code !== 'ENOENT') throw thrown;
+  });
+  const names = new Set(await readdir(folder).catch(() => []));
+  for (let n = 0; n < steps; n += 1) {
+    if (names.has(`new-${n}`))
+      await rm(newMark({ root: '', holding: folder, idLength: 0 }, n), { force: true });
+  }
+  if (![...names].some((name) => name.startsWith('old-'))) await rm(folder, { recursive: true, force: true });
+};
+
+const stage = async (place: ApplyPlace, shadow: Shadow, folder: string, steps: readonly Step[]) => {
+  const swap = swapOf(place, folder, shadow);
+  const staged: Staged[] = steps.flatMap(({ after }, n) =>
+    after ? [{ entry: after, path: newMark(swap, n) }] : [],
+  );
+  const sync = staged.length <= SYNC_EACH_MAX;
+  const modeMask = await modeMaskOf(place.worktree);
+  await stageBlobs(shadow, staged, { cwd: folder, modeMask, sync, deadlineMs: GIT_DEADLINE_MS });
+  if (!sync) await promisify(execFile)('sync', ['-f', folder], { timeout: SYNC_DEADLINE_MS });
+};
+
+/** Older applications sort first. */
+const newName = (): string => `${Date.now().toString(36).padStart(9, '0')}-${randomBytes(4).toString('hex')}`;
+
+/**
+ * Changes a worktree. A path that is not as `before` says, or that is no path to write to, is refused and left as it
+ * is; the others go on. `note` (any JSON) is kept with the journal and comes back from `recoverApplications` when this
+ * process dies before `settle`. Throws `disk-low` before anything is changed where the new files do not find room,
+ * `internal` where the shadow lacks an object.
+ */
+export const applyChanges = async (
+  place: ApplyPlace,
+  shadow: Shadow,
+  changes: readonly Change[],
+  note: unknown,
+): Promise<Application> => {
+  const steps = inOrder(changes);
+  const folder = join(await keepOf(place), newName());
+  await mkdir(folder, { mode: 0o700 });
+  const safe = steps.map((step) => (isSafePath(step.path) ? step : { ...step, after: undefined }));
+  try {
+    await stage(place, shadow, folder, safe);
+    faultPoint('apply.staged');
+    const plain = (entry: Entry | undefined) => entry && { mode: entry.mode, oid: entry.oid };
+    const journal = Journal.parse({
+      version: 1,
+      note,
+      changes: steps.map(({ path, before, after }) => ({
+        path,
+        ...(before && { before: plain(before) }),
+        ...(after && { after: plain(after) }),
+      })),
+    });
+    await writeJournal(folder, journal);
+  } catch (thrown) {
+    await rm(folder, { recursive: true, force: true });
+    const { code } = thrown as NodeJS.ErrnoException;
+    if (code !== 'ENOSPC' && code !== 'EDQUOT') throw thrown;
+    throw new KhloneError(
+      'disk-low',
+      `no space left for ${place.worktree}`,
+      'free some space, then try again',
+    );
+  }
+  faultPoint('apply.journal');
+  return run(place, shadow, folder, { changes: steps, note });
+};
+
+const readJournal = async (folder: string): Promise<z.infer<typeof Journal> | undefined> => {
+  const path = join(folder, 'journal.json');
+  const facts = await lstat(path).catch(() => undefined);
+  if (!facts?.isFile() || facts.size > MAX_JOURNAL_BYTES) return undefined;
+  try {
+    return Journal.parse(JSON.parse(await readFile(path, 'utf8')));
+  } catch {
+    // A journal is moved in place whole: this one was written by somebody else.
+    return undefined;
+  }
+};
+
+const foldersOf = async (place: ApplyPlace): Promise<string[]> => {
+  const kept = await keepOf(place);
+  return (await readdir(kept)).sort().map((name) => join(kept, name));
+};
+
+/** Finishes what a process that died had begun, oldest first; the caller settles each. */
+export const recoverApplications = async (place: ApplyPlace, shadow: Shadow): Promise<Application[]> => {
+  const found: Application[] = [];
+  for (const folder of await foldersOf(place)) {
+    const journal = await readJournal(folder);
+    if (!journal) {
+      await sweepUnbegun(folder);
+      continue;
+    }
+    const changes = journal.changes.map(({ path, before, after }) => ({ path, before, after }));
+    found.push(await run(place, shadow, folder, { changes, note: journal.note }));
+  }
+  return found;
+};
+
+/** A folder whose journal was never written changed nothing. */
+const sweepUnbegun = async (folder: string): Promise<void> => {
+  const names = await readdir(folder).catch(() => []);
+  const isBegun = names.some((name) => name === 'done.json' || name.startsWith('old-'));
+  if (!isBegun) await rm(folder, { recursive: true, force: true });
+};
+
+/** A displaced file: what stood at `path` before an application, and where it lies now. */
+export type Displaced = { path: Path; kept: string };
+
+/** What an application displaced. */
+export const displacedIn = async (folder: string): Promise<Displaced[]> => {
+  const text = await readFile(join(folder, 'done.json'), 'utf8').catch(() => undefined);
+  const journal = text === undefined ? undefined : Journal.safeParse(JSON.parse(text)).data;
+  const names = new Set(await readdir(folder).catch(() => []));
+  return (journal?.changes ?? []).flatMap(({ path }, n) =>
+    names.has(`old-${n}`) ? [{ path, kept: oldMark({ root: '', holding: folder, idLength: 0 }, n) }] : [],
+  );
+};
+
+/** Displaced files are kept this long, and up to this much of them. */
+export const DISPLACED_KEPT = { ms: 7 * 24 * 3600_000, bytes: 500_000_000 } as const;
+
+/** Removes the displaced files that are past their time, the oldest first. */
+export const sweepDisplaced = async (place: ApplyPlace, nowMs: number): Promise<void> => {
+  let bytes = 0;
+  for (const folder of (await foldersOf(place)).reverse()) {
+    const facts = await stat(join(folder, 'done.json')).catch(() => undefined);
+    if (!facts) continue;
+    for (const name of await readdir(folder)) {
+      bytes += (await lstat(join(folder, name)).catch(() => undefined))?.size ?? 0;
+    }
+    if (nowMs - facts.mtimeMs > DISPLACED_KEPT.ms || bytes > DISPLACED_KEPT.bytes) {
+      await rm(folder, { recursive: true, force: true });
+    }
+  }
+};

@@ -1,0 +1,96 @@
+import { constants } from 'node:fs';
+import { type FileHandle, lstat, mkdir, open, readlink, realpath } from 'node:fs/promises';
+import { type Path, toBytes } from './listing.ts';
+
+/**
+ * Folders below a worktree, entered one by one without following a symbolic link. Where /proc names open folders
+ * (Linux), what is done in one stays in it even if somebody swaps a parent for a link meanwhile; elsewhere the names
+ * are looked at and then used.
+ */
+
+export type Folder = {
+  /** The path by which a name in this folder is reached. */
+  at(name: Path): Buffer;
+  close(): Promise<void>;
+};
+
+const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
+const NO_SUCH = new Set(['ENOENT', 'ENOTDIR', 'ELOOP']);
+
+let procWorks: Promise<boolean> | undefined;
+
+/** Whether an open folder can be named: /proc may be absent or masked. */
+const hasProc = (): Promise<boolean> => {
+  procWorks ??= (async () => {
+    const handle = await open('/', O_RDONLY | O_DIRECTORY);
+    try {
+      return (await readlink(`/proc/self/fd/${handle.fd}`)) === '/';
+    } catch {
+      return false;
+    } finally {
+      await handle.close();
+    }
+  })();
+  return procWorks;
+};
+
+const join = (base: Buffer, name: Path): Buffer => Buffer.concat([base, Buffer.from('/'), toBytes(name)]);
+
+const codeOf = (thrown: unknown): string => (thrown as NodeJS.ErrnoException).code ?? '';
+
+const openFolder = (path: Buffer | string): Promise<FileHandle> =>
+  open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+
+const byHandle = (handle: FileHandle): Folder => ({
+  at: (name) => join(Buffer.from(`/proc/self/fd/${handle.fd}`), name),
+  close: () => handle.close(),
+});
+
+/** Makes a folder where none is; somebody else may have been quicker. */
+const makeFolder = async (path: Buffer): Promise<void> => {
+  await mkdir(path).catch((thrown: unknown) => {
+    if (codeOf(thrown) !== 'EEXIST') throw thrown;
+  });
+};
+
+const descend = async (root: string, names: readonly Path[], make: boolean): Promise<Folder> => {
+  let handle = await openFolder(await realpath(root));
+  for (const name of names) {
+    const here = byHandle(handle);
+    try {
+      if (make) await makeFolder(here.at(name));
+      handle = await openFolder(here.at(name));
+    } finally {
+      await here.close();
+    }
+  }
+  return byHandle(handle);
+};
+
+const descendByName = async (root: string, names: readonly Path[], make: boolean): Promise<Folder> => {
+  let base: Buffer = Buffer.from(await realpath(root));
+  for (const name of names) {
+    base = join(base, name);
+    if (make) await makeFolder(base);
+    const facts = await lstat(base);
+    if (!facts.isDirectory()) throw Object.assign(new Error('not a folder'), { code: 'ENOTDIR' });
+  }
+  return { at: (name) => join(base, name), close: async () => {} };
+};
+
+/**
+ * The folder at `names` below `root`; undefined where one of them is missing (unless `make`), a file or a link.
+ * The names are safe ones (safe-path.ts).
+ */
+export const enter = async (
+  root: string,
+  names: readonly Path[],
+  make: boolean,
+): Promise<Folder | undefined> => {
+  try {
+    return await ((await hasProc()) ? descend : descendByName)(root, names, make);
+  } catch (thrown) {
+    if (NO_SUCH.has(codeOf(thrown))) return undefined;
+    throw thrown;
+  }
+};

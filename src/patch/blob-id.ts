@@ -1,0 +1,68 @@
+import { createHash } from 'node:crypto';
+import { constants, type Stats } from 'node:fs';
+import { lstat, open, readlink } from 'node:fs/promises';
+
+/** What git would call the bytes at a path: its mode and the id of its blob, without asking git. */
+
+/** `mode` as in a tree: 100644, 100755, 120000. */
+export type BlobFacts = { mode: string; oid: string; stat: Stats };
+
+/** Something that no tree holds as a blob: a folder, a socket, a device. */
+export type NoBlob = 'folder' | 'other';
+
+const ALGORITHM = new Map([
+  [40, 'sha1'],
+  [64, 'sha256'],
+]);
+/** Files that change their length while they are read are read anew, so often. */
+const ATTEMPTS = 3;
+const READ_BYTES = 256 * 1024;
+
+const newHash = (idLength: number, bytes: number) =>
+  createHash(ALGORITHM.get(idLength) ?? 'sha1').update(`blob ${bytes}\0`);
+
+const fileId = async (path: Buffer, idLength: number): Promise<{ oid: string; stat: Stats } | undefined> => {
+  const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const stat = await handle.stat();
+    if (!stat.isFile()) return undefined;
+    const hash = newHash(idLength, stat.size);
+    const buffer = Buffer.allocUnsafe(Math.min(READ_BYTES, stat.size + 1));
+    let read = 0;
+    for (;;) {
+      const { bytesRead } = await handle.read(buffer, 0, buffer.length, read);
+      if (bytesRead === 0) break;
+      hash.update(buffer.subarray(0, bytesRead));
+      read += bytesRead;
+    }
+    return read === stat.size ? { oid: hash.digest('hex'), stat } : undefined;
+  } finally {
+    await handle.close();
+  }
+};
+
+/**
+ * The facts of what lies at a path, symbolic links not followed; undefined where nothing is. `idLength`: 40 for sha1
+ * repositories, 64 for sha256. A file that keeps growing while it is read gets an id that nothing equals.
+ */
+export const blobAt = async (path: Buffer, idLength: number): Promise<BlobFacts | NoBlob | undefined> => {
+  let stat: Stats;
+  try {
+    stat = await lstat(path);
+  } catch (thrown) {
+    const { code } = thrown as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw thrown;
+  }
+  if (stat.isDirectory()) return 'folder';
+  if (stat.isSymbolicLink()) {
+    const target = await readlink(path, { encoding: 'buffer' });
+    return { mode: '120000', oid: newHash(idLength, target.length).update(target).digest('hex'), stat };
+  }
+  if (!stat.isFile()) return 'other';
+  for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+    const found = await fileId(path, idLength);
+    if (found) return { mode: found.stat.mode & 0o100 ? '100755' : '100644', ...found };
+  }
+  return { mode: '100644', oid: '', stat };
+};

@@ -1,0 +1,245 @@
+import { createHash } from 'node:crypto';
+import { open, readFile, rm } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { deflate, inflate } from 'node:zlib';
+import { KhloneError } from '../protocol/error.ts';
+import type { Envelope } from '../protocol/patch.ts';
+import { git, gitFailed, gitStream } from './git.ts';
+import type { Shadow } from './shadow.ts';
+
+/**
+ * What leads from one tree to another, made to travel: a git patch where that is small, else a git bundle with a thin
+ * pack. The receiver has the base, rebuilds the result and compares its id before anything moves.
+ */
+
+const GIT_DEADLINE_MS = 15 * 60_000;
+/** A patch above this is never the smaller form. */
+const MAX_PATCH_BYTES = 4 * 1024 * 1024;
+/** What a small payload may inflate to. */
+const MAX_INFLATED_BYTES = 64 * 1024 * 1024;
+/** What a zone sends in one piece: more travels as first code does. */
+const MAX_PAYLOAD_BYTES = 8 * 2 ** 30;
+const MAX_ANSWER_BYTES = 64 * 1024;
+const MAX_HEADER_BYTES = 64 * 1024;
+
+/** The same commit for the same tree on every machine, so that a bundle's prerequisite is one the receiver can make. */
+const SYNTHETIC = {
+  ...{ GIT_AUTHOR_NAME: 'khlone', GIT_AUTHOR_EMAIL: 'khlone', GIT_AUTHOR_DATE: '@0 +0000' },
+  ...{ GIT_COMMITTER_NAME: 'khlone', GIT_COMMITTER_EMAIL: 'khlone', GIT_COMMITTER_DATE: '@0 +0000' },
+};
+
+/** A commit without author, time and history around a tree: what git wants where we mean a tree. */
+export const commitOf = async (
+  shadow: Shadow,
+  tree: string,
+  parents: readonly string[] = [],
+): Promise<string> => {
+  const args = ['commit-tree', tree, ...parents.flatMap((parent) => ['-p', parent]), '-m', 'khlone'];
+  const made = await git([...shadow.config, ...args], {
+    ...{ cwd: shadow.dir, deadlineMs: GIT_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES },
+    env: { ...shadow.env(), ...SYNTHETIC },
+  });
+  if (made.code !== 0) throw gitFailed('git could not hold a tree', made.stderr);
+  return made.stdout.toString('utf8').trim();
+};
+
+const patchBetween = async (shadow: Shadow, base: string, result: string): Promise<Buffer | undefined> => {
+  const args = [
+    'diff-tree',
+    '-p',
+    '--binary',
+    '--full-index',
+    '--no-renames',
+    '--no-ext-diff',
+    '--no-textconv',
+  ];
+  try {
+    const made = await shadow.run([...args, base, result, '--'], { maxBytes: MAX_PATCH_BYTES });
+    if (made.code !== 0) throw gitFailed('git could not make a patch', made.stderr);
+    return await promisify(deflate)(made.stdout, { level: 9 });
+  } catch (thrown) {
+    if (thrown instanceof KhloneError && thrown.code === 'too-large') return undefined;
+    throw thrown;
+  }
+};
+
+const bundleHeader = (shadow: Shadow, base: string | undefined, result: string): string =>
+  [
+    ...(shadow.zeroId.length === 64 ? ['# v3 git bundle', '@object-format=sha256'] : ['# v2 git bundle']),
+    ...(base ? [`-${base} khlone`] : []),
+    `${result} refs/khlone/result`,
+    '\n',
+  ].join('\n');
+
+/** Writes the bundle to `file` and answers its length and digest. */
+const writeBundle = async (
+  shadow: Shadow,
+  file: string,
+  base: string | undefined,
+  result: string,
+): Promise<{ bytes: number; sha256: string }> => {
+  const from = base && (await commitOf(shadow, base));
+  const to = await commitOf(shadow, result, from ? [from] : []);
+  const args = ['pack-objects', '--revs', '--thin', '--stdout', '--quiet', '--delta-base-offset'];
+  const input = [to, ...(from ? [`^${from}`] : []), ''].join('\n');
+  const pack = gitStream([...shadow.config, ...args], {
+    ...{ cwd: shadow.dir, env: shadow.env(), input, deadlineMs: GIT_DEADLINE_MS },
+  });
+  const out = await open(file, 'w', 0o600);
+  const hash = createHash('sha256');
+  let bytes = 0;
+  const write = async (piece: Uint8Array): Promise<void> => {
+    bytes += piece.length;
+    hash.update(piece);
+    await out.appendFile(piece);
+  };
+  try {
+    await write(Buffer.from(bundleHeader(shadow, from, to)));
+    for await (const piece of pack) await write(piece);
+    await out.sync();
+  } finally {
+    await out.close();
+  }
+  return { bytes, sha256: hash.digest('hex') };
+};
+
+const writeWhole = async (file: string, payload: Buffer): Promise<void> => {
+  const out = await open(file, 'w', 0o600);
+  try {
+    await out.writeFile(payload);
+    await out.sync();
+  } finally {
+    await out.close();
+  }
+};
+
+/**
+ * Writes the payload that leads from `base` (or from nothing) to `result` into `file`, durably, in whichever form is
+ * smaller, and answers its envelope. Both trees are in the shadow. Throws `internal` with git's words.
+ */
+export const sealEnvelope = async (
+  shadow: Shadow,
+  { base, result }: { base: string | undefined; result: string },
+  file: string,
+): Promise<Envelope> => {
+  const [patch, bundle] = await Promise.all([
+    base && patchBetween(shadow, base, result),
+    writeBundle(shadow, file, base, result),
+  ]);
+  const trees = { version: 1 as const, ...(base && { base }), result };
+  if (!patch || patch.length >= bundle.bytes) return { ...trees, kind: 'bundle', ...bundle };
+  await writeWhole(file, patch);
+  const sha256 = createHash('sha256').update(patch).digest('hex');
+  return { ...trees, kind: 'patch', bytes: patch.length, sha256 };
+};
+
+const broken = (why: string): KhloneError =>
+  new KhloneError('conflict', `a patch that came over the link is broken: ${why}`, 'try again');
+
+/** Writes what arrives to `file`; it must be exactly what the envelope says. */
+const receive = async (
+  { bytes, sha256 }: Envelope,
+  body: AsyncIterable<Uint8Array>,
+  file: string,
+): Promise<void> => {
+  if (bytes > MAX_PAYLOAD_BYTES) throw broken('it is too large');
+  const out = await open(file, 'w', 0o600);
+  const hash = createHash('sha256');
+  let seen = 0;
+  try {
+    for await (const piece of body) {
+      seen += piece.length;
+      if (seen > bytes) throw broken('it is longer than announced');
+      hash.update(piece);
+      await out.appendFile(piece);
+    }
+  } finally {
+    await out.close();
+  }
+  if (seen !== bytes) throw broken('it is shorter than announced');
+  if (hash.digest('hex') !== sha256) throw broken('its bytes are not the ones that were sent');
+};
+
+/** The tree that a patch makes of its base, in an index of its own. */
+const applyPatch = async (shadow: Shadow, base: string, file: string): Promise<string> => {
+  const text = await promisify(inflate)(await readFile(file), { maxOutputLength: MAX_INFLATED_BYTES }).catch(
+    () => {
+      throw broken('it does not inflate');
+    },
+  );
+  const index = `${file}.index`;
+  const step = async (args: readonly string[], input?: Buffer): Promise<string> => {
+    const said = await shadow.run(args, { index, ...(input && { input }) });
+    if (said.code !== 0) throw broken(said.stderr.trim().split('\n')[0]?.slice(0, 200) ?? '');
+    return said.stdout.toString('utf8').trim();
+  };
+  try {
+    await step(['read-tree', base]);
+    if (text.length > 0) await step(['apply', '--cached', '--binary', '--whitespace=nowarn', '-'], text);
+    return await step(['write-tree']);
+  } finally {
+    await rm(index, { force: true });
+    await rm(`${index}.lock`, { force: true });
+  }
+};
+
+async function* packOf(file: string, header: string): AsyncGenerator<Uint8Array> {
+  const handle = await open(file, 'r');
+  yield* handle.createReadStream({ start: Buffer.byteLength(header) });
+}
+
+/** The header of a bundle, ends included. Only the one that we would write is taken. */
+const readHeader = async (file: string): Promise<{ header: string; commit: string }> => {
+  const handle = await open(file, 'r');
+  try {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(MAX_HEADER_BYTES), 0, MAX_HEADER_BYTES, 0);
+    const text = buffer.subarray(0, bytesRead).toString('latin1');
+    const end = text.indexOf('\n\n');
+    const header = text.slice(0, end + 2);
+    const commit = /^([0-9a-f]{40,64}) refs\/khlone\/result$/mu.exec(header)?.[1];
+    if (end < 0 || commit === undefined) throw broken('it is no bundle');
+    return { header, commit };
+  } finally {
+    await handle.close();
+  }
+};
+
+const unpackBundle = async (shadow: Shadow, base: string | undefined, file: string): Promise<string> => {
+  // The prerequisite: made here from the tree that both sides have.
+  const known = base && (await commitOf(shadow, base));
+  const { header, commit } = await readHeader(file);
+  const args = ['index-pack', '--stdin', '--fix-thin', '--strict', `--max-input-size=${MAX_PAYLOAD_BYTES}`];
+  const said = await git([...shadow.config, ...args], {
+    ...{ cwd: shadow.dir, env: shadow.env(), input: packOf(file, header) },
+    ...{ deadlineMs: GIT_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES },
+  });
+  if (said.code !== 0) throw broken(said.stderr.trim().split('\n').at(-1)?.slice(0, 200) ?? '');
+  const walk = ['rev-list', '--objects', '--quiet', commit, ...(known ? [`^${known}`] : []), '--'];
+  if ((await shadow.run(walk)).code !== 0) throw broken('it lacks objects');
+  const tree = await shadow.run(['rev-parse', '--verify', '--quiet', `${commit}^{tree}`]);
+  return tree.stdout.toString('utf8').trim();
+};
+
+/**
+ * Takes a payload in: afterwards the shadow holds the result tree, complete, each name in it one that git lets into a
+ * worktree. `file` is a free path for its bytes; it is removed. Throws `conflict` for a payload that is not what its
+ * envelope says, or hostile: nothing but objects that nobody names is left of it then.
+ */
+export const openEnvelope = async (
+  shadow: Shadow,
+  envelope: Envelope,
+  body: AsyncIterable<Uint8Array>,
+  file: string,
+): Promise<void> => {
+  const { kind, base, result } = envelope;
+  try {
+    await receive(envelope, body, file);
+    const tree =
+      kind === 'patch' && base !== undefined
+        ? await applyPatch(shadow, base, file)
+        : await unpackBundle(shadow, base, file);
+    if (tree !== result) throw broken('it makes another state than announced');
+  } finally {
+    await rm(file, { force: true });
+  }
+};

@@ -1,0 +1,121 @@
+import { createHash } from 'node:crypto';
+import { type FileHandle, open, symlink } from 'node:fs/promises';
+import { KhloneError } from '../protocol/error.ts';
+import { gitStream } from './git.ts';
+import type { Shadow } from './shadow.ts';
+import type { Entry } from './tree.ts';
+
+/** Blobs of a shadow written out as files, each proved by its id before anybody sees it. */
+
+/** What is to be written where. */
+export type Staged = { entry: Entry; path: string };
+
+/** Bytes of a symbolic link's target: what Linux takes. */
+const MAX_LINK_BYTES = 4_096;
+const HEADER = /^[0-9a-f]+ blob (\d+)$/u;
+const MAX_HEADER_BYTES = 256;
+
+/** Reads lines and counted bytes from a stream of pieces. */
+const createReader = (source: AsyncIterable<Uint8Array>) => {
+  const pieces = source[Symbol.asyncIterator]();
+  let rest: Buffer = Buffer.alloc(0);
+  const more = async (): Promise<void> => {
+    const { value, done } = await pieces.next();
+    if (done) throw new KhloneError('internal', 'git ended in the middle of a file');
+    rest = rest.length === 0 ? Buffer.from(value) : Buffer.concat([rest, value]);
+  };
+  return {
+    line: async (): Promise<string> => {
+      for (let at = rest.indexOf(10); ; at = rest.indexOf(10)) {
+        if (at >= 0) {
+          const line = rest.subarray(0, at).toString('latin1');
+          rest = rest.subarray(at + 1);
+          return line;
+        }
+        if (rest.length > MAX_HEADER_BYTES) throw new KhloneError('internal', 'git named a file strangely');
+        await more();
+      }
+    },
+    bytes: async function* (count: number): AsyncGenerator<Buffer> {
+      for (let left = count; left > 0; ) {
+        if (rest.length === 0) await more();
+        const piece = rest.subarray(0, left);
+        rest = rest.subarray(piece.length);
+        left -= piece.length;
+        yield piece;
+      }
+    },
+    end: () => pieces.return?.(),
+  };
+};
+
+type Write = (piece: Buffer) => Promise<unknown>;
+
+/** Copies one blob, and proves that it is the one that was asked for. */
+const copyBlob = async (
+  reader: ReturnType<typeof createReader>,
+  oid: string,
+  write: Write,
+): Promise<void> => {
+  const size = Number(HEADER.exec(await reader.line())?.[1] ?? Number.NaN);
+  if (Number.isNaN(size)) throw new KhloneError('internal', `the shadow repository has no file ${oid}`);
+  const hash = createHash(oid.length === 64 ? 'sha256' : 'sha1').update(`blob ${size}\0`);
+  for await (const piece of reader.bytes(size)) {
+    hash.update(piece);
+    await write(piece);
+  }
+  await reader.line();
+  if (hash.digest('hex') !== oid) throw new KhloneError('internal', `the file ${oid} is broken`);
+};
+
+const writeLink = async (reader: ReturnType<typeof createReader>, { entry, path }: Staged): Promise<void> => {
+  const pieces: Buffer[] = [];
+  let size = 0;
+  await copyBlob(reader, entry.oid, async (piece) => {
+    size += piece.length;
+    if (size <= MAX_LINK_BYTES) pieces.push(Buffer.from(piece));
+  });
+  if (size === 0 || size > MAX_LINK_BYTES)
+    throw new KhloneError('internal', `the link ${entry.oid} leads nowhere`);
+  await symlink(Buffer.concat(pieces), path);
+};
+
+const writeFile = async (
+  reader: ReturnType<typeof createReader>,
+  { entry, path }: Staged,
+  modeMask: number,
+  sync: boolean,
+): Promise<void> => {
+  const file: FileHandle = await open(path, 'wx', 0o600);
+  try {
+    await copyBlob(reader, entry.oid, (piece) => file.appendFile(piece));
+    await file.chmod((entry.mode === '100755' ? 0o755 : 0o644) & modeMask);
+    if (sync) await file.sync();
+  } finally {
+    await file.close();
+  }
+};
+
+/**
+ * Writes each blob to its path, which must be free. Regular files get 0644 or 0755, less what `modeMask` takes away.
+ * `sync`: each file is on the disk when this returns. Throws `internal` where an object is missing or broken.
+ */
+export const stageBlobs = async (
+  shadow: Shadow,
+  staged: readonly Staged[],
+  options: { cwd: string; modeMask: number; sync: boolean; deadlineMs: number },
+): Promise<void> => {
+  if (staged.length === 0) return;
+  const input = staged.map(({ entry }) => `${entry.oid}\n`).join('');
+  const { cwd, deadlineMs, modeMask, sync } = options;
+  const args = [...shadow.config, 'cat-file', '--batch', '--buffer'];
+  const reader = createReader(gitStream(args, { cwd, env: shadow.env(), input, deadlineMs }));
+  try {
+    for (const one of staged) {
+      if (one.entry.mode === '120000') await writeLink(reader, one);
+      else await writeFile(reader, one, modeMask, sync);
+    }
+  } finally {
+    await reader.end();
+  }
+};
