@@ -1,8 +1,11 @@
 import { Command, Option } from 'clipanion';
-import { Item } from '../../protocol/calls.ts';
 import { createTranscript } from '../../protocol/transcript.ts';
 import { fetchTask } from '../await-task.ts';
+import type { Binding } from '../bindings.ts';
 import { locateTask } from '../find-task.ts';
+import { type Follow, followJournal } from '../follow-journal.ts';
+import { createReader } from '../reader.ts';
+import { linkWords } from '../render/link-words.ts';
 import { serverOf, serverOfZone } from '../server-call.ts';
 import { sessionFor } from '../sessions.ts';
 import { KhloneCommand } from './base.ts';
@@ -24,17 +27,14 @@ export class LogCommand extends KhloneCommand {
   follow = Option.Boolean('--follow', false, { description: 'go on as it happens' });
 
   override async execute(): Promise<number> {
+    // It may run for hours: the node command survives the hub, a shell's own path does not.
+    if (this.follow) this.caller.handOver?.();
     if (this.task !== undefined) return this.ofTask(this.task);
     const binding = await this.here();
-    const { peer } = await serverOfZone(this.app, this.caller, binding);
+    await serverOfZone(this.app, this.caller, binding);
     const session =
       this.who || this.all ? undefined : sessionFor(this.app, this.caller, binding, this.session).session;
-    await this.print(peer, {
-      zone: binding.zone,
-      ...(this.who && { clone: this.who }),
-      ...(session && { session }),
-    });
-    return 0;
+    return this.print(binding, { ...(this.who && { clone: this.who }), ...(session && { session }) });
   }
 
   async ofTask(prefix: string): Promise<number> {
@@ -45,27 +45,27 @@ export class LogCommand extends KhloneCommand {
     }
     const connected = await serverOf(this.app, this.caller, found.binding.host);
     const { task } = await fetchTask(connected, found.id);
-    await this.print(connected.peer, { zone: task.zone, task: task.id });
-    return 0;
+    return this.print({ ...found.binding, zone: task.zone }, { task: task.id });
   }
 
-  async print(
-    peer: Awaited<ReturnType<typeof serverOf>>['peer'],
-    selection: Record<string, string>,
-  ): Promise<void> {
-    const sub = { ...selection, from: 'start', until: this.follow ? 'never' : 'now' };
+  async print(binding: Binding, select: Follow['select']): Promise<number> {
+    const until = this.follow ? 'never' : 'now';
+    const follow: Follow = { binding, select, from: 'start', until, patient: false };
     const transcript = createTranscript();
+    const reader = createReader(this.caller);
     const print = (lines: readonly string[]): void => {
       // In one piece: a script's output may be many thousand lines, and each piece is a message.
       if (lines.length > 0) this.caller.out(`${lines.join('\n')}\n`);
     };
-    for await (const raw of peer.subscribe(sub, this.caller.signal)) {
-      const item = Item.safeParse(raw);
-      if (!item.success) continue;
-      if (this.json) this.give(item.data);
-      else print(transcript.take(item.data));
-      await this.caller.drained();
+    for await (const heard of followJournal(this.app, this.caller, follow, this.caller.signal)) {
+      const words = linkWords(heard, binding.host, this.style('stderr'));
+      if (words) this.say(words);
+      if (heard.type !== 'item') continue;
+      if (this.json) this.give(heard.item);
+      else print(transcript.take(heard.item));
+      if (!(await reader.reads())) return 0;
     }
     print(transcript.end());
+    return 0;
   }
 }
