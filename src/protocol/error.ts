@@ -27,6 +27,7 @@ export const ERRORS = {
   'brain-auth': { exit: 5, rpc: -32031, says: 'the brain is not logged in' },
   'brain-version': { exit: 2, rpc: -32032, says: 'the brain is too old or cannot be driven' },
   'tmux-failed': { exit: 2, rpc: -32033, says: 'tmux is missing, too old, or does not answer' },
+  'no-pty': { exit: 2, rpc: -32034, says: 'this host has no way to make a terminal' },
   'no-view': { exit: 2, rpc: -32035, says: 'this host allows no read-only view' },
   denied: { exit: 5, rpc: -32040, says: 'the caller may not do this' },
   'start-failed': { exit: 4, rpc: -32050, says: 'a resident process could not be started' },

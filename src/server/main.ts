@@ -6,7 +6,10 @@ import { askedNonce } from '../protocol/magic.ts';
 import { connectOrStart, socketPathIn } from '../protocol/resident.ts';
 import { relay } from './relay.ts';
 
-/** One file, three programs: `serve` the resident, `relay` the far end of a link, `brain-sh` the built-in brain. */
+/**
+ * One file, four programs: `serve` the resident, `relay` the far end of a link, `brain-sh` the built-in brain, and
+ * `view ZONE CLONE`, what a clone does, in words, for the terminal that it runs in.
+ */
 
 declare const __KHLONE_VERSION__: string;
 declare const __KHLONE_BUILD__: string;
@@ -56,6 +59,11 @@ const programs: Record<string, () => Promise<void>> = {
   'brain-sh': async () => {
     const { runShProgram } = await import('../brains/sh-program.ts');
     await runShProgram(process.stdin, 1);
+  },
+  view: async () => {
+    const { showClone } = await import('./attach/view.ts');
+    const [zone = '', clone = ''] = process.argv.slice(3);
+    await showClone(socketPathIn(homeOf(process.env).root, 'server'), zone, clone);
   },
   version: async () => void process.stdout.write(`${__KHLONE_VERSION__}\n`),
 };

@@ -1,14 +1,16 @@
 import { mkdirSync, statfsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { homedir } from 'node:os';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setShEntry } from '../brains/registry.ts';
 import { KhloneError } from '../protocol/error.ts';
 import type { Home } from '../protocol/home.ts';
 import { createPeer, type Handlers } from '../protocol/peer.ts';
 import { holdLifeLock, listenByRename, signalReady, socketPathIn } from '../protocol/resident.ts';
+import { createViewers, type Viewers } from './attach/viewers.ts';
 import { baseEnvironment } from './environment.ts';
 import { createHall, type Hall } from './hall.ts';
+import { attachRoutes } from './handlers/attach.ts';
 import { codeRoutes } from './handlers/code.ts';
 import { machineRoutes } from './handlers/machine.ts';
 import { subscribeHandler } from './handlers/subscribe.ts';
@@ -60,7 +62,25 @@ export type ServeSpec = {
   log(line: string): void;
 };
 
-type Parts = { store: Store; hall: Hall; holder: Holder; handlers: Handlers };
+type Parts = { store: Store; hall: Hall; holder: Holder; viewers: Viewers; handlers: Handlers };
+
+/** Calls after which something that viewers look at may be gone. */
+const REMOVING: ReadonlySet<string> = new Set(['zone.del', 'crew.del']);
+
+/** The same handlers; `then` is told after each that removed something, before its answer leaves. */
+const withFarewell = (
+  routes: [string, Handlers[string]][],
+  then: () => Promise<void>,
+): [string, Handlers[string]][] =>
+  routes.map(([name, handle]) => {
+    if (!REMOVING.has(name)) return [name, handle];
+    const both: Handlers[string] = async (call) => {
+      const answer = await handle(call);
+      await then();
+      return answer;
+    };
+    return [name, both];
+  });
 
 const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Parts => {
   const { home } = spec;
@@ -87,6 +107,17 @@ const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Pa
     idleMs: spec.idleMs ?? IDLE_MS,
     baseEnvironment: base,
   });
+  const viewers = createViewers({
+    ...{
+      store,
+      holder,
+      socketPath: home.tmuxSocket,
+      dir: join(home.serverDir, 'viewers'),
+      bundle: spec.entry,
+    },
+    ...{ home: home.root, baseEnvironment: base, environmentOf: hall.environmentOf, log: spec.log },
+  });
+  const bury = (): Promise<void> => viewers.bury().catch((thrown) => spec.log(`viewers: ${thrown}`));
   const deps = {
     hall,
     zonesDir: home.zonesDir,
@@ -100,12 +131,13 @@ const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Pa
     ...Object.fromEntries([
       ...machineRoutes({ store, build: spec.build, boot, home: home.root, survey: survey.machine, stop }),
       ...taskRoutes(deps),
-      ...zoneRoutes(deps),
+      ...withFarewell(zoneRoutes(deps), bury),
+      ...attachRoutes(viewers),
       ...codeRoutes(deps),
     ]),
     subscribe: subscribeHandler(store),
   };
-  return { store, hall, holder, handlers };
+  return { store, hall, holder, viewers, handlers };
 };
 
 /** Every clone with something left to do gets its loop: what ran is judged by proof, what waits is looked at. */
@@ -129,6 +161,7 @@ export const serve = async (spec: ServeSpec): Promise<void> => {
 
   const stop = async (keep: boolean): Promise<number> => {
     try {
+      parts.viewers.close();
       const count = await parts.hall.stop(keep);
       await (keep ? parts.holder.close() : parts.holder.shutDown());
       return count;

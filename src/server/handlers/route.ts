@@ -1,11 +1,12 @@
 import { type AnswerOf, CALLS, type CallName, type Params } from '../../protocol/calls.ts';
 import { KhloneError } from '../../protocol/error.ts';
-import type { Answer, Body, Call } from '../../protocol/peer.ts';
+import type { Answer, Body, Call, Klass } from '../../protocol/peer.ts';
 
 /** A call's name with its handler: what arrives is parsed by the schema before any handler sees it. */
 
 export type Ask<N extends CallName> = { params: Params<N>; body: Body | undefined; signal: AbortSignal };
-export type Result<N extends CallName> = AnswerOf<N> | { answer: AnswerOf<N>; body: Body };
+/** `klass`: how urgent the body is; bulk unless named. */
+export type Result<N extends CallName> = AnswerOf<N> | { answer: AnswerOf<N>; body: Body; klass?: Klass };
 
 export const route = <N extends CallName>(
   name: N,
@@ -29,7 +30,8 @@ export const route = <N extends CallName>(
     };
     const result = await handle(ask);
     if (result !== null && typeof result === 'object' && 'body' in result && 'answer' in result) {
-      return { value: result.answer, body: result.body };
+      const { answer, body, klass = 'bulk' } = result;
+      return { value: answer, body, klass };
     }
     return { value: result };
   },

@@ -26,7 +26,9 @@ export type PaneRow = {
   exitStatus?: number;
 };
 
-export type PaneSpec = { clone: string; argv: string[]; env: Record<string, string>; cwd: string };
+/** A program for a pane: no shell reads `argv`, and `env` is all it sees beside TERM and PWD. */
+export type PaneProgram = { argv: string[]; env: Record<string, string>; cwd: string };
+export type PaneSpec = PaneProgram & { clone: string };
 
 /** Panes of clones: one window per clone, labelled with its id before anything runs in it. */
 export type Holder = {
@@ -38,6 +40,11 @@ export type Holder = {
    */
   start(spec: PaneSpec): Promise<{ pane: string }>;
   list(): Promise<PaneRow[]>;
+  /**
+   * Work on the same connection that is not about clones' panes, in turn with everything else here. It is done anew
+   * when tmux dies in its middle, so it must be harmless to repeat. Throws what `work` throws, and `tmux-failed`.
+   */
+  ask<T>(work: (control: Control) => Promise<T>): Promise<T>;
   /** Takes the clone's window away; what ignores HUP goes on. Nothing happens where there is none. */
   end(clone: string): Promise<void>;
   /** Leaves tmux and its panes running. */
@@ -72,12 +79,13 @@ const findsertPane = async (control: Control, clone: string): Promise<string> =>
  * env(1) takes away what tmux adds and gives SHELL, which tmux always sets, its value back. It is also why a program
  * without arguments is not read as a line of shell, as tmux reads a single word.
  */
-const launchWords = ({ argv, env }: PaneSpec): string[] => {
+const launchWords = ({ argv, env }: PaneProgram): string[] => {
   const removed = ADDED_BY_TMUX.filter((name) => env[name] === undefined).flatMap((name) => ['-u', name]);
   return ['/usr/bin/env', ...removed, ...(env.SHELL === undefined ? [] : [`SHELL=${env.SHELL}`]), ...argv];
 };
 
-const respawn = (control: Control, pane: string, spec: PaneSpec): Promise<string[]> => {
+/** Runs a program in a pane instead of what was there. tmux forgets the environment as soon as it has started it. */
+export const respawn = (control: Control, pane: string, spec: PaneProgram): Promise<string[]> => {
   const values = Object.entries(spec.env).flatMap(([name, value]) => ['-e', `${name}=${value}`]);
   const where = ['-k', '-t', pane, '-c', literalFormat(spec.cwd)];
   return control.command(['respawn-pane', ...where, ...values, '--', ...launchWords(spec)]);
@@ -109,6 +117,16 @@ const checkSpec = ({ clone, argv, env, cwd }: PaneSpec): void => {
   if (wrong) throw new KhloneError('invalid-params', `${wrong} is not one that tmux can hold`);
 };
 
+/** One call at a time: two starts for one clone must see each other's window. */
+const createTurns = () => {
+  let line: Promise<unknown> = Promise.resolve();
+  return <T>(work: () => Promise<T>): Promise<T> => {
+    const turn = line.then(work, work);
+    line = turn.catch(() => {});
+    return turn;
+  };
+};
+
 /**
  * The clones' panes on the private tmux server at `socketPath` (its directory is made, 0700). tmux is started by
  * the first call that needs it, and again when it is gone. `path` is where tmux and infocmp are looked for.
@@ -116,7 +134,6 @@ const checkSpec = ({ clone, argv, env, cwd }: PaneSpec): void => {
 export const createHolder = (where: { socketPath: string; configPath: string; path: string }): Holder => {
   const env = { PATH: where.path };
   let control: Control | undefined;
-  let line: Promise<unknown> = Promise.resolve();
   let closed = false;
 
   /** What no second try would change: the tmux installed here, and the place of its files. */
@@ -152,12 +169,7 @@ export const createHolder = (where: { socketPath: string; configPath: string; pa
     throw last;
   };
 
-  /** One call at a time: two starts for one clone must see each other's window. */
-  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
-    const turn = line.then(work, work);
-    line = turn.catch(() => {});
-    return turn;
-  };
+  const inTurn = createTurns();
 
   /** The last call. */
   const leave = (how: (live: Control | undefined) => Promise<unknown>): Promise<void> =>
@@ -175,6 +187,7 @@ export const createHolder = (where: { socketPath: string; configPath: string; pa
         return { pane: found.pane };
       }),
     list: () => inTurn(() => reach(listPanes)),
+    ask: (work) => inTurn(() => reach(work)),
     end: (clone) =>
       inTurn(() =>
         reach(async (live) => {

@@ -1,0 +1,127 @@
+import { connect as connectSocket, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { CALLS, type Cursor, Gap, Item, type ZoneView } from '../../protocol/calls.ts';
+import { asKhloneError, KhloneError } from '../../protocol/error.ts';
+import { CONNECT_DEADLINE_MS } from '../../protocol/limits.ts';
+import { createPeer, type Peer } from '../../protocol/peer.ts';
+import { createPainting, faint, nowLine } from './painting.ts';
+
+/**
+ * The program in a viewer's pane: reads the zone's journal from the server's own socket and prints what one clone does.
+ * It goes by its cursor, so a server that comes back goes on where it was. Writing to a terminal waits for it, and the
+ * journal waits with it: what is not shown yet lies in the files, not here.
+ */
+
+/** How much of the zone's past is shown first, in items of its journal. */
+const PAST_ITEMS = 1_000;
+/** Waits between looks for a server that is away: the first, and the longest. */
+const RETRY_MS = { first: 100, most: 2_000 } as const;
+/** A server that is away for longer than this is told of. */
+const PATIENCE_MS = 1_500;
+
+type World = { socketPath: string; zone: string; clone: string; print(lines: readonly string[]): void };
+
+/** What is kept from one connection to the next. */
+type Place = {
+  painting: ReturnType<typeof createPainting>;
+  cursor: Exclude<Cursor, string> | undefined;
+  now: string | undefined;
+};
+
+const connect = (path: string): Promise<Socket> =>
+  new Promise((resolve, reject) => {
+    const socket = connectSocket(path);
+    const timer = setTimeout(() => socket.destroy(new Error('no answer')), CONNECT_DEADLINE_MS);
+    socket.once('close', () => reject(new KhloneError('unreachable', 'khlone-server is away')));
+    socket.once('error', () => undefined);
+    socket.once('connect', () => {
+      clearTimeout(timer);
+      resolve(socket);
+    });
+  });
+
+const zoneOf = async (peer: Peer, zone: string): Promise<ZoneView> => {
+  const { value } = await peer.call('zone.get', { zone });
+  const { zone: found } = CALLS['zone.get'].answer.parse(value);
+  if (found) return found;
+  throw new KhloneError('not-found', 'the zone is no longer there');
+};
+
+/** Prints what the clone does now, where that has changed. */
+const showNow = async (peer: Peer, world: World, place: Place): Promise<void> => {
+  const { crew } = await zoneOf(peer, world.zone);
+  const clone = crew.find(({ name }) => name === world.clone);
+  if (!clone) throw new KhloneError('not-found', 'the clone is no longer there');
+  const line = nowLine(clone);
+  if (line !== place.now) world.print([line]);
+  place.now = line;
+};
+
+const show = (world: World, place: Place, raw: unknown): Item | undefined => {
+  const gap = Gap.safeParse(raw);
+  if (gap.success) {
+    const { from, to } = gap.data.gap;
+    if (to >= from) world.print([faint(`… ${to - from + 1} entries of the journal are gone`)]);
+    return undefined;
+  }
+  const item = Item.parse(raw);
+  world.print(place.painting.take(item));
+  place.cursor = { epoch: item.epoch, seq: item.seq };
+  return item;
+};
+
+/** Shows the journal from the place on, until the connection ends; then throws. */
+const follow = async (peer: Peer, world: World, place: Place): Promise<void> => {
+  const { zone, clone } = world;
+  const signal = new AbortController().signal;
+  if (!place.cursor) {
+    const { epoch, seq } = await zoneOf(peer, zone);
+    place.cursor = { epoch, seq: Math.max(0, seq - PAST_ITEMS) };
+  }
+  const past = { zone, clone, from: place.cursor, until: 'now' };
+  for await (const raw of peer.subscribe(past, signal)) show(world, place, raw);
+  await showNow(peer, world, place);
+  const live = { zone, clone, from: place.cursor, until: 'never' };
+  for await (const raw of peer.subscribe(live, signal)) {
+    const item = show(world, place, raw);
+    if (item?.event.type === 'task') await showNow(peer, world, place);
+  }
+};
+
+/** What is typed is taken and thrown away: unread, it would pile up in tmux. */
+const swallowInput = (): void => {
+  process.stdin.on('error', () => undefined);
+  if (process.stdin.isTTY) process.stdin.setRawMode(true);
+  process.stdin.resume();
+};
+
+/** Shows a clone until it or its zone is gone. The server is not started for it: a person may have stopped it. */
+export const showClone = async (socketPath: string, zone: string, clone: string): Promise<void> => {
+  const print = (lines: readonly string[]): void => {
+    // Synchronous on a terminal: a slow one holds up this program and nothing else.
+    if (lines.length > 0) process.stdout.write(`${lines.join('\n')}\n`);
+  };
+  const world: World = { socketPath, zone, clone, print };
+  const place: Place = { painting: createPainting(), cursor: undefined, now: undefined };
+  swallowInput();
+  let awaySinceMs: number | undefined;
+  let waitMs: number = RETRY_MS.first;
+  let told = false;
+  for (;;) {
+    try {
+      const peer = createPeer(await connect(socketPath), {});
+      [awaySinceMs, waitMs, told] = [undefined, RETRY_MS.first, false];
+      await follow(peer, world, place).finally(() => peer.close());
+    } catch (thrown) {
+      if (asKhloneError(thrown).code === 'not-found') return;
+    }
+    awaySinceMs ??= performance.now();
+    if (!told && performance.now() - awaySinceMs > PATIENCE_MS) {
+      print([faint('khlone-server is away; this goes on when it is back')]);
+      told = true;
+      place.now = undefined;
+    }
+    await delay(waitMs);
+    waitMs = Math.min(RETRY_MS.most, waitMs * 2);
+  }
+};

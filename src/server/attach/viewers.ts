@@ -1,0 +1,228 @@
+import { statSync } from 'node:fs';
+import type { Sight, Terminal } from '../../protocol/attach.ts';
+import type { AnswerOf } from '../../protocol/calls.ts';
+import { KhloneError } from '../../protocol/error.ts';
+import type { Body } from '../../protocol/peer.ts';
+import { type ZoneRow, zoneRow } from '../store/zones.ts';
+import type { PaneProgram } from '../tmux/panes.ts';
+import {
+  cloneSeen,
+  conclude,
+  createFloor,
+  type Floor,
+  judge,
+  type Known,
+  serverPid,
+  type ViewersDeps,
+} from './floor.ts';
+import type { End } from './partings.ts';
+import { openPty, type Pty, type Size } from './pty.ts';
+import { clientArgv, endSession, findsertSession, listSessions } from './session.ts';
+import { forgetExit, shellExit, shellOfPerson, shellProgram } from './shell.ts';
+import { createSweeper, recover } from './sweep.ts';
+import { createPtyCheck, createTermFinder } from './terminal.ts';
+import { viewProgram } from './view-program.ts';
+
+/**
+ * The terminals that look into zones. tmux is where they are: a server that was restarted finds them there. What is
+ * only here are the terminals on a pty of ours, which end with their call, and how the last viewers ended.
+ */
+
+/** Viewers of the whole server; each view is a process of some 45 MB. */
+const MOST_VIEWERS = 64;
+const MOST_SHELLS_OF_A_ZONE = 8;
+
+export type Wish = { zone: string; viewer: string; sight: Sight; terminal: Terminal };
+
+export type Viewers = {
+  prepare(wish: Wish): Promise<AnswerOf<'attach.prepare'>>;
+  /** What the client draws, until it ends. `signal`: its terminal is gone. */
+  open(wish: Wish, typed: Body, signal: AbortSignal): Promise<Body>;
+  resize(viewer: string, size: Size): void;
+  end(viewer: string): Promise<End>;
+  /** Ends the viewers of a zone; how many there were. */
+  detach(zone: string): Promise<number>;
+  /** Ends the viewers of what is no longer there. */
+  bury(): Promise<void>;
+  /** Ends the terminals on our ptys; tmux and what runs in it is its holder's. */
+  close(): void;
+};
+
+/** Who looks must be able to see something: throws `not-found`, `conflict`, `rate-limited`. */
+const admit = ({ deps, known }: Floor, { zone: id, viewer, sight }: Wish): ZoneRow => {
+  const zone = zoneRow(deps.store, id);
+  if (!zone) {
+    throw new KhloneError('not-found', 'that zone is not known on its machine', 'khlone init makes it');
+  }
+  if (sight.kind === 'view' && !cloneSeen(deps.store, id, sight)) {
+    throw new KhloneError('not-found', `no clone ${sight.clone} in this zone`, 'khlone crew');
+  }
+  if (sight.kind === 'shell' && !statSync(zone.path, { throwIfNoEntry: false })?.isDirectory()) {
+    const why = zone.state === 'preparing' ? 'is still being prepared' : 'is not there';
+    throw new KhloneError('conflict', `the worktree ${zone.path} ${why}`, 'khlone status');
+  }
+  const others = [...known.values()].filter((one) => one.viewer !== viewer);
+  const shells = others.filter((one) => one.zone === id && one.sight.kind === 'shell');
+  if (others.length >= MOST_VIEWERS || (sight.kind === 'shell' && shells.length >= MOST_SHELLS_OF_A_ZONE)) {
+    const what =
+      others.length >= MOST_VIEWERS ? `${MOST_VIEWERS} viewers are` : `${shells.length} shells are`;
+    throw new KhloneError('rate-limited', `${what} open there`, 'khlone crew detach ends those of a zone');
+  }
+  return zone;
+};
+
+const programOf = ({ deps }: Floor, { viewer, sight }: Wish, zone: ZoneRow): PaneProgram => {
+  if (sight.kind === 'view') {
+    const world = { bundle: deps.bundle, home: deps.home, path: deps.baseEnvironment.PATH ?? '' };
+    return viewProgram(world, zone.id, sight.clone);
+  }
+  const given = deps.environmentOf(zone.id);
+  const environment = zone.mode === 'local' && given ? given : { ...deps.baseEnvironment, ...given };
+  // The code of an earlier shell of this terminal would be taken for the new one's.
+  forgetExit(deps.dir, viewer);
+  return shellProgram(zone, environment, { dir: deps.dir, viewer, shell: shellOfPerson() });
+};
+
+/** Finds the viewer's place in tmux or makes it. Answers its turn: a later one has taken its place. */
+const enter = async (floor: Floor, wish: Wish): Promise<{ known: Known; turn: number }> => {
+  const { viewer, zone: id, sight, terminal } = wish;
+  const zone = admit(floor, wish);
+  const blank: Known = { viewer, zone: id, sight, attached: false, tmuxPid: 0, turn: 0 };
+  const known = floor.known.get(viewer) ?? blank;
+  known.turn += 1;
+  const { turn } = known;
+  floor.known.set(viewer, known);
+  try {
+    const { columns, rows } = terminal;
+    const place = { viewer, zone: id, sight, columns, rows, program: () => programOf(floor, wish, zone) };
+    const seen = await floor.deps.holder.ask((control) => findsertSession(control, place));
+    Object.assign(known, seen, { unseenSinceMs: undefined });
+    floor.known.set(viewer, known);
+    floor.partings.forget(viewer);
+    return { known, turn };
+  } catch (thrown) {
+    if (known.tmuxPid === 0) floor.known.delete(viewer);
+    throw thrown;
+  }
+};
+
+/** A terminal of ours is gone: a view goes with it, a shell waits for its return. */
+const settle = (floor: Floor, known: Known, turn: number): Promise<void> =>
+  floor.deps.holder.ask(async (control) => {
+    if (known.turn !== turn || floor.known.get(known.viewer) !== known) return;
+    known.pty = undefined;
+    const there = (await listSessions(control)).some((row) => row.viewer === known.viewer);
+    if (there && known.sight.kind === 'shell') return;
+    if (there) await endSession(control, known.viewer);
+    conclude(floor, known, judge(floor, known, await serverPid(control)));
+  });
+
+const end = async (floor: Floor, viewer: string, parting: 'left' | 'detached'): Promise<End> => {
+  const past = (): End => {
+    const exitCode = shellExit(floor.deps.dir, viewer);
+    const exited: End | undefined = exitCode === undefined ? undefined : { parting: 'exited', exitCode };
+    return floor.partings.of(viewer) ?? exited ?? { parting: 'left' };
+  };
+  // tmux is not started to tell about somebody who is not there.
+  if (!floor.known.has(viewer)) return past();
+  return floor.deps.holder.ask(async (control) => {
+    const known = floor.known.get(viewer);
+    if (!known) return past();
+    const there = (await listSessions(control)).some((row) => row.viewer === viewer);
+    if (!there) return conclude(floor, known, judge(floor, known, await serverPid(control)));
+    await endSession(control, viewer);
+    return conclude(floor, known, { parting });
+  });
+};
+
+const typeAll = async (pty: Pty, typed: Body): Promise<void> => {
+  for await (const bytes of typed) await pty.type(bytes);
+};
+
+/** What a client draws. Its end is told only when `attach.end` knows why. */
+async function* drawnBy(
+  pty: Pty,
+  settled: Promise<void>,
+  replaced: () => boolean,
+): Body & AsyncGenerator<Uint8Array> {
+  yield* pty.drawn;
+  const fault = await pty.closed;
+  await settled;
+  if (fault) throw fault;
+  if (replaced()) throw new KhloneError('interrupted', 'the same terminal was opened again');
+}
+
+/** Runs a tmux client on a terminal of ours for as long as the call lives. */
+const connect = (
+  floor: Floor,
+  known: Known,
+  argv: string[],
+  env: Record<string, string>,
+  size: Size,
+): Pty => {
+  // Whoever had the terminal before is gone: its session stays, since nothing ends it while it is unattended now.
+  known.pty?.drop();
+  known.pty = openPty(argv, env, size);
+  floor.deps.log(`viewer ${known.viewer}: opened`);
+  return known.pty;
+};
+
+const ignore = (): void => undefined;
+
+export const createViewers = (deps: ViewersDeps): Viewers => {
+  const floor = createFloor(deps);
+  const env = { PATH: deps.baseEnvironment.PATH ?? '' };
+  const termOf = createTermFinder(env);
+  const checkPty = createPtyCheck(env);
+  const sweeper = createSweeper(floor);
+  const recovered = recover(floor).then(() => {
+    if (floor.known.size > 0) sweeper.look();
+  });
+
+  /** The viewer with its place in tmux, and the program that shows it. */
+  const present = async (wish: Wish) => {
+    await recovered;
+    const place = await enter(floor, wish);
+    sweeper.look();
+    const { viewer, sight, terminal } = wish;
+    const argv = clientArgv(deps.socketPath, viewer, sight, terminal.utf8);
+    return { ...place, argv, env: { ...env, TERM: await termOf(terminal.term) } };
+  };
+
+  return {
+    prepare: async (wish) => {
+      const shown = await present(wish);
+      return { argv: shown.argv, env: shown.env };
+    },
+    open: async (wish, typed, signal) => {
+      await checkPty();
+      const { known, turn, ...client } = await present(wish);
+      const replaced = (): boolean => known.turn !== turn;
+      if (signal.aborted || replaced()) {
+        if (!replaced()) await settle(floor, known, turn);
+        throw new KhloneError('interrupted', 'the terminal is gone');
+      }
+      const pty = connect(floor, known, client.argv, client.env, wish.terminal);
+      signal.addEventListener('abort', pty.drop, { once: true });
+      typeAll(pty, typed).catch(ignore);
+      const settled = pty.closed.then(() => settle(floor, known, turn)).catch(ignore);
+      return drawnBy(pty, settled, replaced);
+    },
+    resize: (viewer, size) => floor.known.get(viewer)?.pty?.resize(size),
+    end: async (viewer) => {
+      await recovered;
+      return end(floor, viewer, 'left');
+    },
+    detach: async (zone) => {
+      await recovered;
+      const all = [...floor.known.values()].filter((known) => known.zone === zone);
+      const ends = await Promise.all(all.map(({ viewer }) => end(floor, viewer, 'detached')));
+      return ends.filter(({ parting }) => parting === 'detached').length;
+    },
+    bury: () => recovered.then(sweeper.once),
+    close: () => {
+      sweeper.stop();
+      for (const { pty } of floor.known.values()) pty?.end();
+    },
+  };
+};

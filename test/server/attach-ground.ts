@@ -1,0 +1,123 @@
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import type { Sight } from '../../src/protocol/attach.ts';
+import type { ZoneSpec } from '../../src/protocol/calls.ts';
+import type { Peer } from '../../src/protocol/peer.ts';
+import { call, type TestServer, until } from '../fixtures/server.ts';
+
+/** A terminal in small: types into `attach.open`, and keeps what was drawn. */
+
+export const newViewer = (): string => `v-${randomBytes(8).toString('hex')}`;
+
+export const SIZE = { columns: 100, rows: 30 };
+
+export type End = { parting: string; exitCode?: number };
+
+export type Viewer = {
+  viewer: string;
+  /** All bytes that were drawn, as Latin-1: what a terminal would obey can be looked for. */
+  drawn(): string;
+  /** Forgets what was drawn until now. */
+  clear(): void;
+  type(text: string): void;
+  sees(what: string | RegExp, deadlineMs?: number): Promise<void>;
+  resize(columns: number, rows: number): Promise<unknown>;
+  /** Resolves at the end of the bytes: undefined, or the error that ended them. */
+  over: Promise<unknown>;
+  /** Cancels the call, as a client that goes away. */
+  cancel(): void;
+  /** Reads no more, as a terminal that was stopped. */
+  stall(): void;
+};
+
+type Wish = { viewer?: string; size?: { columns: number; rows: number }; term?: string; utf8?: boolean };
+
+export const terminalOf = ({ size = SIZE, term = 'xterm-256color', utf8 = true }: Wish) => ({
+  ...size,
+  term,
+  utf8,
+});
+
+export const openViewer = async (
+  peer: Peer,
+  zone: ZoneSpec,
+  sight: Sight,
+  wish: Wish = {},
+): Promise<Viewer> => {
+  const viewer = wish.viewer ?? newViewer();
+  const leave = new AbortController();
+  const typed: string[] = [];
+  let wake = (): void => undefined;
+  let [text, stalled] = ['', false];
+  async function* typing(): AsyncGenerator<Uint8Array> {
+    for (;;) {
+      for (let word = typed.shift(); word !== undefined; word = typed.shift()) yield Buffer.from(word);
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+    }
+  }
+  const { body } = await peer.call(
+    'attach.open',
+    { zone: zone.id, viewer, sight, terminal: terminalOf(wish) },
+    { body: typing(), klass: 'interactive', signal: leave.signal },
+  );
+  const read = async (): Promise<unknown> => {
+    try {
+      for await (const bytes of body ?? []) {
+        text += Buffer.from(bytes).toString('latin1');
+        if (stalled) await new Promise(() => undefined);
+      }
+      return undefined;
+    } catch (thrown) {
+      return thrown;
+    }
+  };
+  const over = read();
+  return {
+    viewer,
+    drawn: () => text,
+    clear: () => {
+      text = '';
+    },
+    type: (word) => {
+      typed.push(word);
+      wake();
+    },
+    sees: (what, deadlineMs) =>
+      until(
+        `${what} on the screen`,
+        () => (typeof what === 'string' ? text.includes(what) : what.test(text)),
+        deadlineMs,
+      ).catch((thrown) => {
+        throw new Error(`${thrown.message}; drawn: ${JSON.stringify(text.slice(-1500))}`);
+      }),
+    resize: (columns, rows) => peer.call('attach.resize', { viewer, columns, rows }),
+    over,
+    cancel: () => leave.abort(),
+    stall: () => {
+      stalled = true;
+    },
+  };
+};
+
+export const endOf = (peer: Peer, viewer: string): Promise<End> => call<End>(peer, 'attach.end', { viewer });
+
+/** What tmux itself says, asked from outside. */
+export const askTmux = (server: TestServer, ...words: string[]): string => {
+  try {
+    return execFileSync('tmux', ['-u', '-S', server.home.tmuxSocket, ...words], {
+      encoding: 'utf8',
+      env: server.env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+  } catch {
+    return '';
+  }
+};
+
+/** The viewers that tmux holds. */
+export const viewersIn = (server: TestServer): string[] =>
+  askTmux(server, 'list-sessions', '-F', '#{session_name}')
+    .split('\n')
+    .filter((name) => name.startsWith('v-'));
