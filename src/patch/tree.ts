@@ -5,6 +5,7 @@ import { KhloneError } from '../protocol/error.ts';
 import { gitFailed } from './git.ts';
 import { type Path, pathText, records, toBytes } from './listing.ts';
 import type { Shadow } from './shadow.ts';
+import { GITLINK } from './worktree-listing.ts';
 
 /** Trees as values: what is in them, where two differ, and a tree with some paths changed. Nothing touches a worktree. */
 
@@ -19,7 +20,7 @@ export type Rename = { from: Path; to: Path };
 /** Paths with what is there. */
 export type Tree = ReadonlyMap<Path, Entry>;
 
-const MODES: ReadonlySet<string> = new Set(['100644', '100755', '120000', '160000']);
+const MODES: ReadonlySet<string> = new Set(['100644', '100755', '120000', GITLINK]);
 const OID = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/u;
 const NO_MODE = '000000';
 /** Words of one command line, far below the kernel's bound. */
