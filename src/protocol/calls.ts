@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { ATTACH_CALLS } from './attach.ts';
 import { BrainEvent, Usage } from './event.ts';
+import { PATCH_CALLS } from './patch.ts';
 
 /**
  * Every call between hub and server as a pair of schemas; the types are derived from them. Both sides parse what
@@ -172,6 +173,13 @@ const selector = z.strictObject({
   clone: text(60).optional(),
 });
 
+/** What a zone still waits for, and lines for the person. */
+const wants = {
+  needsEnvironment: z.boolean(),
+  needsCode: z.boolean(),
+  notes: z.array(text(2048)).max(8),
+};
+
 /** name → what is sent and what comes back. `task.add` carries a long prompt, `code.put` a pack, as the call's body. */
 export const CALLS = {
   hello: {
@@ -203,9 +211,7 @@ export const CALLS = {
       enrolled: z.boolean(),
       zoneMade: z.boolean(),
       repeated: z.boolean(),
-      needsEnvironment: z.boolean(),
-      needsCode: z.boolean(),
-      notes: z.array(text(2048)).max(8),
+      ...wants,
     }),
   },
   'zone.open': {
@@ -213,9 +219,7 @@ export const CALLS = {
     answer: z.object({
       zone: ZoneView,
       made: z.boolean(),
-      needsEnvironment: z.boolean(),
-      needsCode: z.boolean(),
-      notes: z.array(text(2048)).max(8),
+      ...wants,
     }),
   },
   'zone.environment': {
@@ -281,6 +285,7 @@ export const CALLS = {
     }),
   },
   ...ATTACH_CALLS,
+  ...PATCH_CALLS,
   stop: { params: z.strictObject({ keep: z.boolean() }), answer: z.object({ ended: count }) },
 } as const satisfies Record<string, { params: z.ZodType; answer: z.ZodType }>;
 

@@ -32,7 +32,7 @@ export const Envelope = z
   .refine(({ kind, base }) => kind === 'bundle' || base !== undefined, 'a patch needs a base');
 export type Envelope = z.infer<typeof Envelope>;
 
-/** A path that was left as it is, and why. */
+/** A path that was left as it is, and why. Lists of them travel as the JSON body of an answer. */
 export const Refusal = z.strictObject({ path, why: z.string().max(500) });
 export type Refusal = z.infer<typeof Refusal>;
 
@@ -71,11 +71,12 @@ export const PATCH_CALLS = {
   /**
    * Changes the zone's worktree from the envelope's base, which the zone told earlier, to its result; the body is the
    * payload. A path that is not as the base says is left alone. The answer's body is JSON: the refusals. A repeated
-   * `seq` with the same payload is answered as the first time; with another one the replica was copied: `conflict`.
+   * `seq` with the same payload is answered as the first time; `copied` says that it came with another one, or is
+   * behind: two worktrees use this replica's id, and this one takes a new id and looks again.
    */
   'patch.apply': {
     params: z.strictObject({ zone, replica, seq, envelope: Envelope }),
-    answer: z.object({ done: count, refused: count, repeated: z.boolean() }),
+    answer: z.object({ done: count, repeated: z.boolean(), copied: z.boolean() }),
   },
   /** The person has all of this state: what differs from it from now on is work that a removal would lose. */
   'patch.agree': {

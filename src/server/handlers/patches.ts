@@ -1,0 +1,68 @@
+import { KhloneError } from '../../protocol/error.ts';
+import { zoneRow } from '../store/zones.ts';
+import { agree, commits, look, type PatchPlace, take } from '../zone-patches.ts';
+import { route } from './route.ts';
+import type { TaskDeps } from './tasks.ts';
+
+/** Patches between people and a zone: one step at a time for each zone. */
+
+/** Where a zone's worktree is; the person's own one has nothing to exchange. */
+const placeOf = ({ hall, zonesDir }: TaskDeps, id: string): PatchPlace => {
+  const zone = zoneRow(hall.store, id);
+  if (!zone)
+    throw new KhloneError('not-found', 'that zone is not known on its machine', 'khlone init makes it');
+  if (zone.state === 'preparing')
+    throw new KhloneError('conflict', 'the zone has no code yet', 'khlone init brings it');
+  return { zone: id, path: zone.path, zonesDir };
+};
+
+async function* json(value: unknown): AsyncGenerator<Uint8Array> {
+  yield Buffer.from(JSON.stringify(value));
+}
+
+/** Work on one zone follows other work on it, whatever became of that. */
+const createTurns = () => {
+  const last = new Map<string, Promise<unknown>>();
+  return <T>(zone: string, work: () => Promise<T>): Promise<T> => {
+    const turn = (last.get(zone) ?? Promise.resolve()).then(work, work);
+    const settled = turn
+      .catch(() => {})
+      .finally(() => {
+        if (last.get(zone) === settled) last.delete(zone);
+      });
+    last.set(zone, settled);
+    return turn;
+  };
+};
+
+export const patchRoutes = (deps: TaskDeps) => {
+  const inTurn = createTurns();
+  return [
+    route('patch.look', ({ params }) =>
+      inTurn(params.zone, async () => {
+        const { answer, body } = await look(placeOf(deps, params.zone), params);
+        return body ? { answer, body } : answer;
+      }),
+    ),
+    route('patch.apply', ({ params, body }) =>
+      inTurn(params.zone, async () => {
+        if (!body) throw new KhloneError('invalid-params', 'patch.apply came without a payload');
+        deps.assertDisk();
+        const { answer, refused } = await take(placeOf(deps, params.zone), params, body);
+        return { answer, body: json(refused) };
+      }),
+    ),
+    route('patch.agree', ({ params }) =>
+      inTurn(params.zone, async () => {
+        await agree(placeOf(deps, params.zone), params);
+        return {};
+      }),
+    ),
+    route('patch.commits', ({ params }) =>
+      inTurn(params.zone, async () => {
+        const { answer, body } = await commits(placeOf(deps, params.zone), params);
+        return body ? { answer, body } : answer;
+      }),
+    ),
+  ];
+};

@@ -1,0 +1,45 @@
+import { open, readFile, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as z from 'zod';
+import { Refusal } from '../protocol/patch.ts';
+
+/** The last change of each replica that a zone has taken in: what makes a repeated one harmless. */
+
+const Receipt = z.object({
+  replica: z.string(),
+  seq: z.number(),
+  sha256: z.string(),
+  done: z.number(),
+  refused: z.array(Refusal),
+});
+export type Receipt = z.infer<typeof Receipt>;
+
+/** Replicas that are remembered, the latest first: more worktrees than people have for one zone. */
+const MAX_RECEIPTS = 256;
+
+const fileIn = (dir: string): string => join(dir, 'receipts.json');
+
+/** Throws where the file is not what we wrote: a change could be applied a second time. */
+export const readReceipts = async (dir: string): Promise<Receipt[]> => {
+  const text = await readFile(fileIn(dir), 'utf8').catch((thrown: NodeJS.ErrnoException) => {
+    if (thrown.code === 'ENOENT') return '[]';
+    throw thrown;
+  });
+  return z.array(Receipt).parse(JSON.parse(text));
+};
+
+/** Durable when it returns. */
+export const writeReceipt = async (dir: string, receipt: Receipt): Promise<void> => {
+  const others = (await readReceipts(dir)).filter(({ replica }) => replica !== receipt.replica);
+  const all = [receipt, ...others].slice(0, MAX_RECEIPTS);
+  const file = await open(`${fileIn(dir)}.new`, 'w', 0o600);
+  try {
+    await file.writeFile(JSON.stringify(all));
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(`${fileIn(dir)}.new`, fileIn(dir));
+  const folder = await open(dir, 'r');
+  await folder.sync().finally(() => folder.close());
+};

@@ -1,0 +1,252 @@
+import { randomBytes } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, readdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Application, applyChanges, recoverApplications, sweepDisplaced } from '../patch/apply.ts';
+import { openEnvelope, sealEnvelope } from '../patch/envelope.ts';
+import { git, gitFailed, gitStream } from '../patch/git.ts';
+import { readMadeBy, writeMadeBy } from '../patch/made-by.ts';
+import { pin, pinned, tidy, unpin } from '../patch/pins.ts';
+import { openShadow, type Repository, type Shadow } from '../patch/shadow.ts';
+import { type Snapshot, snapshotTree } from '../patch/snapshot.ts';
+import { diffTrees, listTree } from '../patch/tree.ts';
+import { repositoryAt } from '../patch/unpack.ts';
+import type { AnswerOf, Params } from '../protocol/calls.ts';
+import { KhloneError } from '../protocol/error.ts';
+import type { Refusal } from '../protocol/patch.ts';
+import { type Receipt, readReceipts, writeReceipt } from './patch-receipts.ts';
+import { zoneShadowDir } from './zone-removal.ts';
+
+/**
+ * A zone's worktree as the people who share it see and change it. Nothing is merged here: the hub says what a path
+ * shall become and what it must be until then.
+ */
+
+const GIT_DEADLINE_MS = 15 * 60_000;
+const QUESTION_DEADLINE_MS = 30_000;
+const MAX_ANSWER_BYTES = 1024 * 1024;
+const MAX_LEFT_OUT = 200;
+
+/** A zone with a worktree that khlone made. */
+export type PatchPlace = { zone: string; path: string; zonesDir: string };
+
+type Ground = {
+  place: PatchPlace;
+  repository: Repository;
+  shadow: Shadow;
+  /** What the zone keeps of patches, outside of its clones' reach. */
+  dir: string;
+};
+
+const groundOf = async (place: PatchPlace): Promise<Ground> => {
+  const repository = repositoryAt(place.path);
+  const dir = join(place.zonesDir, place.zone, 'patches');
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  const shadow = await openShadow(repository, zoneShadowDir(place.zonesDir, place.zone), GIT_DEADLINE_MS);
+  return { place, repository, shadow, dir };
+};
+
+const applyPlaceOf = ({ place, dir }: Ground) => ({ worktree: place.path, keep: join(dir, 'displaced') });
+
+const fresh = (dir: string): string => join(dir, `payload-${randomBytes(6).toString('hex')}`);
+
+/** What a server that died had begun is finished before anything else looks at the worktree. */
+const recover = async (ground: Ground): Promise<void> => {
+  for (const one of await recoverApplications(applyPlaceOf(ground), ground.shadow))
+    await keepReceipt(ground, one);
+};
+
+/** Notes that a change was taken in, and closes its journal, in this order: a repeat is then answered, not applied. */
+const keepReceipt = async ({ dir }: Ground, applied: Application): Promise<Receipt> => {
+  const { replica, seq, sha256 } = applied.note as Pick<Receipt, 'replica' | 'seq' | 'sha256'>;
+  const receipt = { replica, seq, sha256, done: applied.done.length, refused: applied.refused };
+  await writeReceipt(dir, receipt);
+  await applied.settle();
+  return receipt;
+};
+
+const branchOf = async (cwd: string): Promise<string | undefined> => {
+  const args = ['symbolic-ref', '--quiet', 'HEAD'];
+  const said = await git(args, { cwd, deadlineMs: QUESTION_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES });
+  return said.code === 0
+    ? said.stdout
+        .toString('utf8')
+        .trim()
+        .replace(/^refs\/heads\//u, '')
+    : undefined;
+};
+
+const snapshotOf = ({ repository, shadow }: Ground, { choice }: Params<'patch.look'>): Promise<Snapshot> =>
+  snapshotTree({
+    ...repository,
+    shadowDir: shadow.dir,
+    deadlineMs: GIT_DEADLINE_MS,
+    maxFileBytes: choice.maxFileBytes,
+    choice,
+    filtered: 'head',
+  });
+
+const sentName = (replica: string, tree: string): string => `sent/${replica}/${tree}`;
+
+/** The trees that this replica was told, or has sent itself. */
+const sentTo = async ({ shadow }: Ground, replica: string): Promise<Set<string>> =>
+  new Set((await pinned(shadow, `sent/${replica}`)).values());
+
+/** Trees told to others that are held at most; who finds none of its own gets the whole state once more. */
+const MAX_HELD = 512;
+
+/** Holds what the replica may count on at its next look: what it says it has, and what it is told now. */
+const holdFor = async (
+  { shadow }: Ground,
+  replica: string,
+  sent: ReadonlySet<string>,
+  wanted: ReadonlySet<string>,
+): Promise<void> => {
+  for (const tree of wanted) if (!sent.has(tree)) await pin(shadow, sentName(replica, tree), tree);
+  for (const tree of sent) if (!wanted.has(tree)) await unpin(shadow, sentName(replica, tree));
+  const others = [...(await pinned(shadow, 'sent')).keys()].filter((name) => !name.includes(replica));
+  if (others.length > MAX_HELD) for (const name of others) await unpin(shadow, name);
+};
+
+export type Look = { answer: AnswerOf<'patch.look'>; body?: AsyncIterable<Uint8Array> };
+
+const STALE_PAYLOAD_MS = 24 * 3600_000;
+
+/** Payloads that nobody came to read. */
+const sweepPayloads = async (dir: string): Promise<void> => {
+  for (const name of await readdir(dir)) {
+    if (!name.startsWith('payload-')) continue;
+    const facts = await stat(join(dir, name)).catch(() => undefined);
+    if (facts && Date.now() - facts.mtimeMs > STALE_PAYLOAD_MS) await rm(join(dir, name), { force: true });
+  }
+};
+
+async function* readOnce(file: string): AsyncGenerator<Uint8Array> {
+  try {
+    yield* createReadStream(file);
+  } finally {
+    await rm(file, { force: true });
+  }
+}
+
+/** The state of the worktree, and what leads there from a tree that the replica has. */
+export const look = async (place: PatchPlace, params: Params<'patch.look'>): Promise<Look> => {
+  const ground = await groundOf(place);
+  const { shadow, dir } = ground;
+  await recover(ground);
+  const [{ tree, head, leftOut }, branch, sent, receipts] = await Promise.all([
+    snapshotOf(ground, params),
+    branchOf(place.path),
+    sentTo(ground, params.replica),
+    readReceipts(dir),
+  ]);
+  const known = params.known.filter((one) => sent.has(one));
+  const [base] = known;
+  const receipt = receipts.find(({ replica }) => replica === params.replica);
+  const answer: Look['answer'] = {
+    tree,
+    ...(head && { head }),
+    ...(branch && { branch }),
+    ...(base && { changed: (await diffTrees(shadow, base, tree)).length }),
+    leftOut: leftOut.slice(0, MAX_LEFT_OUT),
+    ...(receipt && { applied: { seq: receipt.seq, sha256: receipt.sha256 } }),
+  };
+  if (!params.payload) return { answer };
+  await holdFor(ground, params.replica, sent, new Set([...known, tree]));
+  if (known.includes(tree)) return { answer };
+  await sweepPayloads(dir);
+  const file = fresh(dir);
+  const envelope = await sealEnvelope(shadow, { base, result: tree }, file);
+  return { answer: { ...answer, envelope }, body: readOnce(file) };
+};
+
+/** A replica's earlier answer, where it asks again; `copied` where two worktrees use one id. */
+const repeatOf = (
+  receipt: Receipt | undefined,
+  { seq, envelope }: Params<'patch.apply'>,
+): 'copied' | Receipt | undefined => {
+  if (!receipt || seq > receipt.seq) return undefined;
+  return seq === receipt.seq && envelope.sha256 === receipt.sha256 ? receipt : 'copied';
+};
+
+export type Taken = { answer: AnswerOf<'patch.apply'>; refused: Refusal[] };
+
+/** Changes the worktree where it is still as the envelope's base says. Throws `conflict` for a base that was not told. */
+export const take = async (
+  place: PatchPlace,
+  params: Params<'patch.apply'>,
+  body: AsyncIterable<Uint8Array>,
+): Promise<Taken> => {
+  const ground = await groundOf(place);
+  const { shadow, dir } = ground;
+  await recover(ground);
+  const { replica, seq, envelope } = params;
+  const earlier = repeatOf(
+    (await readReceipts(dir)).find((one) => one.replica === replica),
+    params,
+  );
+  if (earlier === 'copied') return { answer: { done: 0, repeated: false, copied: true }, refused: [] };
+  if (earlier)
+    return { answer: { done: earlier.done, repeated: true, copied: false }, refused: earlier.refused };
+  const sent = await sentTo(ground, replica);
+  if (!envelope.base || !sent.has(envelope.base))
+    throw new KhloneError(
+      'conflict',
+      'the zone does not know the state that this patch begins with',
+      'khlone pull',
+    );
+  await openEnvelope(shadow, envelope, body, fresh(dir));
+  await holdFor(ground, replica, sent, new Set([...sent, envelope.result]));
+  const changes = await diffTrees(shadow, envelope.base, envelope.result);
+  const note = { replica, seq, sha256: envelope.sha256 };
+  const applied = await applyChanges(applyPlaceOf(ground), shadow, changes, note);
+  const receipt = await keepReceipt(ground, applied);
+  await sweepDisplaced(applyPlaceOf(ground), Date.now());
+  await tidy(shadow);
+  return { answer: { done: receipt.done, repeated: false, copied: false }, refused: receipt.refused };
+};
+
+/** The person has all of `tree`: a removal counts only what differs from it as work that would be lost. */
+export const agree = async (place: PatchPlace, { tree, head }: Params<'patch.agree'>): Promise<void> => {
+  const { shadow } = await groundOf(place);
+  const mark = await readMadeBy(place.path);
+  if (mark?.zone !== place.zone) return;
+  const held = new Set((await pinned(shadow, 'sent')).values());
+  if (!held.has(tree)) return;
+  await pin(shadow, 'agreed', tree);
+  const files = (await listTree(shadow, tree)).size;
+  await writeMadeBy(place.path, { ...mark, tree, files, ...(head && { head }) });
+};
+
+const hasCommits = async (cwd: string, ids: readonly string[]): Promise<string[]> => {
+  if (ids.length === 0) return [];
+  const said = await git(['cat-file', '--batch-check=%(objectname) %(objecttype)'], {
+    ...{ cwd, deadlineMs: QUESTION_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES },
+    input: `${ids.join('\n')}\n`,
+  });
+  return said.stdout
+    .toString('utf8')
+    .split('\n')
+    .flatMap((line) => (line.endsWith(' commit') ? [line.split(' ')[0] ?? ''] : []));
+};
+
+export type Commits = { answer: AnswerOf<'patch.commits'>; body?: AsyncIterable<Uint8Array> };
+
+/** The commits of the zone's HEAD that the person lacks, as a bundle. */
+export const commits = async (
+  { path: cwd }: PatchPlace,
+  { have }: Params<'patch.commits'>,
+): Promise<Commits> => {
+  const options = { cwd, deadlineMs: GIT_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES };
+  const asked = await git(['rev-parse', '--verify', '--quiet', 'HEAD^{commit}'], options);
+  if (asked.code !== 0) return { answer: {} };
+  const head = asked.stdout.toString('utf8').trim();
+  const branch = await branchOf(cwd);
+  const answer = { head, ...(branch && { branch }) };
+  const without = (await hasCommits(cwd, have)).map((id) => `^${id}`);
+  const counted = await git(['rev-list', '--count', head, ...without, '--'], options);
+  if (counted.code !== 0) throw gitFailed('git could not list the commits', counted.stderr);
+  if (Number(counted.stdout.toString('utf8')) === 0) return { answer };
+  const args = ['bundle', 'create', '--quiet', '-', 'HEAD', ...without];
+  return { answer, body: gitStream(args, { cwd, deadlineMs: GIT_DEADLINE_MS }) };
+};
