@@ -42,6 +42,8 @@ const endGroup = (child: ChildProcess, signal: NodeJS.Signals): void => {
 };
 
 const end = (child: ChildProcess): void => {
+  // Whoever ends it reads no more, and a stream that is not read never closes.
+  child.stdout?.destroy();
   if (child.exitCode !== null || child.signalCode !== null) return;
   endGroup(child, 'SIGTERM');
   const timer = setTimeout(endGroup, KILL_AFTER_MS, child, 'SIGKILL');
@@ -110,11 +112,7 @@ const asProcess = (
       resolve({ code, lost: !refused && (code === null || code === SSH_FAILED) });
     });
   }),
-  kill: () => {
-    end(child);
-    // Whoever kills it reads no more, and a stream that is not read never closes.
-    child.stdout.destroy();
-  },
+  kill: () => end(child),
 });
 
 /** Runs a command over an ssh of its own and gives it when the login is done. */
@@ -130,7 +128,7 @@ const spawnOver =
         deadline.end();
         line.signal.removeEventListener('abort', onAbort);
         child.off('close', onClose);
-        child.stdout.off('readable', onLogin);
+        child.stdout.off('readable', onOutput);
       };
       line.fail = (thrown) => {
         settle();
@@ -141,6 +139,11 @@ const spawnOver =
       const onLogin = () => {
         settle();
         resolve(process);
+      };
+      // Output proves a login too, should this ssh not say so in words that are known here.
+      const onOutput = () => {
+        if (child.stdout.readableLength > 0) onLogin();
+        else child.stdout.read(0);
       };
       const onClose = () => line.fail(opensshFailure(words.said(), momentOf(settings, 'login')));
       const words = listen(child, onLogin);
@@ -154,8 +157,7 @@ const spawnOver =
       line.deadline = deadline;
       line.signal.addEventListener('abort', onAbort, { once: true });
       child.once('close', onClose);
-      // Output proves a login too, should this ssh not say so in words that are known here.
-      child.stdout.once('readable', onLogin);
+      child.stdout.on('readable', onOutput);
       child.once('error', (error: NodeJS.ErrnoException) =>
         line.fail(
           error.code === 'ENOENT'

@@ -1,0 +1,232 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { openOpensshWire } from '../../../src/client/link/openssh.ts';
+import { KhloneError } from '../../../src/protocol/error.ts';
+import { until } from '../../fixtures/server.ts';
+import {
+  afterwards,
+  answering,
+  appendConfig,
+  BUNDLE,
+  clientProcesses,
+  type Dial,
+  dialBy,
+  echo,
+  failure,
+  noClientProcesses,
+  sshdWith,
+} from '../../fixtures/ssh-wire.ts';
+import { freePort, type Sshd, sshdMissing } from '../../fixtures/sshd.ts';
+
+const dial = (sshd: Sshd, how?: Dial) => dialBy(openOpensshWire, sshd, how);
+const logins = (sshd: Sshd) => sshd.log().match(/Accepted /g)?.length ?? 0;
+/** What is left in the folder where ssh's questions arrive. */
+const desks = (sshd: Sshd): string[] => {
+  const run = join(sshd.clientHome, 'khlone/run');
+  return existsSync(run) ? readdirSync(run) : [];
+};
+
+describe.skipIf(sshdMissing)(`an ssh wire over openssh${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
+  it('sets the server up on a fresh host, needs one login the next time, and leaves no ssh behind', async () => {
+    const sshd = await sshdWith({ config: ['MaxSessions 1', 'DisableForwarding yes', 'PermitTTY no'] });
+    expect(await echo((await dial(sshd)).duplex, 'first words')).toBe('first words');
+    const before = logins(sshd);
+    const warm = await dial(sshd);
+    expect(await echo(warm.duplex, 'again')).toBe('again');
+    expect(logins(sshd) - before).toBe(1);
+    expect(clientProcesses(sshd)).toHaveLength(2);
+    warm.close();
+    expect(await warm.closed).toBeUndefined();
+    await until('the end of its ssh', () => clientProcesses(sshd).length === 1);
+  });
+
+  it('carries every byte unchanged, both ways', async () => {
+    const { duplex } = await dial(await sshdWith());
+    const all = Buffer.alloc(
+      5 << 20,
+      Uint8Array.from({ length: 256 }, (_, at) => at),
+    );
+    const came = new Promise<Buffer>((resolve) => {
+      const chunks: Buffer[] = [];
+      duplex
+        .on('data', (chunk: Buffer) => chunks.push(chunk))
+        .once('end', () => resolve(Buffer.concat(chunks)));
+    });
+    duplex.end(all);
+    expect((await came).equals(all)).toBe(true);
+  });
+
+  it('skips the noise of a login shell, a banner and what the config would let ssh say', async () => {
+    const banner = join((await sshdWith()).clientHome, 'banner');
+    writeFileSync(banner, 'Permission denied (nobody).\nHost key verification failed.\n');
+    const bashrc =
+      'echo welcome to khlone-wire/1 land; echo oops >&2; for i in $(seq 1500); do echo noise $i; done\n';
+    const sshd = await sshdWith({ bashrc, config: [`Banner ${banner}`] });
+    appendConfig(sshd, ['Host *', '  LogLevel DEBUG', '  VisualHostKey yes', '  RequestTTY force']);
+    for (const round of ['cold', 'warm']) expect(await echo((await dial(sshd)).duplex, round)).toBe(round);
+  });
+
+  it('speaks through a forced command that is the relay, and says what another one answered', async () => {
+    const relay = await sshdWith({ keyOptions: `restrict,command="${process.execPath} ${BUNDLE} relay"` });
+    expect(await echo((await dial(relay)).duplex, 'restricted')).toBe('restricted');
+    const other = await sshdWith({ keyOptions: 'restrict,command="echo only backups here; echo no >&2"' });
+    const error = await failure(dial(other));
+    expect(error.code).toBe('remote-setup');
+    expect(error.message).toContain('only backups here');
+    expect(error.message).not.toContain('Transferred');
+  });
+
+  it('shares nothing with the person’s own sessions and forwards nothing, whatever the config says', async () => {
+    const sshd = await sshdWith();
+    const control = join(sshd.clientHome, 'control');
+    const port = await freePort();
+    const ran = join(sshd.clientHome, 'ran');
+    const text = readFileSync(sshd.sshConfig, 'utf8');
+    const own = [
+      ...['ControlMaster auto', `ControlPath ${control}`, 'ControlPersist 60', 'ForwardAgent yes'],
+      ...[`LocalForward ${port} 127.0.0.1:1`, 'RemoteCommand echo mine', 'StdinNull yes'],
+      ...['PermitLocalCommand yes', `LocalCommand touch ${ran}`, 'SessionType none'],
+    ];
+    writeFileSync(sshd.sshConfig, text.replace('Host zone\n', `Host zone\n${own.join('\n')}\n`));
+    const { duplex } = await dial(sshd);
+    expect(await echo(duplex, 'apart')).toBe('apart');
+    expect(existsSync(control)).toBe(false);
+    expect(existsSync(ran)).toBe(false);
+    const [ssh = 0] = clientProcesses(sshd);
+    expect(readFileSync(`/proc/${ssh}/cmdline`, 'latin1')).toContain('ForwardAgent=no');
+  });
+
+  it('asks for a passphrase once for all that a first set-up does, again when it was wrong', async () => {
+    const sshd = await sshdWith();
+    execFileSync('ssh-keygen', ['-q', '-p', '-P', '', '-N', 'open sesame', '-f', sshd.userKey]);
+    const alone = await failure(dial(sshd));
+    expect(alone).toMatchObject({ code: 'ssh-auth', exit: 5 });
+    expect(alone.message).toContain('accepts publickey');
+
+    const person = answering('wrong', 'open sesame');
+    expect(await echo((await dial(sshd, { asker: person })).duplex, 'in')).toBe('in');
+    expect(person.asked).toEqual([
+      expect.stringMatching(/passphrase for key '.*\/id': $/),
+      expect.stringMatching(/passphrase for key '.*\/id': $/),
+    ]);
+    expect(person.secret).toEqual([true, true]);
+    expect(logins(sshd)).toBeGreaterThan(2);
+    expect(desks(sshd)).toEqual([]);
+  });
+
+  it('gives up when the person who was asked is gone', async () => {
+    const sshd = await sshdWith();
+    execFileSync('ssh-keygen', ['-q', '-p', '-P', '', '-N', 'open sesame', '-f', sshd.userKey]);
+    const ask = async () => {
+      throw new KhloneError('interrupted', 'interrupted');
+    };
+    expect((await failure(dial(sshd, { asker: { ask } }))).code).toBe('interrupted');
+    await noClientProcesses(sshd);
+    expect(desks(sshd)).toEqual([]);
+  });
+
+  it('refuses a changed host key with the line that holds the old one, even when a person would say yes', async () => {
+    const sshd = await sshdWith();
+    await sshd.restartWithOtherKey();
+    const person = answering('yes');
+    const error = await failure(dial(sshd, { asker: person }));
+    expect(error).toMatchObject({ code: 'host-key', exit: 5 });
+    expect(error.message).toContain(`${sshd.knownHosts}:1`);
+    expect(error.message).toMatch(/it shows SHA256:/);
+    expect(person.asked).toEqual([]);
+    expect(logins(sshd)).toBe(0);
+  });
+
+  it('refuses an unknown host where nobody can be asked, even when the config would accept it', async () => {
+    const sshd = await sshdWith();
+    rmSync(sshd.knownHosts);
+    appendConfig(sshd, ['Host *', '  StrictHostKeyChecking no']);
+    const error = await failure(dial(sshd));
+    expect(error).toMatchObject({ code: 'host-key', exit: 5 });
+    expect(error.message).toContain('unknown');
+    expect(existsSync(sshd.knownHosts)).toBe(false);
+  });
+
+  it('asks once about an unknown host, shows the fingerprint and keeps the key where ssh finds it', async () => {
+    const sshd = await sshdWith();
+    rmSync(sshd.knownHosts);
+    expect((await failure(dial(sshd, { asker: answering('no') }))).code).toBe('host-key');
+    const person = answering('yes');
+    await dial(sshd, { asker: person });
+    const shown = execFileSync('ssh-keygen', ['-lf', sshd.knownHosts], { encoding: 'utf8' }).split(' ')[1];
+    expect(person.asked).toHaveLength(1);
+    expect(person.asked[0]).toContain(shown);
+    expect(person.secret).toEqual([false]);
+  });
+
+  it('knows a host by khlone’s own known_hosts', async () => {
+    const sshd = await sshdWith();
+    const home = join(sshd.clientHome, 'khlone');
+    execFileSync('mkdir', ['-p', '-m', '700', home]);
+    writeFileSync(join(home, 'known_hosts'), readFileSync(sshd.knownHosts));
+    rmSync(sshd.knownHosts);
+    expect(await echo((await dial(sshd)).duplex, 'pinned')).toBe('pinned');
+  });
+
+  it('names a closed port, a name without an address, and a refused key', async () => {
+    const sshd = await sshdWith();
+    const refused = await failure(dial(sshd, { host: `127.0.0.1:${await freePort()}` }));
+    expect(refused).toMatchObject({ code: 'unreachable', exit: 4 });
+    expect(refused.message).toContain('refuses connections');
+    const nowhere = await failure(dial(sshd, { host: 'nowhere.invalid' }));
+    expect(nowhere).toMatchObject({
+      code: 'unreachable',
+      message: expect.stringContaining('has no address'),
+    });
+    rmSync(sshd.userKey);
+    expect((await failure(dial(sshd))).code).toBe('ssh-auth');
+  });
+
+  it('refuses host names that are options or shell words, and says when there is no ssh', async () => {
+    const sshd = await sshdWith();
+    const marker = join(sshd.clientHome, 'ran');
+    for (const host of [`-oProxyCommand=touch ${marker}`, 'a b', `x;touch ${marker}`, '$(id)', '-x@zone', ''])
+      expect((await failure(dial(sshd, { host }))).code, host).toBe('config');
+    expect(existsSync(marker)).toBe(false);
+    const error = await failure(dial(sshd, { env: { PATH: sshd.remoteHome } }));
+    expect(error).toMatchObject({ code: 'config', message: 'ssh is not installed here' });
+  });
+
+  it('stops at once when the caller gives up', async () => {
+    const sshd = await sshdWith({ bashrc: '/bin/sleep 20\n' });
+    const giveUp = new AbortController();
+    const work = dial(sshd, { signal: giveUp.signal });
+    await until('the login', () => logins(sshd) > 0);
+    giveUp.abort(new KhloneError('interrupted', 'interrupted'));
+    expect((await failure(work)).code).toBe('interrupted');
+    await noClientProcesses(sshd);
+  });
+
+  it('ends the stream when the host goes away, and ends an ssh that ignores being asked to', async () => {
+    const sshd = await sshdWith();
+    const gone = await dial(sshd);
+    const ended = new Promise<void>((resolve) => gone.duplex.resume().once('close', () => resolve()));
+    for (const pid of sshd.sessions()) process.kill(pid, 'SIGKILL');
+    await ended;
+    await gone.closed;
+    await noClientProcesses(sshd);
+
+    // A dead path, and a ProxyCommand that will not go: neither leaves anything.
+    const proxy = join(sshd.clientHome, 'proxy');
+    writeFileSync(proxy, `#!/bin/bash\ntrap '' TERM HUP\nnc 127.0.0.1 ${sshd.port} <&0 & wait; wait\n`, {
+      mode: 0o755,
+    });
+    const text = readFileSync(sshd.sshConfig, 'utf8');
+    writeFileSync(sshd.sshConfig, text.replace('Host zone\n', `Host zone\n  ProxyCommand ${proxy}\n`));
+    const stuck = await dial(sshd);
+    const [session = 0] = sshd.sessions();
+    process.kill(session, 'SIGSTOP');
+    afterwards(() => process.kill(session, 'SIGKILL'));
+    for (let at = 0; at < 64; at++) stuck.duplex.write(Buffer.alloc(65_536));
+    stuck.close();
+    await stuck.closed;
+    await noClientProcesses(sshd);
+  });
+});
