@@ -14,7 +14,8 @@ const SAVE_WITHIN_MS = 1_000;
 
 const connOf = (app: App, host: string): 'online' | 'offline' | 'connecting' => {
   const state = app.link(host).state();
-  if (state === 'connecting') return 'connecting';
+  // Silent, and not given up: what was known may still hold, and the prompt says that it is not sure.
+  if (state === 'connecting' || state === 'suspect' || state === 'racing') return 'connecting';
   return state === 'online' || host === 'local' ? 'online' : 'offline';
 };
 

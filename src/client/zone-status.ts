@@ -13,6 +13,8 @@ import { serverOfZone } from './server-call.ts';
 const LINK_WORDS = {
   online: 'connected',
   connecting: 'connecting',
+  suspect: 'silent',
+  racing: 'silent',
   offline: 'offline',
   refused: 'refused',
   idle: 'not connected',
@@ -45,8 +47,30 @@ export const queuedHere = (app: App, zone: string): number =>
     return !held && waiting.name === 'task.add' && waiting.params.zone.id === zone;
   }).length;
 
+/** The zone as it was last seen, without asking: what `view` and `ageMs` say of it where it was just asked for. */
+export const knownStatus = (
+  app: App,
+  binding: Binding,
+  asked?: { view: ZoneView; ageMs: number },
+): ZoneStatus => {
+  const link = app.link(binding.host);
+  const known = app.known.get(binding.zone);
+  const seen = link.lastSeenMs() ?? known?.atMs;
+  // The hub takes the view of a zone anew whenever it changes, as long as the link holds.
+  const ageMs = known && link.state() !== 'online' ? Date.now() - known.atMs : 0;
+  return {
+    ...(asked ?? { view: known?.view ?? emptyView(binding), ageMs }),
+    host: binding.host,
+    link: LINK_WORDS[link.state()],
+    offlineMs: seen === undefined ? undefined : Date.now() - seen,
+    nextTryMs: app.redial.nextTryMs(binding.host),
+    trouble: link.state() === 'refused' ? link.trouble() : app.carrier.trouble(binding.zone),
+    heldHere: app.outbox.list(binding.host).flatMap(({ entry }) => (entry.held ? [taskOf(entry)] : [])),
+    queuedHere: queuedHere(app, binding.zone),
+  };
+};
+
 export const zoneStatus = async (app: App, caller: Caller, binding: Binding): Promise<ZoneStatus> => {
-  let ageMs = 0;
   let view: ZoneView | undefined;
   try {
     const { peer } = await serverOfZone(app, caller, binding, ANSWER_WITHIN_MS);
@@ -57,22 +81,8 @@ export const zoneStatus = async (app: App, caller: Caller, binding: Binding): Pr
   } catch (thrown) {
     if (asKhloneError(thrown).code === 'interrupted') throw thrown;
   }
-  if (!view) {
-    const known = app.known.get(binding.zone);
-    view = known?.view ?? emptyView(binding);
-    ageMs = known ? Date.now() - known.atMs : 0;
-  }
-  const link = app.link(binding.host);
-  const seen = link.lastSeenMs() ?? app.known.get(binding.zone)?.atMs;
-  return {
-    view,
-    host: binding.host,
-    link: LINK_WORDS[link.state()],
-    ageMs,
-    offlineMs: seen === undefined ? undefined : Date.now() - seen,
-    nextTryMs: app.redial.nextTryMs(binding.host),
-    trouble: link.state() === 'refused' ? link.trouble() : app.carrier.trouble(binding.zone),
-    heldHere: app.outbox.list(binding.host).flatMap(({ entry }) => (entry.held ? [taskOf(entry)] : [])),
-    queuedHere: queuedHere(app, binding.zone),
-  };
+  if (view) return knownStatus(app, binding, { view, ageMs: 0 });
+  const known = app.known.get(binding.zone);
+  const ageMs = known ? Date.now() - known.atMs : 0;
+  return knownStatus(app, binding, { view: known?.view ?? emptyView(binding), ageMs });
 };

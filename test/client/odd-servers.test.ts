@@ -138,7 +138,8 @@ test('a wait asks a server that ends every stream at once no more than once a se
     },
   });
   const leave = new AbortController();
-  const caller = { signal: leave.signal, env: {}, out: () => {}, err: () => {} } as unknown as Caller;
+  const said = { out: () => {}, err: () => {} };
+  const caller = { signal: leave.signal, env: {}, marks: {}, ...said } as unknown as Caller;
   const wish = { task: TASK, answer: false, progress: false, timeoutMs: 400, json: false, quiet: true };
   const waiting = awaitTask(app, caller, { host: 'box' } as Binding, wish);
   await expect(waiting).rejects.toMatchObject({ code: 'timeout' });
@@ -172,7 +173,7 @@ test('what a server tells of another zone is not taken for this one', async () =
     bindings: { all: () => [binding] },
   });
   const link = app.link('box');
-  app.link = () => ({ ...link, state: () => 'online', lastSeenMs: () => 1 });
+  app.link = () => ({ ...link, state: () => 'online', lastSeenMs: () => 1, dialing: () => false });
   const caller = { cwd: '/', signal: new AbortController().signal } as unknown as Caller;
   expect((await zoneStatus(app, caller, binding)).view).toMatchObject({ id: ZONE.id, tokens: 0 });
   const watch = createZoneWatch(() => app);

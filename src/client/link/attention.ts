@@ -1,54 +1,91 @@
-import type { Peer } from '../../protocol/peer.ts';
+import type { CallOptions, Peer } from '../../protocol/peer.ts';
 
 /**
- * Notices a dead path while somebody waits. A server may work long on an answer, so silence alone proves nothing: it
- * is asked for a sign of life, which it gives at once.
+ * Notices silence. A server may work long on an answer and a person may be away, so silence alone proves nothing: it is
+ * a reason to ask for a sign of life. Where somebody waits it is one much sooner.
  */
 
-/** A call that waits this long without any byte from the other side is reason to ask. */
-const SILENT_MS = 1_500;
-/** A sign of life is one round trip; four of them on a slow line. */
-const SIGN_WITHIN_MS = 1_000;
+/** Milliseconds without a byte while a call waits, or since somebody typed. With one second for the sign: 2.2 s. */
+const WAITING_SILENT_MS = 1_200;
+/** Milliseconds without a byte while nobody waits: a dead path is found before anybody needs it. */
+const IDLE_SILENT_MS = 10_000;
+/** A timer that comes early by a rounding does not come again at once. */
+const LEAST_WAIT_MS = 50;
 
-/** The same peer, whose silence is told while calls wait; it is told again only after a further silence. */
-export const attentive = (peer: Peer, onSilent: () => void): Peer => {
-  let waiting = 0;
-  let askedMs = 0;
+export type Attention = {
+  /** The same peer, which is attended to. */
+  peer: Peer;
+  stop(): void;
+};
+
+/** `spokeMs`: when we said the first word since the last byte came. */
+type Watched = { waiting: number; spokeMs: number; toldMs: number };
+
+const isTyped = (options: CallOptions | undefined): boolean =>
+  options?.body !== undefined && options.klass === 'interactive';
+
+async function* noted(body: AsyncIterable<Uint8Array>, note: () => void): AsyncGenerator<Uint8Array> {
+  for await (const piece of body) {
+    note();
+    yield piece;
+  }
+}
+
+/** Milliseconds until silence is worth telling: after the last byte, the last telling, and the last word of ours. */
+const dueInMs = ({ waiting, spokeMs, toldMs }: Watched, receivedMs: number): number => {
+  const waits = waiting > 0 || spokeMs > receivedMs;
+  const since = Math.max(receivedMs, toldMs, waits ? spokeMs : 0);
+  return since + (waits ? WAITING_SILENT_MS : IDLE_SILENT_MS) - performance.now();
+};
+
+/** Tells silence, and tells it again only after a further silence. */
+export const attend = (peer: Peer, onQuiet: () => void): Attention => {
+  const watched: Watched = { waiting: 0, spokeMs: 0, toldMs: 0 };
   let timer: NodeJS.Timeout | undefined;
+  let timerForWait = false;
+  let over = false;
 
-  const look = async (): Promise<void> => {
-    timer = undefined;
-    if (waiting === 0) return;
-    const silentMs = performance.now() - Math.max(peer.lastReceivedMs(), askedMs);
-    if (silentMs >= SILENT_MS) {
-      askedMs = performance.now();
-      const lives = await peer.call('$/ping', {}, { timeoutMs: SIGN_WITHIN_MS }).then(
-        () => true,
-        () => peer.lastReceivedMs() > askedMs,
-      );
-      if (!lives) onSilent();
+  const look = (): void => {
+    if (dueInMs(watched, peer.lastReceivedMs()) <= 0) {
+      watched.toldMs = performance.now();
+      onQuiet();
     }
     plan();
   };
 
   const plan = (): void => {
-    if (waiting === 0 || timer) return;
-    const silentMs = performance.now() - Math.max(peer.lastReceivedMs(), askedMs);
-    timer = setTimeout(() => void look(), Math.max(50, SILENT_MS - silentMs));
+    if (over) return;
+    clearTimeout(timer);
+    timerForWait = watched.waiting > 0 || watched.spokeMs > peer.lastReceivedMs();
+    timer = setTimeout(look, Math.max(LEAST_WAIT_MS, dueInMs(watched, peer.lastReceivedMs())));
     timer.unref();
   };
 
+  /** A word of ours: from the first one that met no byte, somebody waits. One timer serves many words. */
+  const spoke = (): void => {
+    if (watched.spokeMs <= peer.lastReceivedMs()) watched.spokeMs = performance.now();
+    if (!timerForWait) plan();
+  };
+
+  plan();
   return {
-    ...peer,
-    call: async (method, params, options) => {
-      if (waiting === 0) askedMs = performance.now();
-      waiting += 1;
-      plan();
-      try {
-        return await peer.call(method, params, options);
-      } finally {
-        waiting -= 1;
-      }
+    peer: {
+      ...peer,
+      call: async (method, params, options) => {
+        watched.waiting += 1;
+        spoke();
+        const body = options?.body;
+        const given = body && isTyped(options) ? { ...options, body: noted(body, spoke) } : options;
+        try {
+          return await peer.call(method, params, given);
+        } finally {
+          watched.waiting -= 1;
+        }
+      },
+    },
+    stop: () => {
+      over = true;
+      clearTimeout(timer);
     },
   };
 };

@@ -1,7 +1,8 @@
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
-import { attentive } from './attention.ts';
+import { attend } from './attention.ts';
 import { type Greeted, greet, type Wire } from './greet.ts';
-import type { Connected, Lender, Link, LinkState } from './link.ts';
+import type { Connected, Lender, Link } from './link.ts';
+import { type LinkEffect, type LinkEvent, type LinkState, step } from './link-state.ts';
 
 /** What all links share: one connection at a time, one dial for all who wait, and its own judgement of liveness. */
 
@@ -22,12 +23,9 @@ export type LinkSpec = {
   pings: boolean;
 };
 
-/** An idle connection is asked for a sign of life this often; a dead one is then found before anybody needs it. */
-const PING_EVERY_MS = 10_000;
-const PING_DEADLINE_MS = 8_000;
-const AWAKE_DEADLINE_MS = 2_000;
-/** A zone that no server has: asking for it costs nothing and proves that the server answers. */
-const NO_ZONE = 'z-0000000000000000';
+/** A sign of life is one round trip; four of them, and never less or more than this. */
+const SIGN_WITHIN_MS = { min: 1_000, max: 8_000 } as const;
+const SIGN_ROUND_TRIPS = 4;
 
 /** A dial under way: who joins it shares its outcome, and what it is busy with. */
 type Dialing = { made: Promise<Connected>; canAsk: boolean; questions: number; installing: boolean };
@@ -40,120 +38,146 @@ type Line = {
   connected: Connected | undefined;
   dialing: Dialing | undefined;
   trouble: KhloneError | undefined;
+  /** When the last byte of a connection that ended came, in ms since the epoch. */
   lastSeenMs: number | undefined;
   /** Who had it dialled last: what it does by itself uses the same surroundings. */
   lender: Lender | undefined;
-  racing: boolean;
+  /** A second connection needed a person: it is not tried again beside this one. */
+  raceRefused: boolean;
+  /** The connection that is being asked for a sign. */
+  asked: Connected | undefined;
+  rttMs: number;
   stop: AbortController;
 };
 
 /** Errors that a retry without a person cannot mend. */
 const FINAL = new Set(['host-key', 'ssh-auth', 'version', 'denied', 'config']);
 
-const become = (line: Line, next: LinkState): void => {
-  if (line.state === next) return;
-  line.state = next;
-  line.spec.events.onChange?.(line.link);
+const silentMs = ({ connected }: Line): number =>
+  connected ? performance.now() - connected.peer.lastReceivedMs() : 0;
+
+const unreachable = (name: string, what: string): KhloneError =>
+  new KhloneError('unreachable', `${name} ${what}`, 'khlone reconnect');
+
+/** Lets go of the connection; who still waits on it learns why. */
+const hangUp = (line: Line, why: KhloneError): void => {
+  const { connected } = line;
+  if (!connected) return;
+  line.lastSeenMs = Date.now() - silentMs(line);
+  line.connected = undefined;
+  line.trouble = why;
+  connected.peer.close(why);
 };
 
-/** Asks for a sign of life, and hangs up where none comes. */
-const probe = async ({ spec }: Line, { peer }: Connected, withinMs: number): Promise<boolean> => {
-  try {
-    await peer.call('zone.get', { zone: NO_ZONE }, { timeoutMs: withinMs });
-    return true;
-  } catch (thrown) {
-    if (asKhloneError(thrown).code !== 'timeout') return false;
-    peer.close(new KhloneError('unreachable', `${spec.name} is silent`, 'khlone reconnect'));
-    await peer.closed;
-    return false;
-  }
-};
-
-const keepAlive = (line: Line, connected: Connected): NodeJS.Timeout => {
-  let lookedMs = Date.now();
-  const ask = (): void => {
-    // A machine that slept finds its connections dead more often than not, so after that it asks at once.
-    const slept = Date.now() - lookedMs > PING_EVERY_MS;
-    lookedMs = Date.now();
-    if (slept) void probe(line, connected, AWAKE_DEADLINE_MS);
-    else if (performance.now() - connected.peer.lastReceivedMs() >= PING_EVERY_MS)
-      void probe(line, connected, PING_DEADLINE_MS);
-  };
-  const timer = setInterval(ask, PING_EVERY_MS / 2);
-  timer.unref();
-  return timer;
-};
-
-const watch = (line: Line, connected: Connected, close: () => void): void => {
-  const timer = line.spec.pings ? keepAlive(line, connected) : undefined;
-  void connected.peer.closed.then((why) => {
-    clearInterval(timer);
-    close();
-    if (line.connected !== connected) return;
-    line.connected = undefined;
-    line.lastSeenMs = Date.now();
-    line.trouble = why ?? new KhloneError('unreachable', `${line.spec.name} hung up`, 'khlone reconnect');
-    become(line, 'offline');
-  });
-};
-
-const greetLine = ({ spec, stop }: Line, lender: Lender, installing: () => void): Promise<Greeted> =>
-  greet(() => spec.dial(lender, stop.signal, installing), {
-    build: spec.build,
-    local: spec.name === 'local',
-  });
-
-/** Takes a connection into use. */
-const take = (line: Line, { made, wire }: Greeted): Connected => {
-  const { spec, link } = line;
-  const connected = spec.pings
-    ? { ...made, peer: attentive(made.peer, () => void race(line, connected)) }
-    : made;
+/** Takes a connection into use, in the place of the one that is there. */
+const take = (line: Line, { made, wire }: Greeted): void => {
+  const { spec } = line;
+  const attention = spec.pings
+    ? attend(made.peer, () => line.connected === connected && tell(line, { type: 'quiet' }))
+    : undefined;
+  const connected: Connected = attention ? { ...made, peer: attention.peer } : made;
+  hangUp(line, unreachable(spec.name, 'fell silent'));
   line.connected = connected;
   line.trouble = undefined;
-  line.lastSeenMs = Date.now();
-  watch(line, connected, wire.close);
-  become(line, 'online');
-  spec.events.onOnline?.(link, connected);
-  return connected;
+  line.raceRefused = false;
+  void made.peer.closed.then((why) => {
+    attention?.stop();
+    wire.close();
+    if (line.connected !== connected) return;
+    hangUp(line, why ?? unreachable(spec.name, 'hung up'));
+    tell(line, { type: 'lost' });
+  });
 };
 
-/**
- * Somebody waits and the host is silent: a second connection is dialled beside the first, and whichever answers first
- * is kept. A path that came back serves a new connection long before an old one tries again.
- */
-const race = async (line: Line, doubted: Connected): Promise<void> => {
-  if (line.racing || line.connected !== doubted || !line.lender) return;
-  line.racing = true;
-  const since = performance.now();
+/** True as soon as the connection answers, or when anything came within `withinMs`. */
+const givesSign = async (line: Line, { peer }: Connected, withinMs: number): Promise<boolean> => {
+  const begunMs = performance.now();
+  const late = Promise.withResolvers<void>();
+  const timer = setTimeout(late.resolve, withinMs);
   try {
-    const greeted = await greetLine(line, { env: line.lender.env, ask: undefined }, () => {});
-    if (line.connected !== doubted || doubted.peer.lastReceivedMs() > since) {
-      greeted.made.peer.close();
-      greeted.wire.close();
-      return;
+    const answered = peer.call('$/ping', {}, { timeoutMs: withinMs }).then(
+      () => true,
+      // Refused at once, as on a connection with too many calls, is no answer: what comes meanwhile decides.
+      () => late.promise.then(() => false),
+    );
+    if (await Promise.race([answered, peer.closed.then(() => false)])) {
+      line.rttMs = (line.rttMs * 3 + (performance.now() - begunMs)) / 4;
+      return true;
     }
-    take(line, greeted);
-    doubted.peer.close(new KhloneError('unreachable', `${line.spec.name} fell silent`, 'khlone reconnect'));
-  } catch {
-    // Not that way either: the silent connection is given up in its own time.
+    return peer.lastReceivedMs() > begunMs;
   } finally {
-    line.racing = false;
+    clearTimeout(timer);
   }
+};
+
+/** Asks for a sign of life, again and again while there is doubt. */
+const askForSign = async (line: Line): Promise<void> => {
+  const { connected } = line;
+  if (!connected || line.asked === connected) return;
+  line.asked = connected;
+  try {
+    do {
+      const wish = Math.max(SIGN_WITHIN_MS.min, SIGN_ROUND_TRIPS * line.rttMs);
+      const lives = await givesSign(line, connected, Math.min(SIGN_WITHIN_MS.max, wish));
+      if (line.connected !== connected) return;
+      tell(
+        line,
+        lives ? { type: 'sign' } : { type: 'mute', silentMs: silentMs(line), canRace: !line.raceRefused },
+      );
+    } while (line.connected === connected && (line.state === 'suspect' || line.state === 'racing'));
+  } finally {
+    if (line.asked === connected) line.asked = undefined;
+  }
+};
+
+/** A second connection beside the silent one. A path that came back serves a new one long before the old one. */
+const race = (line: Line): void => {
+  if (line.dialing || !line.lender) return;
+  dial(line, { env: line.lender.env, ask: undefined }).catch(() => undefined);
+};
+
+const EFFECTS: Record<LinkEffect, (line: Line, greeted: Greeted | undefined) => void> = {
+  ask: (line) => void askForSign(line),
+  race,
+  take: (line, greeted) => greeted && take(line, greeted),
+  dismiss: (_line, greeted) => {
+    greeted?.made.peer.close();
+    greeted?.wire.close();
+  },
+  'give-up': (line) => hangUp(line, unreachable(line.spec.name, 'is silent')),
+};
+
+/** What happened moves the state, and what that asks for is done: effects first, so that listeners see the outcome. */
+const tell = (line: Line, event: LinkEvent, greeted?: Greeted): void => {
+  const before = line.state;
+  const { state, effects } = step(before, event);
+  line.state = state;
+  for (const effect of effects) EFFECTS[effect](line, greeted);
+  const { events } = line.spec;
+  if (line.state !== before) events.onChange?.(line.link);
+  if (effects.includes('take') && line.connected) events.onOnline?.(line.link, line.connected);
 };
 
 const open = async (line: Line, lender: Lender, installing: () => void): Promise<Connected> => {
+  const { spec } = line;
   line.lender = lender;
-  become(line, 'connecting');
+  tell(line, { type: 'dial' });
   try {
-    return take(line, await greetLine(line, lender, installing));
+    const greeted = await greet(() => spec.dial(lender, line.stop.signal, installing), {
+      build: spec.build,
+      local: spec.name === 'local',
+    });
+    line.dialing = undefined;
+    tell(line, { type: 'greeted' }, greeted);
+    return line.connected ?? greeted.made;
   } catch (thrown) {
     const error = asKhloneError(thrown);
-    line.trouble = error;
-    become(line, FINAL.has(error.code) ? 'refused' : 'offline');
-    throw error;
-  } finally {
+    const final = FINAL.has(error.code);
     line.dialing = undefined;
+    if (line.connected) line.raceRefused = final;
+    else line.trouble = error;
+    tell(line, { type: 'failed', final, silentMs: silentMs(line) });
+    throw error;
   }
 };
 
@@ -194,29 +218,45 @@ const connectLine = async (line: Line, lender: Lender): Promise<Connected> => {
   return line.dialing ? join(line, line.dialing, lender) : dial(line, lender);
 };
 
+const verify = async (line: Line, withinMs: number): Promise<boolean> => {
+  const { connected } = line;
+  if (!connected || (await givesSign(line, connected, withinMs))) return !!connected;
+  if (line.connected === connected) {
+    hangUp(line, unreachable(line.spec.name, 'is silent'));
+    tell(line, { type: 'lost' });
+  }
+  return false;
+};
+
+const newLine = (spec: LinkSpec, link: Link): Line => ({
+  ...{ spec, link, state: 'idle', stop: new AbortController() },
+  ...{ connected: undefined, dialing: undefined, trouble: undefined, lastSeenMs: undefined },
+  ...{ lender: undefined, raceRefused: false, asked: undefined, rttMs: 0 },
+});
+
 export const createLink = (spec: LinkSpec): Link => {
   const link: Link = {
     name: spec.name,
     state: () => line.state,
-    lastSeenMs: () => (line.connected ? Date.now() : line.lastSeenMs),
+    lastSeenMs: () => (line.connected ? Date.now() - (spec.pings ? silentMs(line) : 0) : line.lastSeenMs),
     trouble: () => line.trouble,
     busyWith: () => {
       if (line.dialing?.installing) return 'setup';
       return line.dialing && line.dialing.questions > 0 ? 'person' : undefined;
     },
+    dialing: () => !!line.dialing,
     current: () => line.connected,
     connect: (lender) => connectLine(line, lender),
-    verify: async (withinMs) => !!line.connected && probe(line, line.connected, withinMs),
+    doubt: () => {
+      if (line.connected) tell(line, { type: 'doubt' });
+    },
+    verify: (withinMs) => verify(line, withinMs),
     close: () => {
       line.stop.abort();
       line.stop = new AbortController();
       line.connected?.peer.close();
     },
   };
-  const line: Line = {
-    ...{ spec, link, state: 'idle', stop: new AbortController() },
-    ...{ connected: undefined, dialing: undefined, trouble: undefined, lastSeenMs: undefined },
-    ...{ lender: undefined, racing: false },
-  };
+  const line = newLine(spec, link);
   return link;
 };

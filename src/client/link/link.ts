@@ -1,10 +1,11 @@
 import type { KhloneError } from '../../protocol/error.ts';
 import type { Peer } from '../../protocol/peer.ts';
 import type { Question } from '../caller.ts';
+import type { LinkState } from './link-state.ts';
 
 /** The way to a zone's server: local by its socket, or the one SSH connection to its host. */
 
-export type LinkState = 'idle' | 'connecting' | 'online' | 'offline' | 'refused';
+export type { LinkState } from './link-state.ts';
 
 /** What a caller lends a link while it connects: its ssh agent, its environment, its terminal. */
 export type Lender = {
@@ -22,14 +23,18 @@ export type Link = {
   /** `local`, or the host as the person wrote it. */
   readonly name: string;
   state(): LinkState;
-  /** When the link was last known to work, in ms since the epoch. */
+  /** When the last byte came, in ms since the epoch. */
   lastSeenMs(): number | undefined;
   /** Why it is offline or refused. */
   trouble(): KhloneError | undefined;
   /** What a dial is busy with that may take its time: a person who is asked, the first setup of a host. */
   busyWith(): 'person' | 'setup' | undefined;
+  /** Whether a dial is under way. */
+  dialing(): boolean;
   /** The connection, made when there is none. Throws unreachable, host-key, ssh-auth, remote-setup, version. */
   connect(lender: Lender): Promise<Connected>;
+  /** Something happened that breaks connections (sleep, another network): asks the one that is there for a sign. */
+  doubt(): void;
   /** Hangs up on a connection that gives no sign of life within `withinMs`; true where one is there and lives. */
   verify(withinMs: number): Promise<boolean>;
   /** The connection if it is there now. */

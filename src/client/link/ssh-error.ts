@@ -53,7 +53,8 @@ export const unreachable = (
     'unreachable',
     `${moment.host} (${moment.hostname}:${moment.port}) ${what}${said}`,
     hint ?? `try: ssh ${moment.host}; khlone reconnect tries again now`,
-    data,
+    // Retries are spaced by how far this one came: a host that was reached is not asked again at once.
+    { stage: moment.stage, ...data },
   );
 };
 

@@ -10,12 +10,12 @@ import { mark } from './receipt.ts';
 export type ZoneStatus = {
   view: ZoneView;
   host: string;
-  link: 'connected' | 'connecting' | 'offline' | 'refused' | 'not connected';
+  link: 'connected' | 'connecting' | 'silent' | 'offline' | 'refused' | 'not connected';
   /** How old the view is; 0 when it was just asked for. */
   ageMs: number;
   offlineMs: number | undefined;
   queuedHere: number;
-  /** When the link is tried again, where that is planned. */
+  /** When the link is tried again, where that is planned; 0 while it is being tried. */
   nextTryMs: number | undefined;
   /** What keeps the link or the code away until a person looks. */
   trouble: { message: string; hint?: string | undefined } | undefined;
@@ -74,12 +74,16 @@ const cloneRows = (status: ZoneStatus, style: Style): string[] => {
 export const crewLines = (status: ZoneStatus, style: Style, width: number): string[] =>
   cloneRows(status, style).map((line) => cut(line, width, style));
 
+const nextTry = ({ link, nextTryMs }: ZoneStatus): string => {
+  if (link !== 'offline' || nextTryMs === undefined) return '';
+  return nextTryMs === 0 ? ', trying now' : `, next try in ${ago(nextTryMs)}`;
+};
+
 const linkWords = (status: ZoneStatus): string => {
   if (status.view.mode === 'local') return status.link === 'connected' ? 'local' : `local, ${status.link}`;
-  const since =
-    status.link === 'offline' && status.offlineMs !== undefined ? ` for ${ago(status.offlineMs)}` : '';
-  const next = status.nextTryMs === undefined ? '' : `, next try in ${ago(status.nextTryMs)}`;
-  const link = status.link === 'offline' ? `offline${since}${next}` : status.link;
+  const known = status.offlineMs === undefined ? '' : ` for ${ago(status.offlineMs)}`;
+  const since = status.link === 'offline' || status.link === 'silent' ? known : '';
+  const link = `${status.link}${since}${nextTry(status)}`;
   return `${status.view.mode} ${oneLine(status.host, 80)}, ${link}`;
 };
 
