@@ -41,11 +41,20 @@ const emptyView = (binding: Binding): ZoneView => ({
 
 const taskOf = ({ call: { params } }: Entry): string => ('id' in params ? params.id : params.task);
 
-export const queuedHere = (app: App, zone: string): number =>
-  app.outbox.list().filter((q) => {
-    const { call: waiting, held } = q.entry;
-    return !held && waiting.name === 'task.add' && waiting.params.zone.id === zone;
-  }).length;
+/** The tasks of a zone that wait here to be sent. */
+const waitingHere = (app: App, zone: string): Entry[] =>
+  app.outbox.list().flatMap(({ entry }) => {
+    const { call: waiting, held } = entry;
+    return !held && waiting.name === 'task.add' && waiting.params.zone.id === zone ? [entry] : [];
+  });
+
+export const queuedHere = (app: App, zone: string): number => waitingHere(app, zone).length;
+
+/** For how long the oldest of them has waited, in ms. */
+const queuedSinceMs = (app: App, zone: string): number | undefined => {
+  const [oldest] = waitingHere(app, zone);
+  return oldest && Math.max(0, Date.now() - oldest.queuedMs);
+};
 
 /** The zone as it was last seen, without asking: what `view` and `ageMs` say of it where it was just asked for. */
 export const knownStatus = (
@@ -63,10 +72,11 @@ export const knownStatus = (
     host: binding.host,
     link: LINK_WORDS[link.state()],
     offlineMs: seen === undefined ? undefined : Date.now() - seen,
-    nextTryMs: app.redial.nextTryMs(binding.host),
+    nextTryMs: link.dialing() ? 0 : app.redial.nextTryMs(binding.host),
     trouble: link.state() === 'refused' ? link.trouble() : app.carrier.trouble(binding.zone),
     heldHere: app.outbox.list(binding.host).flatMap(({ entry }) => (entry.held ? [taskOf(entry)] : [])),
     queuedHere: queuedHere(app, binding.zone),
+    queuedSinceMs: queuedSinceMs(app, binding.zone),
   };
 };
 

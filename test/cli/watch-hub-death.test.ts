@@ -56,4 +56,27 @@ describe('while hubs are killed', () => {
     },
     90_000,
   );
+
+  test.each([['watch'], ['log', '--follow', '--who', 'mechanic.1']])(
+    '%s tells each line once',
+    async (...words) => {
+      const name = words[0] ?? '';
+      const running = world.start(words, { limitMs: 60_000 });
+      if (name === 'watch') await until('the view', () => running.stderr().includes('watching '));
+      const id = (await world.khlone(['act', '--quiet', '--who', 'mechanic.1', script(name)])).stdout.trim();
+      await goOnUnderKills(name, running.stdout);
+      expect((await world.khlone(['await', id])).code).toBe(0);
+      await until(
+        'the end',
+        () => running.stdout().includes('1: done') || running.stdout().includes('✓ done'),
+      );
+      running.signal('SIGINT');
+      const { code, stdout, stderr } = await running.ended;
+      expect(numbered(stdout, name)).toEqual(EACH);
+      expect(stdout.split(id)).toHaveLength(name === 'watch' ? 4 : 2);
+      expect(stderr.split('watching ').length).toBeLessThanOrEqual(2);
+      expect(code).toBe(130);
+    },
+    90_000,
+  );
 });

@@ -17,13 +17,14 @@ import { RetryCommand } from './retry.ts';
 import { StatusCommand } from './status.ts';
 import { StopCommand } from './stop.ts';
 import { TrustCommand } from './trust.ts';
+import { WatchCommand } from './watch.ts';
 import { ZoneDelCommand, ZoneHaltCommand, ZoneSetCommand } from './zone.ts';
 
 /** Every command of khlone, in the order of the manual. */
 export const COMMANDS = [
   ...[ActCommand, AskCommand, DispatchToCommand, AwaitCommand, CancelCommand, RetryCommand],
   ...[QueueCommand, QueuePauseCommand, QueueResumeCommand, QueueMoveCommand, QueueDropCommand],
-  ...[StatusCommand, ListCommand, LogCommand],
+  ...[StatusCommand, WatchCommand, ListCommand, LogCommand],
   ...[CrewCommand, CrewAddCommand, CrewDelCommand, LoginCommand],
   ...[ZoneSetCommand, ZoneHaltCommand, ZoneDelCommand],
   ...[ConfigListCommand, ConfigGetCommand, ConfigSetCommand, ConfigUnsetCommand, TrustCommand],

@@ -1,0 +1,81 @@
+/**
+ * A terminal whose last rows are drawn anew while lines scroll by above them. No mode of the terminal is held between
+ * two frames, and the cursor waits at the beginning of the row below: whatever ends the command, nothing is to be put
+ * back, and a prompt stands where it should.
+ */
+
+/** The rows are cut at the terminal's edge instead of wrapped: their number is known however wide a character is. */
+const WRAP_OFF = '\u001b[?7l';
+const WRAP_ON = '\u001b[?7h';
+const ERASE_BELOW = '\u001b[J';
+
+const up = (rows: number): string => (rows > 0 ? `\u001b[${rows}A` : '');
+
+/** Rows that lines of these widths take: a terminal that became narrower has wrapped what it showed. */
+export const rowsOf = (widths: readonly number[], columns: number): number =>
+  widths.reduce((rows, width) => rows + Math.max(1, Math.ceil(width / Math.max(1, columns))), 0);
+
+/** How the rows at the bottom were drawn, as a word for the next hub. */
+export const writeDrawn = (widths: readonly number[]): string => widths.join(',');
+
+export const readDrawn = (written: string | undefined): number[] =>
+  written && /^\d{1,5}(,\d{1,5}){0,99}$/.test(written) ? written.split(',').map(Number) : [];
+
+export type Size = { columns: number; rows: number };
+
+/** What is sent to bring new lines above the region, and the region to a new state. Known: all lines are harmless. */
+export const frameOf = (
+  drawn: readonly number[],
+  lines: readonly string[],
+  region: readonly string[],
+  size: Size,
+): { text: string; drawn: number[] } => {
+  const shown = region.map((line) => [...line].slice(0, size.columns).join(''));
+  // A terminal of fewer rows than were drawn has lost the uppermost ones to its history.
+  const back = Math.min(rowsOf(drawn, size.columns), Math.max(0, size.rows - 1));
+  const above = lines.map((line) => `${line}\n`).join('');
+  const below = shown.map((line) => `${line}\n`).join('');
+  return {
+    text: `\r${up(back)}${ERASE_BELOW}${above}${WRAP_OFF}${below}${WRAP_ON}`,
+    drawn: shown.map((line) => [...line].length),
+  };
+};
+
+/** Rows that the region may take: what scrolls by is to be seen too. */
+const MAX_REGION_ROWS = 12;
+export const regionRows = ({ rows }: Size): number =>
+  Math.min(MAX_REGION_ROWS, Math.max(1, Math.floor(rows / 2)));
+
+/** Lines and characters that wait for the next frame; who reads more than this in a tenth of a second reads nothing. */
+const MAX_LINES = 500;
+const MAX_CHARS = 64 * 1024;
+const LINE_CHARS = 2_000;
+
+/** The newest lines that were not shown yet, and how many older ones were passed over. */
+export const createPending = () => {
+  let lines: string[] = [];
+  let chars = 0;
+  let passed = 0;
+  return {
+    isEmpty: (): boolean => lines.length === 0,
+    push: (line: string): void => {
+      const kept = line.length > LINE_CHARS ? `${line.slice(0, LINE_CHARS)}…` : line;
+      lines.push(kept);
+      chars += kept.length;
+      let over = 0;
+      while (over < lines.length - 1 && (lines.length - over > MAX_LINES || chars > MAX_CHARS)) {
+        chars -= lines[over]?.length ?? 0;
+        over += 1;
+      }
+      if (over > 0) lines = lines.slice(over);
+      passed += over;
+    },
+    take: (): { lines: string[]; passed: number } => {
+      const taken = { lines, passed };
+      lines = [];
+      chars = 0;
+      passed = 0;
+      return taken;
+    },
+  };
+};

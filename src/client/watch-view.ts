@@ -1,0 +1,133 @@
+import type { App } from './app.ts';
+import type { Binding } from './bindings.ts';
+import type { Caller, Style } from './caller.ts';
+import { printed } from './reader.ts';
+import {
+  createPending,
+  frameOf,
+  readDrawn,
+  regionRows,
+  type Size,
+  writeDrawn,
+} from './render/live-screen.ts';
+import { counted, cut, zoneLines } from './render/status.ts';
+import { knownStatus } from './zone-status.ts';
+
+/**
+ * The steady view of `khlone watch`: the state of the zones in the last rows of the terminal, what happens above it. One
+ * frame is on its way at a time, so a slow terminal sees fewer frames and never an old one; lines that came meanwhile
+ * and found no room are counted.
+ */
+
+/** Ten frames a second at most. */
+const FRAME_MS = 100;
+/** Ages and links change without an event. */
+const LOOK_MS = 1_000;
+/** The state of a zone reaches the hub a moment after the event that changed it. */
+const LIVELY_MS = 2_000;
+
+/** The zones as rows; where they are too many, clones that have nothing to do are left out first. */
+export const regionOf = (
+  app: App,
+  zones: readonly Binding[],
+  { who, style, size }: { who: (clone: { name: string; role: string }) => boolean; style: Style; size: Size },
+): string[] => {
+  const statuses = zones.map((binding) => {
+    const status = knownStatus(app, binding);
+    return { ...status, view: { ...status.view, crew: status.view.crew.filter(who) } };
+  });
+  const name = zones.length === 1 ? 'short' : 'whole';
+  const linesOf = (all: typeof statuses): string[] =>
+    all.flatMap((status) => zoneLines(status, style, size.columns, name));
+  const most = regionRows(size);
+  const lines = linesOf(statuses);
+  if (lines.length <= most) return lines;
+  const busy = linesOf(
+    statuses.map((status) => {
+      const crew = status.view.crew.filter((clone) => clone.state !== 'idle' || clone.queued > 0);
+      return { ...status, view: { ...status.view, crew } };
+    }),
+  );
+  if (busy.length <= most) return busy;
+  const more = cut(
+    `${style.utf8 ? '…' : '...'} ${counted(busy.length - most + 1, 'line')} more`,
+    size.columns,
+    style,
+  );
+  return [...busy.slice(0, most - 1), more];
+};
+
+export type WatchView = {
+  /** A line above the region. */
+  push(line: string): void;
+  /** How far is told what was pushed so far. */
+  mark(places: Record<string, string>): void;
+  close(): void;
+};
+
+export const createWatchView = (
+  app: App,
+  caller: Caller,
+  zones: () => readonly Binding[],
+  given: { who: (clone: { name: string; role: string }) => boolean; style: Style },
+): WatchView => {
+  const pending = createPending();
+  let marks: Record<string, string> = {};
+  let drawn = readDrawn(caller.marks.view);
+  let shown = '';
+  let isSending = false;
+  let changedMs = performance.now();
+  let timer: NodeJS.Timeout | undefined;
+  let due = Number.POSITIVE_INFINITY;
+
+  const send = async (region: readonly string[], size: Size): Promise<void> => {
+    const { lines, passed } = pending.take();
+    const sign = given.style.utf8 ? '…' : '...';
+    const above = passed > 0 ? [`${sign} ${counted(passed, 'line')} passed (khlone log)`, ...lines] : lines;
+    const frame = frameOf(drawn, above, region, size);
+    ({ drawn } = frame);
+    caller.out(frame.text, { ...marks, view: writeDrawn(drawn) });
+    marks = {};
+    isSending = true;
+    await printed(caller).catch(() => false);
+    isSending = false;
+  };
+
+  const look = (): void => {
+    const size = { columns: caller.terminal.columns, rows: caller.terminal.rows };
+    const region = regionOf(app, zones(), { ...given, size });
+    const state = `${size.columns} ${size.rows} ${region.join('\n')}`;
+    if (!isSending && (!pending.isEmpty() || state !== shown)) {
+      shown = state;
+      void send(region, size);
+    }
+    due = Number.POSITIVE_INFINITY;
+    lookIn(performance.now() - changedMs < LIVELY_MS ? FRAME_MS : LOOK_MS);
+  };
+  const lookIn = (ms: number): void => {
+    const atMs = performance.now() + ms;
+    if (atMs >= due) return;
+    clearTimeout(timer);
+    due = atMs;
+    timer = setTimeout(look, ms);
+  };
+  const changed = (): void => {
+    changedMs = performance.now();
+    lookIn(FRAME_MS);
+  };
+  const forget = caller.onResize(changed);
+  look();
+  return {
+    push: (line) => {
+      pending.push(line);
+      changed();
+    },
+    mark: (places) => {
+      Object.assign(marks, places);
+    },
+    close: () => {
+      forget();
+      clearTimeout(timer);
+    },
+  };
+};

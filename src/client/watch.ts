@@ -1,0 +1,158 @@
+import type { Cursor, Item } from '../protocol/calls.ts';
+import { asKhloneError } from '../protocol/error.ts';
+import type { Verbosity } from '../protocol/event-lines.ts';
+import { jsonLine, oneLine } from '../protocol/sanitize.ts';
+import type { App } from './app.ts';
+import type { Binding } from './bindings.ts';
+import { createBookmarked, type LineMaker, readBookmark } from './bookmark.ts';
+import { type Caller, type Style, styleOf } from './caller.ts';
+import { followJournal, type Heard } from './follow-journal.ts';
+import { createReader } from './reader.ts';
+import { linkWords } from './render/link-words.ts';
+import { createLiveLines } from './render/live-lines.ts';
+import { createWatchView } from './watch-view.ts';
+
+/** Zones as they work: a steady view at a terminal, lines in a pipe. Both go on where they were, whatever dies. */
+
+export type WatchWish = {
+  zones: readonly Binding[];
+  /** Whether a clone's events are wanted, and its name in a view. */
+  who: (clone: { name: string; role: string }) => boolean;
+  verbosity: Verbosity;
+  json: boolean;
+  /** No word about links. */
+  quiet: boolean;
+};
+
+/** Where lines go: a pipe, or the view of a terminal. */
+type Sink = {
+  /** Lines of a zone, and where it is told then. */
+  tell(lines: readonly string[], mark: Record<string, string>): void;
+  note(line: string): void;
+  /** A zone is watched from now on. */
+  begin(binding: Binding): void;
+  /** Waits for a slow reader; false when nobody reads any more. */
+  reads(): Promise<boolean>;
+  close(): void;
+};
+
+const pipeSink = (caller: Caller, wish: WatchWish): Sink => {
+  const reader = createReader(caller);
+  const note = (line: string): void => {
+    if (!wish.quiet) caller.err(`${line}\n`);
+  };
+  return {
+    tell: (lines, mark) => caller.out(lines.map((line) => `${line}\n`).join(''), mark),
+    note,
+    begin: ({ address }) => note(`watching ${oneLine(address, 300)}: Ctrl-C ends this, the work goes on`),
+    reads: reader.reads,
+    close: () => {},
+  };
+};
+
+const viewSink = (app: App, caller: Caller, wish: WatchWish, live: ReadonlySet<Binding>): Sink => {
+  const style = styleOf(caller, 'stdout');
+  const view = createWatchView(app, caller, () => [...live], { who: wish.who, style });
+  return {
+    tell: (lines, mark) => {
+      for (const line of lines) view.push(line);
+      view.mark(mark);
+    },
+    note: view.push,
+    begin: () => {},
+    // It shows what it can and counts the rest, so it waits for nobody.
+    reads: async () => true,
+    close: view.close,
+  };
+};
+
+const makerOf = (app: App, binding: Binding, wish: WatchWish, style: Style): LineMaker => {
+  if (wish.json) {
+    const zone = oneLine(binding.address, 600);
+    return { take: (item) => [jsonLine({ zone, ...item })], isClean: () => true };
+  }
+  const crew = app.known.get(binding.zone)?.view.crew ?? [];
+  const titles = new Map(crew.flatMap(({ task, title }) => (task && title ? [[task, title]] : [])));
+  // Of org/repo@branch the last two say which: the rest would fill a narrow terminal.
+  const zone = wish.zones.length > 1 ? oneLine(binding.address.replace(/^[^@]*\//, ''), 200) : '';
+  return createLiveLines({ verbosity: wish.verbosity, style, zone, titles });
+};
+
+const wants = ({ who }: WatchWish, { clone }: Item): boolean =>
+  clone === undefined || who({ name: clone, role: clone.replace(/\.\d+$/, '') });
+
+/** Each host says once that it is lost and once that it is back, however many of its zones are watched. */
+const createHostWords = (style: Style) => {
+  const lost = new Set<string>();
+  return (heard: Heard, host: string): string | undefined => {
+    if (heard.type === 'lost' && lost.has(host)) return undefined;
+    if (heard.type === 'back' && !lost.has(host)) return undefined;
+    if (heard.type === 'lost') lost.add(host);
+    if (heard.type === 'back') lost.delete(host);
+    return linkWords(heard, host, style);
+  };
+};
+
+type Watch = {
+  app: App;
+  caller: Caller;
+  wish: WatchWish;
+  sink: Sink;
+  style: Style;
+  words: (heard: Heard, host: string) => string | undefined;
+  signal: AbortSignal;
+};
+
+/** One zone until the end: the caller leaves, nobody reads any more (false), or the zone is deleted (true). */
+const watchZone = async (watch: Watch, binding: Binding): Promise<boolean> => {
+  const { app, caller, wish, sink, style } = watch;
+  const name = `at:${binding.zone}`;
+  const start = readBookmark(caller.marks[name], 'live');
+  const linesFrom = (after: Cursor, lines: number) =>
+    createBookmarked(makerOf(app, binding, wish, style), { after, lines });
+  let lines = linesFrom(start.after, start.lines);
+  const patient = wish.zones.length > 1;
+  const follow = { binding, select: {}, from: start.after, until: 'never', patient } as const;
+  for await (const heard of followJournal(app, caller, follow, watch.signal)) {
+    const words = watch.words(heard, binding.host);
+    if (words) sink.note(words);
+    if (heard.type === 'begin') {
+      lines = linesFrom(heard.after, 0);
+      sink.begin(binding);
+      sink.tell([], { [name]: lines.mark() });
+    }
+    if (heard.type === 'item' && wants(wish, heard.item))
+      for (const told of lines.take(heard.item)) sink.tell(told.lines, { [name]: told.mark });
+    if (!(await sink.reads())) return false;
+  }
+  return true;
+};
+
+/** Answers when nobody reads any more or no zone is left. Throws `interrupted`, and of one zone what time does not mend. */
+export const watchZones = async (app: App, caller: Caller, wish: WatchWish): Promise<void> => {
+  const isView = caller.terminal.stdout && caller.env.TERM !== 'dumb' && !wish.json && !wish.quiet;
+  const live = new Set(wish.zones);
+  const over = new AbortController();
+  const sink = isView ? viewSink(app, caller, wish, live) : pipeSink(caller, wish);
+  const style = styleOf(caller, 'stdout');
+  const signal = AbortSignal.any([caller.signal, over.signal]);
+  const watch: Watch = { app, caller, wish, sink, style, words: createHostWords(style), signal };
+  const one = async (binding: Binding): Promise<void> => {
+    try {
+      if (!(await watchZone(watch, binding))) over.abort();
+    } catch (thrown) {
+      const isLeft = over.signal.aborted && !caller.signal.aborted;
+      const isGone = wish.zones.length > 1 && asKhloneError(thrown).code === 'not-found';
+      if (isGone) sink.note(`${oneLine(binding.address, 300)} was deleted`);
+      else if (!isLeft) throw thrown;
+    } finally {
+      live.delete(binding);
+    }
+  };
+  try {
+    await Promise.all(wish.zones.map(one));
+  } finally {
+    over.abort();
+    sink.close();
+  }
+};
