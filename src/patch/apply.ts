@@ -6,7 +6,8 @@ import { promisify } from 'node:util';
 import * as z from 'zod';
 import { KhloneError } from '../protocol/error.ts';
 import { faultPoint } from '../protocol/fault-point.ts';
-import type { Path } from './listing.ts';
+import { inOrder, type Step } from './apply-order.ts';
+import { type Path, pathText } from './listing.ts';
 import { isSafePath } from './safe-path.ts';
 import type { Shadow } from './shadow.ts';
 import { type Staged, stageBlobs } from './staging.ts';
@@ -58,19 +59,10 @@ const Journal = z.strictObject({
       path: z.string().max(4096),
       before: EntryShape.optional(),
       after: EntryShape.optional(),
+      to: z.string().max(4096).optional(),
     }),
   ),
 });
-
-type Step = { path: Path; before: Entry | undefined; after: Entry | undefined };
-
-/** Removals first and the deepest of them first, so that a file can take a folder's place and the other way round. */
-const inOrder = (changes: readonly Step[]): Step[] => {
-  const depth = ({ path }: Step): number => path.split('/').length;
-  const removals = changes.filter(({ after }) => !after).sort((a, b) => depth(b) - depth(a));
-  const writes = changes.filter(({ after }) => after).sort((a, b) => (a.path < b.path ? -1 : 1));
-  return [...removals, ...writes];
-};
 
 const makePrivate = async (dir: string): Promise<void> => {
   await mkdir(dir, { recursive: true, mode: 0o700 });
@@ -127,10 +119,18 @@ const run = async (
   const swap = swapOf(place, folder, shadow);
   const done: Path[] = [];
   const refused: Refusal[] = [];
+  const failed = new Set<Path>();
   for (const [n, change] of changes.entries()) {
-    const why = await swapPath(swap, n, change);
-    if (why === undefined) done.push(change.path);
-    else refused.push({ path: change.path, why });
+    const why =
+      change.to !== undefined && failed.has(change.to)
+        ? `its new place ${JSON.stringify(pathText(change.to)).slice(0, 200)} was not written`
+        : await swapPath(swap, n, change);
+    if (why === undefined) {
+      done.push(change.path);
+      continue;
+    }
+    failed.add(change.path);
+    refused.push({ path: change.path, why });
   }
   return { note, done, refused, folder, settle: () => settle(folder, changes.length) };
 };
@@ -162,6 +162,9 @@ const stage = async (place: ApplyPlace, shadow: Shadow, folder: string, steps: r
 /** Older applications sort first. */
 const newName = (): string => `${Date.now().toString(36).padStart(9, '0')}-${randomBytes(4).toString('hex')}`;
 
+/** Pairs of paths: what is removed at `from` shall be at `to`. */
+export type Move = { from: Path; to: Path };
+
 /**
  * Changes a worktree. A path that is not as `before` says, or that is no path to write to, is refused and left as it
  * is; the others go on. `note` (any JSON) is kept with the journal and comes back from `recoverApplications` when this
@@ -172,9 +175,15 @@ export const applyChanges = async (
   place: ApplyPlace,
   shadow: Shadow,
   changes: readonly Change[],
-  note: unknown,
+  { note, moves }: { note: unknown; moves: readonly Move[] },
 ): Promise<Application> => {
-  const steps = inOrder(changes);
+  const target = new Map(moves.map(({ from, to }) => [from, to]));
+  const steps = inOrder(
+    changes.map(({ path, before, after }) => {
+      const to = after ? undefined : target.get(path);
+      return { path, before, after, ...(to !== undefined && { to }) };
+    }),
+  );
   const folder = join(await keepOf(place), newName());
   await mkdir(folder, { mode: 0o700 });
   const safe = steps.map((step) => (isSafePath(step.path) ? step : { ...step, after: undefined }));
@@ -185,10 +194,11 @@ export const applyChanges = async (
     const journal = Journal.parse({
       version: 1,
       note,
-      changes: steps.map(({ path, before, after }) => ({
+      changes: steps.map(({ path, before, after, to }) => ({
         path,
         ...(before && { before: plain(before) }),
         ...(after && { after: plain(after) }),
+        ...(to !== undefined && { to }),
       })),
     });
     await writeJournal(folder, journal);
@@ -232,7 +242,10 @@ export const recoverApplications = async (place: ApplyPlace, shadow: Shadow): Pr
       await sweepUnbegun(folder);
       continue;
     }
-    const changes = journal.changes.map(({ path, before, after }) => ({ path, before, after }));
+    const changes = journal.changes.map(({ path, before, after, to }) => ({
+      ...{ path, before, after },
+      ...(to !== undefined && { to }),
+    }));
     found.push(await run(place, shadow, folder, { changes, note: journal.note }));
   }
   return found;

@@ -11,7 +11,10 @@ const recovered = await recoverApplications(place, shadow);
 for (const one of recovered) await one.settle();
 const refused = recovered.flatMap((one) => one.refused.map(({ path }) => path));
 if (recovered.length === 0) {
-  const applied = await applyChanges(place, shadow, await diffTrees(shadow, from, to), 'note');
+  const applied = await applyChanges(place, shadow, await diffTrees(shadow, from, to), {
+    note: 'note',
+    moves: [],
+  });
   refused.push(...applied.refused.map(({ path }) => path));
   await applied.settle();
 }

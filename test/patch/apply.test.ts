@@ -23,6 +23,7 @@ import {
   type ApplyPlace,
   applyChanges,
   displacedIn,
+  type Move,
   recoverApplications,
   sweepDisplaced,
 } from '../../src/patch/apply.ts';
@@ -46,6 +47,7 @@ beforeEach(async () => {
 afterEach(() => ground.remove());
 
 const treeNow = async (): Promise<string> => (await snapshotTree(snapshotWish(root))).tree;
+const plain = { note: null, moves: [] };
 const read = (path: string): string => readFileSync(join(root, path), 'utf8');
 const inGit = (path: string): boolean => path.endsWith('/.git');
 
@@ -54,14 +56,14 @@ const treeAfter = async (edit: () => void): Promise<string> => {
   const before = await treeNow();
   edit();
   const tree = await treeNow();
-  const back = await applyChanges(place, shadow, await diffTrees(shadow, tree, before), null);
+  const back = await applyChanges(place, shadow, await diffTrees(shadow, tree, before), plain);
   expect(back.refused).toEqual([]);
   await back.settle();
   return tree;
 };
 
-const apply = async (from: string, to: string, note: unknown = null) => {
-  const applied = await applyChanges(place, shadow, await diffTrees(shadow, from, to), note);
+const apply = async (from: string, to: string, note: unknown = null, moves: Move[] = []) => {
+  const applied = await applyChanges(place, shadow, await diffTrees(shadow, from, to), { note, moves });
   await applied.settle();
   return applied;
 };
@@ -112,6 +114,15 @@ describe('an application', () => {
     expect(kept?.path).toBe('kept.txt');
     expect(readFileSync(kept?.kept ?? '', 'utf8')).toBe('kept\ntyped late\n');
     expect(read('kept.txt')).toBe('theirs\n');
+  });
+
+  it('leaves a file at its old place when its new one is taken', async () => {
+    const before = await treeNow();
+    const after = await treeAfter(() => renameSync(join(root, 'kept.txt'), join(root, 'moved.txt')));
+    put(root, 'moved.txt', 'mine\n');
+    const { refused } = await apply(before, after, null, [{ from: 'kept.txt', to: 'moved.txt' }]);
+    expect(refused.map(({ path }) => path)).toEqual(['moved.txt', 'kept.txt']);
+    expect([read('kept.txt'), read('moved.txt')]).toEqual(['kept\n', 'mine\n']);
   });
 
   it('counts a path that is already as it shall be', async () => {
@@ -166,7 +177,7 @@ describe('a path that leads elsewhere', () => {
     'a//b',
     './x',
   ])('%j is refused', async (path) => {
-    const { refused } = await applyChanges(place, shadow, [await change(path)], null);
+    const { refused } = await applyChanges(place, shadow, [await change(path)], plain);
     expect(refused).toHaveLength(1);
     expect(existsSync(join(ground.dir, 'out'))).toBe(false);
     expect(existsSync(join(root, '.git/config2'))).toBe(false);
@@ -176,7 +187,7 @@ describe('a path that leads elsewhere', () => {
     mkdirSync(join(ground.dir, 'outside'));
     symlinkSync(join(ground.dir, 'outside'), join(root, 'door'));
     const changes = [await change('door/in.txt'), await change('kept.txt/in.txt')];
-    const { refused } = await applyChanges(place, shadow, changes, null);
+    const { refused } = await applyChanges(place, shadow, changes, plain);
     expect(refused).toHaveLength(2);
     expect(readdirSync(join(ground.dir, 'outside'))).toEqual([]);
   });
@@ -196,7 +207,7 @@ describe('a path that leads elsewhere', () => {
     ]);
     try {
       for (let n = 0; n < 40; n += 1) {
-        const applied = await applyChanges(place, shadow, [await change(`deep/in-${n}.txt`)], null);
+        const applied = await applyChanges(place, shadow, [await change(`deep/in-${n}.txt`)], plain);
         await applied.settle();
       }
     } finally {
@@ -222,7 +233,7 @@ describe('an editor that saves between look and write', () => {
       const before = await treeNow();
       const after = await treeAfter(() => put(root, 'kept.txt', `theirs ${round}\n`));
       const changes = await diffTrees(shadow, before, after);
-      const applying = applyChanges(place, shadow, changes, null);
+      const applying = applyChanges(place, shadow, changes, plain);
       // Anywhere in the application, which takes a few milliseconds.
       for (let turn = 0; turn < round * 7; turn += 1) await new Promise(setImmediate);
       if (existsSync(join(root, 'kept.txt'))) save(join(root, 'kept.txt'));
@@ -276,15 +287,14 @@ describe('a killed application', () => {
       put(root, 'kept.txt', 'theirs\n');
       rmSync(join(root, 'deleted.txt'));
     });
-    // Removal first, then edited.txt; kept.txt was not reached.
-    expect((await run(before, after, 'apply.placed:2')).killed).toBe(true);
+    // edited.txt is in place, kept.txt moved aside, and deleted.txt not reached.
+    expect((await run(before, after, 'apply.aside:2')).killed).toBe(true);
     rmSync(join(root, 'edited.txt'));
     put(root, 'edited.txt', 'theirs, and mine\n');
     put(root, 'deleted.txt', 'made anew\n');
     put(root, 'kept.txt', 'mine\n');
     const { refused } = await run(before, after, 'none:1');
-    expect(refused).toContain('kept.txt');
-    expect(refused).not.toContain('deleted.txt');
+    expect(refused).toEqual(['kept.txt', 'deleted.txt']);
     expect([read('edited.txt'), read('deleted.txt'), read('kept.txt')]).toEqual([
       'theirs, and mine\n',
       'made anew\n',
@@ -295,7 +305,10 @@ describe('a killed application', () => {
   it('comes back with its note until it is settled', async () => {
     const before = await treeNow();
     const after = await treeAfter(() => put(root, 'kept.txt', 'theirs\n'));
-    await applyChanges(place, shadow, await diffTrees(shadow, before, after), { base: after });
+    await applyChanges(place, shadow, await diffTrees(shadow, before, after), {
+      note: { base: after },
+      moves: [],
+    });
     const [again] = await recoverApplications(place, shadow);
     expect(again?.note).toEqual({ base: after });
     expect(again?.done).toEqual(['kept.txt']);
