@@ -36,7 +36,7 @@ const SHARED: BuildOptions = {
   legalComments: 'none',
   charset: 'utf8',
   // Native accelerators of ssh2: looked for at run time, done without where they are missing.
-  external: ['cpu-features', '*.node'],
+  external: ['cpu-features', 'node-pty', '*.node'],
   define: {
     __KHLONE_VERSION__: JSON.stringify(version),
     __KHLONE_BUILD__: JSON.stringify(`${version}+${sourceHash()}`),
@@ -71,6 +71,13 @@ const programs = (relay: string): Program[] => [
     entry: 'src/client/command.ts',
     output: 'dist/command.cjs',
     options: { format: 'cjs', outfile: 'dist/command.cjs' },
+    notAtStart: ['zod', 'clipanion', 'yaml', 'ssh2'],
+  },
+  {
+    // Loaded by the command where a person looks into a zone. node-pty is native: found beside us, or done without.
+    entry: 'src/client/attach/attach.ts',
+    output: 'dist/attach.cjs',
+    options: { format: 'cjs', outfile: 'dist/attach.cjs' },
     notAtStart: ['zod', 'clipanion', 'yaml', 'ssh2'],
   },
   {

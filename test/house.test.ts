@@ -26,7 +26,7 @@ const ROOMS: Record<string, { rooms: string[]; packages: string[] }> = {
   server: { rooms: ['protocol', 'brains', 'patch'], packages: [] },
   client: { rooms: ['protocol', 'patch', 'provision'], packages: ['clipanion', 'yaml'] },
 };
-const GUARDED = ['clipanion', 'yaml', 'ssh2', 'node:sqlite', '@aws-sdk/client-ec2'];
+const GUARDED = ['clipanion', 'yaml', 'ssh2', 'node-pty', 'node:sqlite', '@aws-sdk/client-ec2'];
 
 /** Where the rules of a room are looked at, and the one package more that a single place may use. */
 const PLACES: { file: string; room: string; also?: string }[] = [
@@ -36,6 +36,7 @@ const PLACES: { file: string; room: string; also?: string }[] = [
   { file: 'src/server/store/planted.ts', room: 'server', also: 'node:sqlite' },
   { file: 'src/client/commands/planted.ts', room: 'client' },
   { file: 'src/client/link/planted.ts', room: 'client' },
+  { file: 'src/client/terminal/planted.ts', room: 'client' },
 ];
 
 type Plant = { file: string; line: string };
@@ -90,8 +91,10 @@ describe('the linter', () => {
         '../../server/a.ts',
         '../../brains/a.ts',
         'yaml',
+        'node-pty',
         'node:sqlite',
       ]),
+      ...planted('src/client/terminal/pty.ts', ['../../server/a.ts', 'ssh2', 'yaml', 'node:sqlite']),
       ...planted('src/server/tmux/tmux-parser.ts', ['./a.ts', '../../protocol/a.ts', 'zod', 'node:buffer']),
     );
     const refused = new Set(complainedAbout('noRestrictedImports', plants));
@@ -113,6 +116,7 @@ describe('the linter', () => {
   test('lets every import through that a room may make', () => {
     const plants = PLACES.flatMap((place) => planted(place.file, importsOf(place).allowed));
     plants.push(...planted('src/client/link/ssh2.ts', ['ssh2', '../../protocol/a.ts']));
+    plants.push(...planted('src/client/terminal/pty.ts', ['node-pty', './here.ts', '../../protocol/a.ts']));
     expect(complainedAbout('noRestrictedImports', plants)).toEqual([]);
   });
 
@@ -206,7 +210,10 @@ const cycles = (graph: ReadonlyMap<string, string[]>): string[] => {
 };
 
 describe('the package', () => {
-  type Package = Record<'dependencies' | 'devDependencies', Record<string, string>> & {
+  type Package = Record<
+    'dependencies' | 'devDependencies' | 'optionalDependencies',
+    Record<string, string>
+  > & {
     name: string;
     engines: { node: string };
   };
@@ -223,9 +230,15 @@ describe('the package', () => {
     expect(versions.filter(([, version]) => !/^\d+\.\d+\.\d+$/.test(version))).toEqual([]);
   });
 
+  test('names what is optional by its exact version, a beta where only that has its binaries with it', () => {
+    const versions = Object.values(manifest.optionalDependencies);
+    expect(versions.filter((version) => !/^\d+\.\d+\.\d+(-beta\.\d+)?$/.test(version))).toEqual([]);
+  });
+
   test('gives a reason for every dependency in docs/decisions.md', () => {
     const decisions = textOf('docs/decisions.md');
-    const names = Object.keys({ ...manifest.dependencies, ...manifest.devDependencies });
+    const { dependencies, devDependencies, optionalDependencies } = manifest;
+    const names = Object.keys({ ...dependencies, ...devDependencies, ...optionalDependencies });
     expect(names.filter((name) => !decisions.includes(`\`${name}\``))).toEqual([]);
   });
 
@@ -233,6 +246,7 @@ describe('the package', () => {
     const lock = JSON.parse(textOf('package-lock.json')) as { packages: Record<string, Package> };
     expect(lock.packages['']?.dependencies).toEqual(manifest.dependencies);
     expect(lock.packages['']?.devDependencies).toEqual(manifest.devDependencies);
+    expect(lock.packages['']?.optionalDependencies).toEqual(manifest.optionalDependencies);
   });
 
   test('names no registry host in the lockfile', () => {

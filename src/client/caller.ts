@@ -1,4 +1,5 @@
 import { KhloneError } from '../protocol/error.ts';
+import type { AttachOrder } from './attach/order.ts';
 
 /**
  * Whoever typed a command: its words, place, environment and terminal. Commands run in the hub for many callers at
@@ -41,6 +42,8 @@ export type Caller = Invocation & {
   ask: ((question: Question) => Promise<string>) | undefined;
   /** Runs a program at the caller's terminal and answers its exit code; undefined where there is none. */
   run: ((argv: string[], cwd: string) => Promise<number>) | undefined;
+  /** Ends the command with a look into a zone at the caller's terminal; undefined where there is none. */
+  attach: ((order: AttachOrder) => void) | undefined;
   /** Set where only some of the environment came: whoever needs all of it hands over to the node command. */
   handOver?: () => never;
   /** Aborts when the caller interrupted or went away. */

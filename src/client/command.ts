@@ -1,14 +1,11 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { realpathSync } from 'node:fs';
-import { join } from 'node:path';
-import type { Duplex } from 'node:stream';
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
-import { homeOf } from '../protocol/home.ts';
 import { createPeer, type Peer } from '../protocol/peer.ts';
-import { connectOrStart, socketPathIn } from '../protocol/resident.ts';
+import type { AttachOrder } from './attach/order.ts';
 import type { Invocation, Marks } from './caller.ts';
 import type { Said } from './hub/exchange.ts';
+import { bundle, connectHub } from './hub-connection.ts';
 import { askHere } from './terminal/ask-here.ts';
 
 /**
@@ -26,7 +23,6 @@ const INTERRUPTED = 130;
 /** What a hub that dies leaves behind, and one that is killed in its start: the same command may be sent again. */
 const LOST: ReadonlySet<string> = new Set(['unreachable', 'shutting-down']);
 const NOT_STARTED: ReadonlySet<string> = new Set(['start-failed']);
-const HUB_DEADLINE_MS = 15_000;
 const ANSWER_TIMEOUT_MS = 2 ** 31 - 1;
 
 const sizeHere = (): { columns: number; rows: number } => ({
@@ -104,12 +100,22 @@ const unlessLeaving = <T>(work: Promise<T>, signal: AbortSignal): Promise<T> => 
   return Promise.race([work, left.promise]).finally(() => signal.removeEventListener('abort', onAbort));
 };
 
+/** A program of its own, loaded only where it is used. */
+const attach = async (order: AttachOrder, signal: AbortSignal): Promise<number> => {
+  const { attachHere } = (await import(bundle('attach.cjs'))) as typeof import('./attach/attach.ts');
+  return attachHere(order, signal);
+};
+
 const obey = async (said: Said, peer: Peer, talk: Talk): Promise<number | undefined> => {
   const answer = async (n: number, value: unknown): Promise<void> => {
     await peer.call('answer', { n, value });
   };
   const orLeave = <T>(work: Promise<T>): Promise<T> => unlessLeaving(work, talk.leave.signal);
   if ('x' in said) return said.x;
+  if ('attach' in said) {
+    peer.close();
+    return attach(said.attach, talk.leave.signal);
+  }
   talk.any = true;
   if ('o' in said) await orLeave(printAnswer(talk, said.o));
   else if ('e' in said) await orLeave(print(process.stderr, said.e));
@@ -142,19 +148,6 @@ const stdinBody = (max: number, heard: Buffer[]) => ({
     }
   })(),
 });
-
-const bundle = (name: string): string => join(realpathSync(__dirname), name);
-
-const connectHub = (): Promise<Duplex> => {
-  const home = homeOf(process.env);
-  return connectOrStart({
-    socketPath: socketPathIn(home.root, 'hub'),
-    startLockPath: home.hubStartLock,
-    spawn: { argv: [process.execPath, bundle('hub.mjs')], env: { ...process.env }, cwd: '/' },
-    bootLogPath: home.bootLog('hub'),
-    deadlineMs: HUB_DEADLINE_MS,
-  });
-};
 
 /** Tells the hub each new size of the terminal; what it returns ends that. */
 const tellSizes = (peer: Peer): (() => void) => {

@@ -1,9 +1,10 @@
 import { ActCommand } from './act.ts';
 import { AskCommand } from './ask.ts';
+import { AttachCommand } from './attach.ts';
 import { AwaitCommand } from './await.ts';
 import { CancelCommand } from './cancel.ts';
 import { ConfigGetCommand, ConfigListCommand, ConfigSetCommand, ConfigUnsetCommand } from './config.ts';
-import { CrewAddCommand, CrewCommand, CrewDelCommand } from './crew.ts';
+import { CrewAddCommand, CrewCommand, CrewDelCommand, CrewDetachCommand } from './crew.ts';
 import { DispatchToCommand } from './dispatch-to.ts';
 import { DoctorCommand } from './doctor.ts';
 import { HelpCommand, VersionCommand } from './help.ts';
@@ -25,7 +26,7 @@ export const COMMANDS = [
   ...[ActCommand, AskCommand, DispatchToCommand, AwaitCommand, CancelCommand, RetryCommand],
   ...[QueueCommand, QueuePauseCommand, QueueResumeCommand, QueueMoveCommand, QueueDropCommand],
   ...[StatusCommand, WatchCommand, ListCommand, LogCommand],
-  ...[CrewCommand, CrewAddCommand, CrewDelCommand, LoginCommand],
+  ...[CrewCommand, CrewAddCommand, CrewDelCommand, AttachCommand, CrewDetachCommand, LoginCommand],
   ...[ZoneSetCommand, ZoneHaltCommand, ZoneDelCommand],
   ...[ConfigListCommand, ConfigGetCommand, ConfigSetCommand, ConfigUnsetCommand, TrustCommand],
   ...[ReconnectCommand, DoctorCommand, StopCommand],

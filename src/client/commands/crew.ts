@@ -6,7 +6,7 @@ import { call } from '../call.ts';
 import { environmentFor, pushEnvironment } from '../environments.ts';
 import { placeOf } from '../place.ts';
 import { mark } from '../render/receipt.ts';
-import { crewLines } from '../render/status.ts';
+import { counted, crewLines } from '../render/status.ts';
 import { serverOfZone } from '../server-call.ts';
 import { zoneStatus } from '../zone-status.ts';
 import { KhloneCommand } from './base.ts';
@@ -87,5 +87,24 @@ export class CrewDelCommand extends KhloneCommand {
     if (this.json) this.give({ deleted });
     this.say(`${mark(this.style('stderr'), 'done')} let go: ${deleted.join(', ')}`);
     return 0;
+  }
+}
+
+export class CrewDetachCommand extends CrewCommand {
+  static override paths = [['crew', 'detach']];
+  static override usage = Command.Usage({
+    category: 'Crew',
+    description: 'end every attachment to this zone, and show the crew',
+    details: 'Also those of other terminals, and of terminals that were lost; the clones go on.',
+  });
+
+  override async execute(): Promise<number> {
+    const binding = await this.here();
+    const { peer } = await serverOfZone(this.app, this.caller, binding);
+    const { ended } = await call(peer, 'attach.detach', { zone: binding.zone });
+    if (ended > 0) {
+      this.say(`${mark(this.style('stderr'), 'done')} ended ${counted(ended, 'attachment')}`);
+    }
+    return super.execute();
   }
 }

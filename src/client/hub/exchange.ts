@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import type { Call } from '../../protocol/peer.ts';
+import type { AttachOrder } from '../attach/order.ts';
 import { type Caller, type Invocation, interrupted, type Marks, type Question } from '../caller.ts';
 
 /**
@@ -24,6 +25,7 @@ const InvocationShape = z.object({
 /**
  * What the hub sends: `o` and `e` are text for stdout and stderr, `x` ends the command. `k` are marks: whoever was told
  * them hands them to the next hub when this one dies. `sync` is answered when all that came before is printed.
+ * `attach` ends the command here as well: the caller's own program goes on with it, whatever becomes of this hub.
  */
 export type Said =
   | { o: string; k?: Marks }
@@ -32,6 +34,7 @@ export type Said =
   | { ask: number; text: string; secret: boolean }
   | { stdin: number; max: number }
   | { run: number; argv: string[]; cwd: string }
+  | { attach: AttachOrder }
   | { x: number };
 
 /** Text travels in pieces below the limit of an item. */
@@ -197,6 +200,7 @@ export const startExchange = (
   };
   const screen = createScreen(invocation);
   const hasTerminal = invocation.terminal.stdin && invocation.terminal.stderr;
+  const hasScreen = hasTerminal && invocation.terminal.stdout;
   const caller: Caller = {
     ...invocation,
     terminal: screen.terminal,
@@ -210,6 +214,7 @@ export const startExchange = (
     ask: hasTerminal
       ? (q: Question) => request<string>((n) => ({ ask: n, text: q.text, secret: q.secret }))
       : undefined,
+    attach: hasScreen ? (attach) => said.push({ attach }) : undefined,
     run: hasTerminal ? (argv, cwd) => request<number>((n) => ({ run: n, argv, cwd })) : undefined,
   };
   run(caller).then(

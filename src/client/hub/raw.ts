@@ -136,6 +136,7 @@ export const serveRaw = async (socket: Socket, run: (caller: Caller) => Promise<
     readStdin: async () => handOver(),
     ask: async () => handOver(),
     run: async () => handOver(),
+    attach: handOver,
     handOver,
     signal: left.signal,
   });

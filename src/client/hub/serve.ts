@@ -8,6 +8,7 @@ import type { App } from '../app.ts';
 import type { Caller } from '../caller.ts';
 import { runCommand } from '../cli.ts';
 import { createApp } from './app.ts';
+import { relayAttach } from './attach-relay.ts';
 import { type Exchange, parseInvocation, startExchange } from './exchange.ts';
 import { RAW_MAGIC, serveRaw } from './raw.ts';
 
@@ -99,6 +100,7 @@ const serveFrames = (hub: Hub, socket: Socket): void => {
       answers.resize?.(call.params);
       return { value: {} };
     },
+    attach: (call) => relayAttach(hub, call),
     'answer-bytes': async (call) => {
       answers.answer?.(Number((call.params as { n?: unknown }).n), await readStdin(call));
       return { value: {} };

@@ -1,0 +1,55 @@
+import { KhloneError } from '../../protocol/error.ts';
+import type { Size } from '../terminal/here.ts';
+import { endOf } from './ended.ts';
+import type { HubLine } from './hub-line.ts';
+import type { AttachOrder } from './order.ts';
+import { createTypedKeys } from './typed.ts';
+import type { Way } from './visit.ts';
+
+/** A viewer on the zone's own machine: its picture and the keys travel through the hub. */
+
+/** The hub may first have to dial the host, and the server to start tmux. */
+const OPEN_WITHIN_MS = 20_000;
+const RESIZE_WITHIN_MS = 5_000;
+const BELL = '\u0007';
+
+/** Sends the last of many sizes: a window that is being dragged changes faster than a far host can follow. */
+const createResizer = (send: (size: Size) => Promise<unknown>): ((size: Size) => void) => {
+  let wanted: Size | undefined;
+  let sending = false;
+  const work = async (): Promise<void> => {
+    sending = true;
+    for (let size = wanted; size; size = wanted) {
+      wanted = undefined;
+      // A size that did not arrive goes with the next opening.
+      await send(size).catch(() => {});
+    }
+    sending = false;
+  };
+  return (size) => {
+    wanted = size;
+    if (!sending) void work();
+  };
+};
+
+export const farWay = (line: HubLine, order: AttachOrder, viewer: string, term: string): Way => ({
+  open: async (size, signal) => {
+    const { zone, sight, utf8 } = order;
+    const keys = createTypedKeys();
+    const params = { zone, viewer, sight, terminal: { ...size, term, utf8 } };
+    const options = { body: keys.body, klass: 'interactive', signal, timeoutMs: OPEN_WITHIN_MS } as const;
+    const { body } = await line.call('attach.open', params, options);
+    if (!body) throw new KhloneError('invalid-request', 'the server showed nothing', 'khlone doctor');
+    return {
+      output: body,
+      type: (bytes) => {
+        if (!keys.push(bytes)) process.stdout.write(BELL);
+      },
+      resize: createResizer((now) =>
+        line.call('attach.resize', { viewer, ...now }, { timeoutMs: RESIZE_WITHIN_MS }),
+      ),
+      close: keys.end,
+    };
+  },
+  end: endOf(line, viewer),
+});

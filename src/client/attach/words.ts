@@ -1,0 +1,25 @@
+import type { Lines } from './look.ts';
+import type { AttachOrder } from './order.ts';
+import type { Ended } from './visit.ts';
+
+/** What an attach says: over the picture, and in one line after it. */
+
+export const linesFor = ({ host, sight, utf8 }: AttachOrder): Lines => ({
+  reconnecting: (seconds) => {
+    const since = seconds > 0 ? ` ${seconds} s` : '';
+    return ` reconnecting to ${host === 'local' ? 'khlone' : host}${utf8 ? '…' : '...'}${since} (~. leaves) `;
+  },
+  anywhere: sight.kind === 'view',
+  help: ' ~. leaves   ~~ types ~   Ctrl-D leaves a view, in a shell it ends the shell   Ctrl-B [ scrolls ',
+});
+
+export const summaryOf = ({ name, sight, utf8 }: AttachOrder, outcome: Ended | 'here'): string => {
+  const [ok, attention] = utf8 ? ['✓', '⚠'] : ['ok', '!'];
+  const parting = outcome === 'here' ? 'left' : outcome.parting;
+  const goesOn = sight.kind === 'view' ? '; it goes on' : '';
+  if (parting === 'exited') return `${ok} ${name} ended`;
+  if (parting === 'detached') return `${ok} detached from ${name} by khlone crew detach${goesOn}`;
+  if (parting === 'gone') return `${attention} ${name} is no longer there`;
+  if (parting === 'lost') return `${attention} tmux ended, and ${name} with it`;
+  return `${ok} detached from ${name}${goesOn}`;
+};
