@@ -62,6 +62,7 @@ const appTo = async (handlers: Handlers): Promise<App> => {
   const connected = { peer: near, server: { uuid: 'u', boot: 'b', build: '1', host: 'h', home: '/' } };
   const app: unknown = {
     outbox: openOutbox(dir),
+    home: { root: dir },
     link: () => ({ name: 'box', current: () => connected }),
     environments: new Map([[ZONE.id, { A: 'b' }]]),
     bindings: { all: () => [] },

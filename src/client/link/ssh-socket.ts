@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process';
-import { connect } from 'node:net';
 import { Duplex } from 'node:stream';
 import { KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../provision/remote-shell.ts';
 import { expandTokens, type SshSettings } from './ssh-config.ts';
+import { openTcp } from './tcp.ts';
 
 export const CONNECT_DEADLINE_MS = 10_000;
 
@@ -20,38 +20,6 @@ export type FirstSocket = {
   /** What a ProxyCommand printed on stderr so far. */
   said(): string;
 };
-
-/** A TCP connection with Nagle off from the first byte: ssh2 never sets it, and each request would wait 40 ms. */
-const openTcp = (settings: SshSettings, signal: AbortSignal): Promise<FirstSocket> =>
-  new Promise((resolve, reject) => {
-    let startedMs = performance.now();
-    const sock = connect({ host: settings.hostname, port: settings.port, noDelay: true });
-    const settle = () => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', onAbort);
-      sock.off('error', onError);
-    };
-    const onError = (error: Error) => {
-      settle();
-      sock.destroy();
-      reject(error);
-    };
-    const onAbort = () => onError(signal.reason);
-    const timer = setTimeout(
-      () => onError(Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' })),
-      CONNECT_DEADLINE_MS,
-    );
-    sock.on('connectionAttempt', () => {
-      startedMs = performance.now();
-    });
-    sock.once('error', onError);
-    sock.once('connect', () => {
-      const rttMs = performance.now() - startedMs;
-      settle();
-      resolve({ sock, rttMs, said: () => '' });
-    });
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
 
 /**
  * Runs the user's own ProxyCommand by the user's shell, as ssh does. The host and user put into it have passed
@@ -111,5 +79,5 @@ export const openFirstSocket = async (
   signal: AbortSignal,
 ): Promise<FirstSocket> =>
   settings.proxyCommand === undefined
-    ? openTcp(settings, signal)
+    ? { ...(await openTcp(settings.hostname, settings.port, CONNECT_DEADLINE_MS, signal)), said: () => '' }
     : openProxy(settings, settings.proxyCommand, env);

@@ -15,6 +15,8 @@ export type ZoneStatus = {
   ageMs: number;
   offlineMs: number | undefined;
   queuedHere: number;
+  /** For how long the oldest of what is queued here has waited. */
+  queuedSinceMs: number | undefined;
   /** When the link is tried again, where that is planned; 0 while it is being tried. */
   nextTryMs: number | undefined;
   /** What keeps the link or the code away until a person looks. */
@@ -105,6 +107,13 @@ const attentionLine = (task: TaskView, style: Style): string => {
   return `${sign} ${oneLine(task.id, 40)} ${what}${hint}`;
 };
 
+/** What waits here, and for how long. */
+const queuedLine = ({ queuedHere, queuedSinceMs }: ZoneStatus): string[] => {
+  if (queuedHere === 0) return [];
+  const since = queuedSinceMs === undefined ? '' : ` (for ${ago(queuedSinceMs)})`;
+  return [`queued here  ${counted(queuedHere, 'task')}${since}`];
+};
+
 /** Lines cut to the terminal, so that a narrow one shows a tree and not a tangle. */
 export const cut = (line: string, width: number, style: Style): string => {
   const chars = [...line];
@@ -141,7 +150,7 @@ export const zoneLines = (
     ...(waiting > 0 || view.paused
       ? [`queue  ${counted(waiting, 'task')}${view.paused ? ', paused' : ''}`]
       : []),
-    ...(status.queuedHere > 0 ? [`queued here  ${counted(status.queuedHere, 'task')}`] : []),
+    ...queuedLine(status),
     ...(view.tokens > 0
       ? [`spent  ${view.tokens.toLocaleString('en-US')} tokens, ${dollars(view.costUsd)}`]
       : []),

@@ -110,7 +110,14 @@ describe('the shapes of answers', () => {
 
 describe('what is printed of a lying server', () => {
   const link: Omit<ZoneStatus, 'view'> = {
-    ...{ host: `box${EVIL}`, link: 'offline', ageMs: 60_000, offlineMs: 60_000, queuedHere: 1 },
+    ...{
+      host: `box${EVIL}`,
+      link: 'offline',
+      ageMs: 60_000,
+      offlineMs: 60_000,
+      queuedHere: 1,
+      queuedSinceMs: 1,
+    },
     ...{ nextTryMs: 1, trouble: { message: EVIL, hint: EVIL }, heldHere: [] },
   };
 

@@ -1,0 +1,72 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { connect, createServer, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { openTcp } from '../../../src/client/link/tcp.ts';
+
+/** A host whose kernel drops first packets: its program is stopped, and its queue of connections is full. */
+
+const PROGRAM = `const s = require('node:net').createServer(() => {});
+s.listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => console.log(s.address().port));`;
+
+let host: ChildProcess;
+let port: number;
+let sockets: Socket[];
+const never = new AbortController().signal;
+
+beforeEach(async () => {
+  sockets = [];
+  host = spawn(process.execPath, ['-e', PROGRAM], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const [said] = host.stdout ? await once(host.stdout, 'data') : [''];
+  port = Number(String(said));
+});
+afterEach(() => {
+  for (const sock of sockets) sock.destroy();
+  host.kill('SIGKILL');
+});
+
+const stopTaking = async (): Promise<void> => {
+  host.kill('SIGSTOP');
+  for (let n = 0; n < 3; n += 1) sockets.push(connect(port, '127.0.0.1').on('error', () => {}));
+  await delay(100);
+};
+
+it('knocks again where it was let in before, and does not wait for the kernel to say it again', async () => {
+  sockets.push((await openTcp('127.0.0.1', port, 1_000, never)).sock);
+  await stopTaking();
+  const opening = openTcp('127.0.0.1', port, 10_000, never);
+  // The kernel would knock at 1 s and at 3 s.
+  await delay(1_300);
+  host.kill('SIGCONT');
+  const begun = performance.now();
+  const { sock } = await opening;
+  sockets.push(sock);
+  expect(performance.now() - begun).toBeLessThan(1_000);
+  sock.write('still open');
+  await delay(50);
+  expect(sock.destroyed).toBe(false);
+});
+
+it('gives up at its deadline, and when it is told to', async () => {
+  await stopTaking();
+  await expect(openTcp('127.0.0.1', port, 300, never)).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+  const leave = AbortSignal.timeout(200);
+  await expect(openTcp('127.0.0.1', port, 10_000, leave)).rejects.toMatchObject({ name: 'TimeoutError' });
+});
+
+it('knocks once at a stranger’s door', async () => {
+  const seen: Socket[] = [];
+  const server = createServer((sock) => void seen.push(sock));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  if (typeof address !== 'object' || !address) throw new Error('no port');
+  const { sock, rttMs } = await openTcp('127.0.0.1', address.port, 1_000, never);
+  sockets.push(sock);
+  await delay(700);
+  expect(seen).toHaveLength(1);
+  expect(rttMs).toBeLessThan(500);
+  for (const one of seen) one.destroy();
+  server.close();
+});
