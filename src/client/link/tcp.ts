@@ -9,8 +9,8 @@ export type Opened = {
 };
 
 /**
- * A path that swallows packets swallows the first one of a connection too, and the kernel says it again only after 1, 3
- * and 7 seconds. So a place that was reached before is knocked at again and again, each time by a new socket, and the
+ * A path that swallows packets swallows the first one of a connection too, and the kernel says it again only after a
+ * second, and older ones after 3 and 7. So a place that was reached before is knocked at again and again, each time by a new socket, and the
  * first one that is let in is used. It is not done where nothing is known: a slow sshd would see strangers come and go.
  */
 const KNOCK_EVERY_MS = 500;
