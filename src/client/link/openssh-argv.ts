@@ -7,7 +7,9 @@ import { hostArgv, type SshSettings } from './ssh-config.ts';
 export type OpensshWish = {
   /** The target as the person wrote it. */
   readonly host: string;
-  readonly route: readonly SshSettings[];
+  readonly target: SshSettings;
+  /** The jump hosts before it, the first to dial first. */
+  readonly hops: readonly SshSettings[];
   /** Whether somebody is there to be asked. */
   readonly canAsk: boolean;
   /** khlone's own known_hosts where there is one, read besides those of the config. */
@@ -78,25 +80,22 @@ const hopLine = (at: number, hop: SshSettings, next: SshSettings, wish: OpensshW
  */
 export const hopEnv = (wish: OpensshWish): Record<string, string> =>
   Object.fromEntries(
-    wish.route.slice(0, -1).flatMap((hop, at) => {
-      const next = wish.route[at + 1];
-      return next ? [[hopVariable(at), hopLine(at, hop, next, wish)]] : [];
-    }),
+    wish.hops.map((hop, at) => [hopVariable(at), hopLine(at, hop, wish.hops[at + 1] ?? wish.target, wish)]),
   );
 
 /** The argv, without `ssh` itself, that runs `command` by the target's login shell. Fails with `config`. */
 export const opensshArgv = (wish: OpensshWish, command: string): string[] => {
-  const settings = wish.route.at(-1);
-  if (settings === undefined) throw new KhloneError('config', `no way to ${oneLine(wish.host, 80)}`);
-  const known = Object.entries(IF_KNOWN).filter(([name]) => settings.options.has(name.toLowerCase()));
+  const { target, hops, host } = wish;
+  const known = Object.entries(IF_KNOWN).filter(([name]) => target.options.has(name.toLowerCase()));
   return [
     '-T',
     ...['-S', 'none'],
     ...['-o', 'ClearAllForwardings=yes', '-o', 'RemoteCommand=none'],
     ...known.flatMap(([name, value]) => ['-o', `${name}=${value}`]),
-    ...common(settings, wish, 'VERBOSE'),
-    ...(wish.route.length > 1 ? through(wish.route.length - 2) : []),
-    ...hostArgv(wish.host),
+    // What it tells at this level of its login is read, and kept from everybody else.
+    ...common(target, wish, 'DEBUG1'),
+    ...(hops.length > 0 ? through(hops.length - 1) : []),
+    ...hostArgv(host),
     command,
   ];
 };

@@ -7,13 +7,17 @@ import { authFailed, type SshMoment, unreachable } from './ssh-error.ts';
  * may write there too (its banner): the worst it gets is another error about itself.
  */
 
-/** Lines that are no news of a failure: the banner's frame, the notices of a person's own config. */
-const lastLine = (said: string): string =>
+/** ssh's own last line seldom says why: what a proxy or a jump host said stands before it. */
+const LINES_SHOWN = 3;
+
+/** The last words, without lines that are no news of a failure. */
+const lastWords = (said: string): string =>
   said
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => line !== '' && !/^(Pseudo-terminal|Warning: Permanently added|@+$)/.test(line))
-    .at(-1) ?? '';
+    .slice(-LINES_SHOWN)
+    .join('; ');
 
 const lineWith = (said: string, pattern: RegExp): string | undefined =>
   said.split('\n').find((line) => pattern.test(line));
@@ -54,8 +58,15 @@ const WAYS: readonly (readonly [RegExp, string])[] = [
 
 const signing = /(sign_and_send_pubkey|agent refused operation|Load key ).*/i;
 
-/** `said`: all that came on stderr. Codes: host-key, ssh-auth, config, unreachable. */
-export const opensshFailure = (said: string, moment: SshMoment): KhloneError => {
+/** Longer lines are of no use to anybody, and slow to search. */
+const LINE_MAX_CHARS = 500;
+
+/** `words`: what came on stderr. Codes: host-key, ssh-auth, config, unreachable. */
+export const opensshFailure = (words: string, moment: SshMoment): KhloneError => {
+  const said = words
+    .split('\n')
+    .map((line) => line.slice(0, LINE_MAX_CHARS))
+    .join('\n');
   const hostKey = hostKeyFailure(said, moment);
   if (hostKey) return hostKey;
   if (/no matching .* found/i.test(said))
@@ -66,8 +77,8 @@ export const opensshFailure = (said: string, moment: SshMoment): KhloneError => 
   if (LOGIN_FAILED.test(said)) {
     const accepts = said.match(/Permission denied \(([a-z0-9@.,-]+)\)/i)?.[1]?.split(',') ?? [];
     const remark = lineWith(said, signing);
-    const words = lineWith(said, LOGIN_FAILED) ?? '';
-    const tried = [words.replace(/\s*\([a-z0-9@.,-]+\)\.?\s*$/i, ''), remark ?? ''];
+    const refusal = lineWith(said, LOGIN_FAILED) ?? '';
+    const tried = [refusal.replace(/\s*\([a-z0-9@.,-]+\)\.?\s*$/i, ''), remark ?? ''];
     return authFailed({ ...moment, accepts, tried: tried.map((text) => oneLine(text)).filter(Boolean) });
   }
   if (
@@ -82,6 +93,6 @@ export const opensshFailure = (said: string, moment: SshMoment): KhloneError => 
     );
   const way = WAYS.find(([pattern]) => pattern.test(said));
   if (way) return unreachable(moment, `${way[1]} (${oneLine(lineWith(said, way[0]) ?? '')})`);
-  const words = oneLine(lastLine(said));
-  return unreachable(moment, words === '' ? 'closed the connection' : `ended the ${moment.stage}: ${words}`);
+  const end = oneLine(lastWords(said));
+  return unreachable(moment, end === '' ? 'closed the connection' : `ended the ${moment.stage}: ${end}`);
 };

@@ -5,7 +5,7 @@ import { ownNode, readBuild } from '../../provision/bootstrap.ts';
 import { hopEnv, type OpensshWish, opensshArgv } from './openssh-argv.ts';
 import { type AskpassDesk, openAskpass } from './openssh-askpass.ts';
 import { opensshFailure } from './openssh-error.ts';
-import { resolveRoute } from './ssh-config.ts';
+import { resolveRoute, type SshSettings } from './ssh-config.ts';
 import { createStageDeadline, type StageDeadline } from './ssh-deadline.ts';
 import { momentOf, unreachable } from './ssh-error.ts';
 import { pinsOf } from './ssh-host-key.ts';
@@ -21,13 +21,15 @@ import type { Asker, SshTarget, Wire, WireDeps } from './ssh-target.ts';
 const LOGIN_DEADLINE_MS = 40_000;
 /** An agent or a key may ask somebody by itself, and tells us nothing of it. */
 const LOGIN_WITH_PERSON_DEADLINE_MS = 120_000;
+/** A signature where nobody can be asked: longer than this waits for a touch or a yes, which must not be begged for. */
+const SIGNATURE_DEADLINE_MS = 10_000;
 const KILL_AFTER_MS = 2_000;
 /** How long stderr may outlast ssh: a ProxyCommand's child may hold it for ever. */
 const LAST_WORDS_MS = 250;
 const SAID_MAX_CHARS = 16_000;
 
-/** What ssh itself says at the end at this log level: no words of the host. */
-const CHATTER = /^(Authenticated to |Transferred: sent |Bytes per second: sent )/;
+/** What ssh itself says at this log level about a connection that goes well: no words of the host. */
+const CHATTER = /^(debug1: |Authenticated to |Transferred: sent |Bytes per second: sent )/;
 /** ssh ends with this on its own account; a command that ends so is taken for it, unless the host refused the command. */
 const SSH_FAILED = 255;
 const COMMAND_REFUSED = /request failed on channel|exec request failed/i;
@@ -50,21 +52,34 @@ const end = (child: ChildProcess): void => {
   child.once('exit', () => clearTimeout(timer));
 };
 
-/** stderr of a child: all of it for judging a failure, and without ssh's own chatter for whoever reads the host's. */
-const listen = (child: ChildProcessWithoutNullStreams, onLogin: () => void) => {
+type Heard = {
+  /** What is of use for judging a failure. */
+  said(): string;
+  /** The same as a stream, for whoever reads the host's own words. */
+  readonly host: PassThrough;
+};
+
+/** stderr of a child, where ssh's words and the host's come mixed. */
+const listen = (child: ChildProcessWithoutNullStreams, onLine: (line: string) => void): Heard => {
   const host = new PassThrough();
   let said = '';
   let torn = '';
+  const take = (line: string): void => {
+    onLine(line);
+    if (CHATTER.test(line)) return;
+    said = `${said}${line}\n`.slice(-SAID_MAX_CHARS);
+    // Nobody has to read it: what is not read stays within the bound of the stream.
+    if (host.writableLength < SAID_MAX_CHARS) host.write(`${line}\n`);
+  };
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    said = (said + text).slice(-SAID_MAX_CHARS);
     const lines = (torn + text).split('\n');
     torn = (lines.pop() ?? '').slice(-SAID_MAX_CHARS);
-    for (const line of lines) {
-      if (line.startsWith('Authenticated to ')) onLogin();
-      if (!CHATTER.test(line)) host.write(`${line}\n`);
-    }
+    lines.forEach(take);
   });
-  child.stderr.once('close', () => host.end(torn));
+  child.stderr.once('close', () => {
+    take(torn);
+    host.end();
+  });
   return { host, said: () => said };
 };
 
@@ -99,10 +114,7 @@ const start = (line: Line, command: string): ChildProcessWithoutNullStreams => {
   return child;
 };
 
-const asProcess = (
-  child: ChildProcessWithoutNullStreams,
-  words: ReturnType<typeof listen>,
-): RemoteProcess => ({
+const asProcess = (child: ChildProcessWithoutNullStreams, words: Heard): RemoteProcess => ({
   stdin: child.stdin,
   stdout: child.stdout,
   stderr: words.host,
@@ -115,27 +127,41 @@ const asProcess = (
   kill: () => end(child),
 });
 
+const notStarted = (error: NodeJS.ErrnoException, settings: SshSettings): KhloneError =>
+  error.code === 'ENOENT'
+    ? new KhloneError('config', 'ssh is not installed here', 'install the OpenSSH client')
+    : unreachable(momentOf(settings, 'connect'), `cannot be dialled: ${error.message}`);
+
+const tooLate = (settings: SshSettings, signs: boolean, limitMs: number): KhloneError =>
+  signs
+    ? new KhloneError(
+        'ssh-auth',
+        `the key for ${settings.alias} waits for a touch or a yes, and nobody was asked for it`,
+        'run khlone reconnect when you are there',
+      )
+    : unreachable(momentOf(settings, 'login'), `did not finish the login within ${limitMs / 1000} s`);
+
 /** Runs a command over an ssh of its own and gives it when the login is done. */
 const spawnOver =
   (line: Line): Spawn =>
   (command) => {
-    const settings = line.wish.route.at(-1);
-    if (settings === undefined) throw new KhloneError('config', `no way to ${line.target.host}`);
+    const { canAsk, target } = line.wish;
     line.desk?.nextChild();
     const child = start(line, command);
     return new Promise<RemoteProcess>((resolve, reject) => {
+      let signs = false;
       const settle = () => {
         deadline.end();
         line.signal.removeEventListener('abort', onAbort);
         child.off('close', onClose);
         child.stdout.off('readable', onOutput);
       };
-      line.fail = (thrown) => {
+      const fail = (thrown: unknown) => {
         settle();
         end(child);
         reject(thrown);
       };
-      const onAbort = () => line.fail(line.signal.reason);
+      const onAbort = () => fail(line.signal.reason);
       const onLogin = () => {
         settle();
         resolve(process);
@@ -145,26 +171,23 @@ const spawnOver =
         if (child.stdout.readableLength > 0) onLogin();
         else child.stdout.read(0);
       };
-      const onClose = () => line.fail(opensshFailure(words.said(), momentOf(settings, 'login')));
-      const words = listen(child, onLogin);
+      const onClose = () => fail(opensshFailure(words.said(), momentOf(target, 'login')));
+      const words = listen(child, (said) => {
+        if (said.startsWith('Authenticated to ')) onLogin();
+        if (canAsk || !said.startsWith('debug1: Server accepts key')) return;
+        signs = true;
+        deadline.restart(SIGNATURE_DEADLINE_MS);
+      });
       const process = asProcess(child, words);
-      const limitMs = line.wish.canAsk ? LOGIN_WITH_PERSON_DEADLINE_MS : LOGIN_DEADLINE_MS;
-      const deadline = createStageDeadline(limitMs, () =>
-        line.fail(
-          unreachable(momentOf(settings, 'login'), `did not finish the login in ${limitMs / 1000} s`),
-        ),
+      const deadline = createStageDeadline(
+        canAsk ? LOGIN_WITH_PERSON_DEADLINE_MS : LOGIN_DEADLINE_MS,
+        (limitMs) => fail(tooLate(target, signs, limitMs)),
       );
-      line.deadline = deadline;
+      Object.assign(line, { deadline, fail });
       line.signal.addEventListener('abort', onAbort, { once: true });
       child.once('close', onClose);
       child.stdout.on('readable', onOutput);
-      child.once('error', (error: NodeJS.ErrnoException) =>
-        line.fail(
-          error.code === 'ENOENT'
-            ? new KhloneError('config', 'ssh is not installed here', 'install the OpenSSH client')
-            : unreachable(momentOf(settings, 'connect'), `cannot be dialled: ${error.message}`),
-        ),
-      );
+      child.once('error', (error: NodeJS.ErrnoException) => fail(notStarted(error, target)));
     });
   };
 
@@ -187,7 +210,12 @@ const environmentOf = (
 /** Readies a link without dialling. Fails with `config`. */
 const ready = async (target: SshTarget, asker: Asker, deps: WireDeps): Promise<Line> => {
   const route = deps.route ?? (await resolveRoute(target.host, target.env, deps.signal));
-  const wish = { host: target.host, route, canAsk: asker !== undefined, pins: await pinsOf(target.home) };
+  const last = route.at(-1);
+  if (last === undefined) throw new KhloneError('config', `no way to ${target.host}`);
+  const wish = {
+    ...{ host: target.host, target: last, hops: route.slice(0, -1) },
+    ...{ canAsk: asker !== undefined, pins: await pinsOf(target.home) },
+  };
   const hops = hopEnv(wish);
   const desk =
     asker &&

@@ -16,6 +16,7 @@ import {
   echo,
   failure,
   noClientProcesses,
+  RELAY_ONLY,
   sshdWith,
 } from '../../fixtures/ssh-wire.ts';
 import { freePort, type Sshd, sshdMissing } from '../../fixtures/sshd.ts';
@@ -43,7 +44,7 @@ describe.skipIf(sshdMissing)(`an ssh wire over openssh${sshdMissing ? ` (${sshdM
   });
 
   it('carries every byte unchanged, both ways', async () => {
-    const { duplex } = await dial(await sshdWith());
+    const { duplex } = await dial(await sshdWith({ config: RELAY_ONLY }));
     const all = Buffer.alloc(
       5 << 20,
       Uint8Array.from({ length: 256 }, (_, at) => at),
@@ -79,7 +80,7 @@ describe.skipIf(sshdMissing)(`an ssh wire over openssh${sshdMissing ? ` (${sshdM
   });
 
   it('shares nothing with the person’s own sessions and forwards nothing, whatever the config says', async () => {
-    const sshd = await sshdWith();
+    const sshd = await sshdWith({ config: RELAY_ONLY });
     const control = join(sshd.clientHome, 'control');
     const port = await freePort();
     const ran = join(sshd.clientHome, 'ran');
@@ -150,7 +151,7 @@ describe.skipIf(sshdMissing)(`an ssh wire over openssh${sshdMissing ? ` (${sshdM
   });
 
   it('asks once about an unknown host, shows the fingerprint and keeps the key where ssh finds it', async () => {
-    const sshd = await sshdWith();
+    const sshd = await sshdWith({ config: RELAY_ONLY });
     rmSync(sshd.knownHosts);
     expect((await failure(dial(sshd, { asker: answering('no') }))).code).toBe('host-key');
     const person = answering('yes');
@@ -162,7 +163,7 @@ describe.skipIf(sshdMissing)(`an ssh wire over openssh${sshdMissing ? ` (${sshdM
   });
 
   it('knows a host by khlone’s own known_hosts', async () => {
-    const sshd = await sshdWith();
+    const sshd = await sshdWith({ config: RELAY_ONLY });
     const home = join(sshd.clientHome, 'khlone');
     execFileSync('mkdir', ['-p', '-m', '700', home]);
     writeFileSync(join(home, 'known_hosts'), readFileSync(sshd.knownHosts));
@@ -205,7 +206,7 @@ describe.skipIf(sshdMissing)(`an ssh wire over openssh${sshdMissing ? ` (${sshdM
   });
 
   it('ends the stream when the host goes away, and ends an ssh that ignores being asked to', async () => {
-    const sshd = await sshdWith();
+    const sshd = await sshdWith({ config: RELAY_ONLY });
     const gone = await dial(sshd);
     const ended = new Promise<void>((resolve) => gone.duplex.resume().once('close', () => resolve()));
     for (const pid of sshd.sessions()) process.kill(pid, 'SIGKILL');
