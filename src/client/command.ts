@@ -220,6 +220,8 @@ process.stdout.on('error', () => {
 process.stderr.on('error', () => {});
 main(process.argv.slice(2)).then(
   (code) => {
+    // The terminal has echoed ^C: what comes next begins a line of its own.
+    if (code === INTERRUPTED && process.stderr.isTTY) process.stderr.write('\n');
     process.exitCode = code;
     process.stdin.destroy();
   },

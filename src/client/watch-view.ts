@@ -58,8 +58,8 @@ export const regionOf = (
 };
 
 export type WatchView = {
-  /** A line above the region. */
-  push(line: string): void;
+  /** Lines above the region. */
+  push(lines: readonly string[]): void;
   /** How far is told what was pushed so far. */
   mark(places: Record<string, string>): void;
   close(): void;
@@ -118,8 +118,8 @@ export const createWatchView = (
   const forget = caller.onResize(changed);
   look();
   return {
-    push: (line) => {
-      pending.push(line);
+    push: (lines) => {
+      pending.push(lines);
       changed();
     },
     mark: (places) => {

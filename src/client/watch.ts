@@ -55,10 +55,10 @@ const viewSink = (app: App, caller: Caller, wish: WatchWish, live: ReadonlySet<B
   const view = createWatchView(app, caller, () => [...live], { who: wish.who, style });
   return {
     tell: (lines, mark) => {
-      for (const line of lines) view.push(line);
+      if (lines.length > 0) view.push(lines);
       view.mark(mark);
     },
-    note: view.push,
+    note: (line) => view.push([line]),
     begin: () => {},
     // It shows what it can and counts the rest, so it waits for nobody.
     reads: async () => true,

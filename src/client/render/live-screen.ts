@@ -54,26 +54,33 @@ const LINE_CHARS = 2_000;
 /** The newest lines that were not shown yet, and how many older ones were passed over. */
 export const createPending = () => {
   let lines: string[] = [];
-  let chars = 0;
   let passed = 0;
+  const keepLast = (most: number): void => {
+    passed += Math.max(0, lines.length - most);
+    if (lines.length > most) lines = lines.slice(-most);
+  };
+  /** How many of the last lines fit into a frame. */
+  const fitting = (): number => {
+    let chars = 0;
+    const tooOld = lines.findLastIndex((line) => {
+      chars += line.length;
+      return chars > MAX_CHARS;
+    });
+    return Math.min(MAX_LINES, lines.length - 1 - tooOld);
+  };
   return {
     isEmpty: (): boolean => lines.length === 0,
-    push: (line: string): void => {
-      const kept = line.length > LINE_CHARS ? `${line.slice(0, LINE_CHARS)}…` : line;
-      lines.push(kept);
-      chars += kept.length;
-      let over = 0;
-      while (over < lines.length - 1 && (lines.length - over > MAX_LINES || chars > MAX_CHARS)) {
-        chars -= lines[over]?.length ?? 0;
-        over += 1;
-      }
-      if (over > 0) lines = lines.slice(over);
-      passed += over;
+    push: (more: readonly string[]): void => {
+      for (const line of more.slice(-MAX_LINES))
+        lines.push(line.length > LINE_CHARS ? `${line.slice(0, LINE_CHARS)}…` : line);
+      passed += Math.max(0, more.length - MAX_LINES);
+      // Seldom, because many lines are moved each time.
+      if (lines.length > 4 * MAX_LINES) keepLast(MAX_LINES);
     },
     take: (): { lines: string[]; passed: number } => {
+      keepLast(fitting());
       const taken = { lines, passed };
       lines = [];
-      chars = 0;
       passed = 0;
       return taken;
     },
