@@ -1,27 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
-import { findBrain } from '../brains/registry.ts';
-import type { Policy } from '../protocol/calls.ts';
 import { asKhloneError } from '../protocol/error.ts';
 import { faultPoint } from '../protocol/fault-point.ts';
+import { inheritRun, runOfTask } from './inherit.ts';
 import { dueTask, type Job, type NextDeps, nextStep } from './next-task.ts';
 import type { TakePlace } from './places.ts';
 import { type PrepareDeps, prepare, type Ready } from './prepare.ts';
 import { isRunning, type TaskEvent } from './queue.ts';
-import {
-  endRun,
-  judge,
-  type LiveRun,
-  liveRunOf,
-  placeOf,
-  type RunDeps,
-  repairInput,
-  startRun,
-} from './run.ts';
+import { endRun, isFed, judge, type LiveRun, type RunDeps, repairInput, startRun } from './run.ts';
 import { writeInput } from './run-dir.ts';
-import { liveRuns, noteInput, runRow } from './store/runs.ts';
-import { advance, headTask, liveTasks, promptOf, type TaskRow, taskRow } from './store/tasks.ts';
-import { anyClone, type CloneRow, policyOf, zoneRow } from './store/zones.ts';
+import { noteInput } from './store/runs.ts';
+import { advance, headTask, promptOf, type TaskRow, taskRow } from './store/tasks.ts';
 import { endOfLines } from './tail.ts';
 import { followTurn, type TurnControl } from './turn.ts';
 import { keepWitness, violationOf, witnessed } from './witness.ts';
@@ -92,7 +81,7 @@ const runFor = async (worker: Worker, task: TaskRow, ready: Ready): Promise<Live
     const { row, environment } = worker.run;
     const known = environment === undefined || isDeepStrictEqual(environment, ready.environment);
     const fits = row.mode === task.kind && row.session === task.session && known;
-    if (fits && judge(deps, worker.run).type === 'alive') return worker.run;
+    if (fits && judge(deps, worker.run).type === 'alive' && isFed(worker.run)) return worker.run;
     await endRun(deps, worker.run, 'gracefully');
     worker.run = undefined;
   }
@@ -158,21 +147,22 @@ const follow = async (
 };
 
 /** A task that was running when the last server ended: its run is judged by proof, and followed to its end. */
-const takeUp = async (worker: Worker, task: TaskRow, clone: CloneRow, policy: Policy): Promise<void> => {
+const takeUp = async (worker: Worker, { task, clone, zone }: Job): Promise<void> => {
   const { deps } = worker;
-  const row = task.run === null ? undefined : runRow(deps.store, clone.id, task.run);
-  if (!row) {
-    await move(worker, task, { type: 'died', how: 'exit', message: 'the run was never started' });
+  const found = await runOfTask(deps, task, clone, zone);
+  if ('type' in found) {
+    worker.run = undefined;
+    await move(worker, task, found);
     return;
   }
-  worker.run ??= liveRunOf(deps, clone, row, findBrain(clone.brain, policy.brains).brain);
-  if (judge(deps, worker.run).type === 'alive') repairInput(deps, worker.run);
+  if (worker.run?.row.n !== found.row.n) worker.run = found;
+  if (judge(deps, worker.run).type !== 'ended') repairInput(deps, worker.run);
   await follow(worker, task, worker.run);
 };
 
 /** One task from its beginning to its end. The queue is looked at again once there is a place: that may take long. */
-const perform = async (worker: Worker, { task, clone, zone }: Job): Promise<void> => {
-  if (isRunning(task.state)) return takeUp(worker, task, clone, policyOf(zone));
+const perform = async (worker: Worker, job: Job): Promise<void> => {
+  if (isRunning(job.task.state)) return takeUp(worker, job);
   const giveBack = await worker.deps.takePlace(worker.stopping.signal);
   if (!giveBack) return;
   try {
@@ -191,38 +181,8 @@ const wakeHeld = async (worker: Worker): Promise<void> => {
   if (held) await move(worker, held, { type: 'wake' });
 };
 
-/** What a deleted clone left when the server died before it had ended everything. */
-const bury = async ({ deps, id }: Worker, clone: CloneRow): Promise<void> => {
-  for (const row of liveRuns(deps.store, id)) await endRun(deps, placeOf(deps, clone, row), 'now');
-  await deps.store.write((tx) => {
-    for (const task of liveTasks(deps.store, id)) {
-      advance(deps.store, tx, task.id, { type: 'cancel' }, Date.now());
-      advance(deps.store, tx, task.id, { type: 'died', how: 'killed', message: 'cancelled' }, Date.now());
-    }
-  });
-};
-
-/** A run that an earlier server left: adopted when alive or when a task waits for its end, else ended for good. */
-const adopt = async (worker: Worker): Promise<void> => {
-  const { deps, id } = worker;
-  const clone = anyClone(deps.store, id);
-  if (!clone || worker.run) return;
-  faultPoint('recovering');
-  const zone = zoneRow(deps.store, clone.zone);
-  if (clone.gone_ms !== null || !zone) return bury(worker, clone);
-  const head = headTask(deps.store, id);
-  for (const row of liveRuns(deps.store, id)) {
-    const place = placeOf(deps, clone, row);
-    const awaited = head !== undefined && isRunning(head.state) && head.run === row.n;
-    if (awaited || (!worker.run && judge(deps, place).type === 'alive')) {
-      worker.run = liveRunOf(deps, clone, row, findBrain(clone.brain, policyOf(zone).brains).brain);
-    } else await endRun(deps, place, 'now');
-  }
-  faultPoint('adopted');
-};
-
 const live = async (worker: Worker): Promise<void> => {
-  await adopt(worker);
+  worker.run ??= await inheritRun(worker.deps, worker.id);
   while (!worker.stopped) {
     const nudge = worker.nudger.signal;
     const step = nextStep(worker.deps, worker.id);

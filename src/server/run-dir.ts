@@ -34,12 +34,14 @@ umask 077
 unset TMUX TMUX_PANE
 dir=$1 cwd=$2
 shift 2
-mkdir "$dir/started" 2>/dev/null || exit 75
+# Once more, because mkdir itself may have been killed; where somebody else made it, it fails again.
+mkdir "$dir/started" 2>/dev/null || { [ ! -e "$dir/started" ] && mkdir "$dir/started" 2>/dev/null; } || exit 75
 begun() { set -- \${1##*) }; printf '%s' "\${20}"; }
 read -r stat < /proc/$$/stat
 read -r boot < /proc/sys/kernel/random/boot_id
 printf '{"pid":%s,"start":"%s","boot":"%s"}\\n' "$$" "$(begun "$stat")" "$boot" > "$dir/meta.tmp"
-mv "$dir/meta.tmp" "$dir/meta.json"
+# A run that cannot be judged must not begin.
+mv "$dir/meta.tmp" "$dir/meta.json" || exit 75
 # What the brain writes in the worktree is the person's, with the usual permissions.
 umask 022
 ended() { printf '%s\\n' "$1" > "$dir/exit.tmp"; mv "$dir/exit.tmp" "$dir/exit"; }
@@ -167,10 +169,16 @@ export const signalRun = (markValue: string, signal: NodeJS.Signals): number => 
   return pids.length;
 };
 
+/** The pid of the feeding tail while it lives. */
+export const tailOf = (dir: string, markValue: string): number | undefined => {
+  const pid = Number(readText(join(dir, 'tail.pid'))?.trim());
+  return pid > 1 && carriesMark(String(pid), `${MARK}=${markValue}`) ? pid : undefined;
+};
+
 /** Ends the feeding tail, by which the brain reads the end of its input and finishes gracefully. */
 export const endInput = (dir: string, markValue: string): void => {
-  const pid = Number(readText(join(dir, 'tail.pid'))?.trim());
-  if (!Number.isInteger(pid) || pid <= 1 || !carriesMark(String(pid), `${MARK}=${markValue}`)) return;
+  const pid = tailOf(dir, markValue);
+  if (pid === undefined) return;
   try {
     process.kill(pid, 'SIGTERM');
   } catch {

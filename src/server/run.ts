@@ -15,6 +15,7 @@ import {
   processesOf,
   RUNNER,
   signalRun,
+  tailOf,
   type Verdict,
   verdictOf,
   writeInput,
@@ -46,6 +47,8 @@ export type RunDeps = {
 
 /** The runner shows itself by its meta.json; a machine that needs longer than this to start a shell is in trouble. */
 const START_DEADLINE_MS = 15_000;
+/** tmux said that it began the runner: where no process of it is to be seen for this long, it died before it showed itself. */
+const NO_RUNNER_MS = 3_000;
 /** How long a brain may take to end by itself after the end of its input, then after TERM. */
 const END_GRACE_MS = 10_000;
 const TERM_GRACE_MS = 5_000;
@@ -91,6 +94,17 @@ const until = async (look: () => boolean, deadlineMs: number): Promise<boolean> 
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
   return true;
+};
+
+/** Waits until the runner shows itself. False where it does not, or died before it could: a death costs no long wait. */
+const showsItself = async (deps: RunDeps, run: RunPlace): Promise<boolean> => {
+  const isShown = (): boolean => judge(deps, run).type !== 'starting';
+  const end = performance.now() + START_DEADLINE_MS;
+  while (performance.now() < end) {
+    if (await until(isShown, NO_RUNNER_MS)) return true;
+    if (processesOf(run.mark).length === 0) return isShown();
+  }
+  return false;
 };
 
 export type RunWish = {
@@ -185,8 +199,8 @@ export const startRun = async (deps: RunDeps, wish: RunWish): Promise<LiveRun> =
   const run = { ...liveRunOf(deps, clone, row, wish.brain), environment: wish.environment };
   try {
     await launch(deps, wish, run);
-    const shown = await until(() => judge(deps, run).type !== 'starting', START_DEADLINE_MS);
-    if (!shown) throw new KhloneError('tmux-failed', 'tmux did not start the clone in time', 'khlone doctor');
+    if (!(await showsItself(deps, run)))
+      throw new KhloneError('tmux-failed', 'tmux did not start the clone in time', 'khlone doctor');
   } catch (thrown) {
     await endRun(deps, run, 'now');
     throw thrown;
@@ -194,6 +208,9 @@ export const startRun = async (deps: RunDeps, wish: RunWish): Promise<LiveRun> =
   faultPoint('run-shown');
   return run;
 };
+
+/** Whether what is written to its input still reaches the brain: one whose feeding tail died hears no next turn. */
+export const isFed = (run: RunPlace): boolean => tailOf(run.dir, run.mark) !== undefined;
 
 /** Writes again whatever was committed as input: after a crash in between the file is whole, else nothing changes. */
 export const repairInput = (deps: RunDeps, run: LiveRun): void => {
@@ -214,9 +231,10 @@ export const endRun = async (deps: RunDeps, run: RunPlace, how: 'gracefully' | '
       await until(endedByInput, END_GRACE_MS);
     }
     signalRun(run.mark, 'SIGTERM');
-    if (!(await until(gone, TERM_GRACE_MS))) signalRun(run.mark, 'SIGKILL');
+    // Again at each look: one of them may have started another between the look and the blow.
+    const killed = (): boolean => gone() || (signalRun(run.mark, 'SIGKILL') === 0 && gone());
     // Without the proof the run is not over: a second brain beside it could act twice.
-    if (!(await until(gone, TERM_GRACE_MS))) {
+    if (!(await until(gone, TERM_GRACE_MS)) && !(await until(killed, TERM_GRACE_MS))) {
       throw new KhloneError(
         'conflict',
         'processes of the last run do not end',

@@ -2,7 +2,7 @@ import type { BrainEvent, TurnEnd } from '../protocol/event.ts';
 import { faultPoint } from '../protocol/fault-point.ts';
 import { fitEvent } from './fit-event.ts';
 import type { TaskEvent } from './queue.ts';
-import { endRun, judge, type LiveRun, type RunDeps } from './run.ts';
+import { endRun, isFed, judge, type LiveRun, type RunDeps } from './run.ts';
 import { errTail, signalRun, writeInput } from './run-dir.ts';
 import { dropInputs, forgetBrainSession, keepBrainSession, noteInput } from './store/runs.ts';
 import type { Store, Tx } from './store/store.ts';
@@ -30,6 +30,8 @@ const ANSWER_MAX_CHARS = 4 * 1024 * 1024;
 const INTERRUPT_GRACE_MS = 10_000;
 const TERM_GRACE_MS = 5_000;
 const RATE_PAUSE_MS = 60_000;
+/** A brain that said nothing of its turn and whose input was cut off will not hear of it: it is ended after this. */
+const DEAF_MS = 10_000;
 /** What one turn may print: a brain that prints without end would fill the disk. */
 const TURN_OUTPUT_MAX_BYTES = 512 * 1024 * 1024;
 
@@ -199,6 +201,12 @@ export const followTurn = async (
   const read = run.brain.reader(task.uuid);
   const interrupt = createInterrupter(deps, run);
   const begun = run.row.out_offset;
+  let fedMs = performance.now();
+  /** Only of a turn that nothing was heard of: another one goes on to its end without its input. */
+  const isDeaf = (): boolean => {
+    if (run.row.out_offset > begun || isFed(run)) fedMs = performance.now();
+    return performance.now() - fedMs > DEAF_MS;
+  };
   const passed = (): TaskEvent | undefined => {
     if (control.limitAtMs !== undefined && Date.now() >= control.limitAtMs) return TIME_PASSED;
     return run.row.out_offset - begun > TURN_OUTPUT_MAX_BYTES ? OUTPUT_PASSED : undefined;
@@ -254,7 +262,8 @@ export const followTurn = async (
       }
       const verdict = judge(deps, run);
       if (verdict.type === 'ended') return await buryTurn(deps, run, task, tail, take, verdict, passed());
-      await tail.changed(nudge);
+      if (isDeaf()) await endRun(deps, run, 'now');
+      else await tail.changed(nudge);
     }
   } finally {
     await tail.close();
