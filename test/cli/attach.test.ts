@@ -1,0 +1,210 @@
+import { cpSync, existsSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { khloneProgram } from '../fixtures/built.ts';
+import { createWorld, until, type World } from '../fixtures/khlone.ts';
+import { openPersonTerminal, type PersonTerminal, type TerminalWish } from '../fixtures/person-terminal.ts';
+
+/** Looking into a local zone from a person's own terminal, which is a tmux: so this is a tmux in a tmux as well. */
+
+let world: World;
+const terminals: PersonTerminal[] = [];
+const open = async (wish?: TerminalWish): Promise<PersonTerminal> => {
+  const at = await openPersonTerminal(world, wish);
+  terminals.push(at);
+  return at;
+};
+
+beforeAll(async () => {
+  world = await createWorld();
+  await world.khlone(['act', '--who', 'mechanic@sh', '--await', 'echo hello from the clone']);
+});
+afterAll(async () => {
+  for (const at of terminals) await at.end();
+  await world.dispose();
+});
+
+const VIEW = /hello from the clone[\s\S]*idle/;
+
+/** Looks at a clone, and says with which code it ended. */
+const lookAt = async (at: PersonTerminal, words = 'mechanic.1'): Promise<void> => {
+  await at.line(`clear; khlone attach ${words}; echo "code=$?"`);
+};
+
+/** What a person would notice of a terminal that was not put back. */
+const stateOf = async (at: PersonTerminal): Promise<string> => {
+  const flags = await at.fact(
+    '#{alternate_on} #{cursor_flag} #{mouse_any_flag} #{keypad_flag} #{keypad_cursor_flag} #{insert_flag} #{wrap_flag}',
+  );
+  await at.line('clear; stty -g; echo ok');
+  const said = await at.until(/\nok/);
+  return `${flags}\n${said.split('\n').find((line) => /^[0-9a-f]+:/.test(line))}`;
+};
+
+describe('a view', () => {
+  test('shows the work, and each way out leaves the terminal as it was', async () => {
+    const at = await open();
+    const before = await stateOf(at);
+    for (const leave of [() => at.type('~.'), () => at.press('C-d'), () => at.press('C-b', 'd')]) {
+      await lookAt(at);
+      await at.until(VIEW);
+      expect(await at.fact('#{alternate_on}')).toBe('1');
+      await leave();
+      const after = await at.until(/code=0/);
+      expect(after).toMatch(/^✓ detached from mechanic\.1; it goes on\ncode=0/);
+      expect(await stateOf(at)).toBe(before);
+    }
+  });
+
+  test('goes on live, and two terminals look in their own sizes', async () => {
+    const [one, two] = [await open(), await open({ columns: 60, rows: 12 })];
+    for (const at of [one, two]) {
+      await lookAt(at);
+      await at.until(VIEW);
+    }
+    await world.khlone(['act', '--who', 'mechanic.1', '--await', 'echo news']);
+    for (const at of [one, two]) await at.until(/\n {2}news/);
+    await one.type('~.');
+    await one.until(/code=0/);
+    await two.until(/idle/);
+    await two.press('C-d');
+    await two.until(/code=0/);
+  });
+
+  test('tells its keys, and draws itself again over them', async () => {
+    const at = await open();
+    await lookAt(at);
+    await at.until(VIEW);
+    await at.type('~?');
+    await at.until(/~\. leaves/);
+    await at.type('x');
+    await at.until(/^(?![\s\S]*~\. leaves)[\s\S]*idle/);
+    await at.type('~.');
+    await at.until(/code=0/);
+  });
+
+  test('fits a terminal of few cells, and one that nobody knows', async () => {
+    const at = await open({ columns: 22, rows: 5 });
+    await lookAt(at);
+    await at.until(/idle/);
+    await at.type('~?');
+    await at.until(/~\. leaves/);
+    await at.type('~.');
+    await at.until(/code=0/);
+    await at.resize(100, 24);
+    await at.line('TERM=quux-9000 khlone attach mechanic.1; echo "again=$?"');
+    await at.until(VIEW);
+    await at.press('C-d');
+    await at.until(/again=0/);
+  });
+});
+
+describe('a shell', () => {
+  test('stands in the worktree, follows the size, and ends with its own code', async () => {
+    const at = await open();
+    await lookAt(at, '--shell');
+    await at.until(/[$#]/);
+    await at.line('pwd; stty size');
+    await at.until(new RegExp(`${world.repo}\\n24 100`));
+    await at.resize(80, 20);
+    await at.line('clear; stty size');
+    await at.until(/^20 80/);
+    await at.line('exit 7');
+    expect(await at.until(/code=7/)).toMatch(/✓ the shell of @feat\/auth ended/);
+  });
+
+  test('gets Ctrl-D, and a ~ in the middle of a line', async () => {
+    const at = await open();
+    await lookAt(at, '--shell');
+    await at.until(/[$#]/);
+    await at.line('echo a~.b');
+    await at.until(/\na~\.b/);
+    await at.type('~~');
+    await at.press('C-c');
+    await at.until(/[$#] ~\S*\^C/);
+    await at.press('C-d');
+    await at.until(/code=\d+/);
+  });
+});
+
+describe('whatever dies', () => {
+  test('hub and server may be killed, and a local view goes on', async () => {
+    const at = await open();
+    await lookAt(at);
+    await at.until(VIEW);
+    await world.kill(world.hubPid());
+    await world.kill(world.serverPid());
+    await world.khlone(['act', '--who', 'mechanic.1', '--await', 'echo after the deaths']);
+    await at.until(/\n {2}after the deaths/);
+    await at.press('C-d');
+    expect(await at.until(/code=0/)).toContain('detached from mechanic.1');
+  });
+
+  test.each(['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGKILL'] as const)(
+    '%s puts the terminal back',
+    async (signal) => {
+      const at = await open();
+      const before = await stateOf(at);
+      await lookAt(at);
+      await at.until(VIEW);
+      const [pid = 0] = await at.children('attach');
+      process.kill(pid, signal);
+      // What a shell says of a death by SIGKILL may still go to the screen that is about to close.
+      if (signal !== 'SIGKILL') await at.until(/code=130/);
+      await until('the screen of before', async () => (await at.fact('#{alternate_on}')) === '0');
+      expect(await stateOf(at)).toBe(before);
+    },
+  );
+});
+
+describe('without node-pty', () => {
+  test('the program has the terminal itself, and Ctrl-D leaves', async () => {
+    const plain = join(world.base, 'plain');
+    const built = dirname(dirname(khloneProgram()));
+    for (const part of ['bin', 'dist']) cpSync(join(built, part), join(plain, part), { recursive: true });
+    const at = await open();
+    const before = await stateOf(at);
+    await at.line(`clear; ${process.execPath} ${plain}/bin/khlone attach mechanic.1; echo "code=$?"`);
+    await at.until(VIEW);
+    await at.press('C-d');
+    expect(await at.until(/code=0/)).toContain('✓ detached from mechanic.1; it goes on');
+    expect(await stateOf(at)).toBe(before);
+  });
+});
+
+describe('the words', () => {
+  test('crew detach ends every attachment and shows the crew', async () => {
+    const at = await open();
+    await lookAt(at);
+    await at.until(VIEW);
+    const ran = await world.khlone(['crew', 'detach']);
+    expect(ran.stderr).toBe('✓ ended 1 attachment\n');
+    expect(ran.stdout).toContain('mechanic.1');
+    expect(await at.until(/code=0/)).toContain('detached from mechanic.1 by khlone crew detach');
+    expect((await world.khlone(['crew', 'detach'])).stderr).toBe('');
+  });
+
+  test('what cannot be looked at is told before the terminal is touched', async () => {
+    const at = await open();
+    await at.line('clear; khlone attach nobody.9; echo "code=$?"');
+    expect(await at.until(/code=2/)).toMatch(/✗ no clone nobody\.9\n {2}↳ the crew: mechanic\.1/);
+    await at.line('clear; TERM=dumb khlone attach mechanic.1; echo "code=$?"');
+    expect(await at.until(/code=2/)).toContain('attach needs a terminal that can draw');
+    expect(await world.says(['attach', 'mechanic.1'])).toMatch(/^! ✗ attach needs a terminal/);
+    writeFileSync(join(world.base, 'outside'), '');
+    await at.line(`clear; cd ${world.base} && khlone attach mechanic.1; echo "code=$?"`);
+    await at.until(/code=2/);
+  });
+
+  test('a shell with the plugin hands it over to the node command', async () => {
+    if (!existsSync('/usr/bin/zsh') && !existsSync('/bin/zsh')) return;
+    const at = await open();
+    const plugin = join(import.meta.dirname, '../../shell/khlone.zsh');
+    await at.line(`zsh -f`);
+    await at.line(`source ${plugin}; PS1='%% '`);
+    await lookAt(at);
+    await at.until(VIEW);
+    await at.type('~.');
+    await at.until(/code=0/);
+  });
+});
