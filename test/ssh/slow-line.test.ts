@@ -4,21 +4,22 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sshdMissing } from '../fixtures/sshd.ts';
 import { createFarWorld, type FarWorld, idOf } from './far-world.ts';
-import { type SlowLine, slowLine } from './slow-line.ts';
+import { type FaultLine, faultLine } from './fault-line.ts';
 
 const BYTES_PER_SECOND = 150_000;
 const NOISE_BYTES = (process.env.KHLONE_LONG === '1' ? 60 : 8) * BYTES_PER_SECOND;
 
 describe.skipIf(sshdMissing)(`a slow line${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
   let far: FarWorld;
-  let line: SlowLine;
+  let line: FaultLine;
   beforeAll(async () => {
     far = await createFarWorld();
     // The server is there already: this is about work, not about the first set-up.
     await far.ok(['act', '--who', '@sh', '--await', 'true']);
     await far.ok(['zone', 'del', '--force', '--yes']);
     await far.ok(['stop']);
-    line = await slowLine(far.sshd, BYTES_PER_SECOND);
+    line = await faultLine(far.sshd);
+    line.rate.up = BYTES_PER_SECOND;
   });
   afterAll(async () => {
     await far?.dispose();
