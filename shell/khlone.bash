@@ -145,16 +145,20 @@ __khlone_precmd() {
     IFS= read -r __khlone_note <"$k_dir/mail/$__khlone_shell" || :
     [[ "$__khlone_note" == "$__khlone_seen" ]] || __khlone_adopt
   fi
-  if [[ -z $__khlone_key || "$k_dir:$PWD" != "$__khlone_at" || ! -r $k_dir/zones/$__khlone_key ]]; then
+  if [[ -n $__khlone_key && "$k_dir:$PWD" == "$__khlone_at" && -r $k_dir/zones/$__khlone_key ]]; then
+    IFS= read -r k_line <"$k_dir/zones/$__khlone_key" || :
+  else
     if [[ -r $k_dir/index ]]; then IFS= read -r k_line <"$k_dir/index" || :; fi
     if [[ "$k_dir:$PWD" != "$__khlone_at" || "$k_line" != "$__khlone_index" ]]; then
       __khlone_at="$k_dir:$PWD" __khlone_index=$k_line __khlone_key=
       [[ -z $k_line ]] || __khlone_locate "$k_dir/index"
     fi
     k_line=
+    if [[ -n $__khlone_key && -r $k_dir/zones/$__khlone_key ]]; then
+      IFS= read -r k_line <"$k_dir/zones/$__khlone_key" || :
+    fi
   fi
-  if [[ -n $__khlone_key && -r $k_dir/zones/$__khlone_key ]]; then
-    IFS= read -r k_line <"$k_dir/zones/$__khlone_key" || :
+  if [[ -n $k_line ]]; then
     # shellcheck disable=SC2071 # As words.
     if [[ "$k_line" != "$__khlone_shown" || "${EPOCHSECONDS-}" > "$__khlone_until" ]]; then
       __khlone_format "$k_dir/zones/$__khlone_key"

@@ -77,22 +77,28 @@ function __khlone_locate {
 }
 
 # Sets KHLONE_PROMPT from a zone's line: version, label, mode, conn, active, queued, patches, conflicts, attention,
-# epoch. The second word is 1 when the line is too old to be believed. A line without these fields shows nothing.
+# epoch; and until when that holds. A line without these fields shows nothing, one that is too old shows `?`.
 function __khlone_format {
   local -a field=("${(@ps:\t:)1}") mark=(a q p c w)
-  local label=$field[2] text= i
-  typeset -g KHLONE_PROMPT=
-  (( $#field >= 10 )) || return 0
-  for i in {5..9}; do [[ $field[i] == <-> ]] || return 0; done
-  [[ ${LC_ALL:-${LC_CTYPE:-${LANG-}}} == *[Uu][Tt][Ff]* ]] && mark=(● ◌ ↓ ≠ ⚠)
-  case $field[4]$2 in
-    online0) [[ $field[5] == 0 ]] || text=" $mark[1]$field[5]" ;;
-    down?) text=' down' ;;
-    *) text=" ?${field[5]#0}" ;;
-  esac
-  for i in {2..5}; do [[ $field[i+4] == 0 ]] || text+=" $mark[i]$field[i+4]"; done
-  label=${${label//[[:cntrl:]]/}//[\$\`\\!]/_}
-  KHLONE_PROMPT="khlone:${label//\%/%%}$text"
+  local label=$field[2] text= stale=1 i
+  typeset -g KHLONE_PROMPT= __khlone_until=9999999999
+  if (( $#field >= 10 )); then
+    for i in {5..9}; do [[ $field[i] == <-> ]] || return 0; done
+    if [[ $field[10] == <-> ]] && (( EPOCHSECONDS - field[10] <= 90 )); then
+      stale=0 __khlone_until=$(( field[10] + 90 ))
+    fi
+    [[ ${LC_ALL:-${LC_CTYPE:-${LANG-}}} == *[Uu][Tt][Ff]* ]] && mark=(● ◌ ↓ ≠ ⚠)
+    case $field[4]$stale in
+      online0) [[ $field[5] == 0 ]] || text=" $mark[1]$field[5]" ;;
+      down?) text=' down' ;;
+      *) text=" ?${field[5]#0}" ;;
+    esac
+    for i in {2..5}; do [[ $field[i+4] == 0 ]] || text+=" $mark[i]$field[i+4]"; done
+    label=${${label//[[:cntrl:]]/}//[\$\`\\!]/_}
+    KHLONE_PROMPT="khlone:${label//\%/%%}$text"
+  fi
+  [[ ${KHLONE_PROMPT_EXPORT-} == 1 ]] && typeset -gx KHLONE_PROMPT
+  return 0
 }
 
 # RPROMPT is ours while it is empty or what we put there last; a theme that sets its own wins.
@@ -106,32 +112,28 @@ function __khlone_show {
 
 # Before each prompt: adopt a session, then bring the segment up to date. One function, because a call costs as much
 # as all the rest. The index is looked at on entering a directory, after each khlone command, and at every prompt
-# outside of zones, where a zone may appear; the line is formatted when it changed or grew stale (the hub vouches
-# for a living one every 30 seconds). zsh itself keeps $? and $pipestatus over its hooks.
+# outside of zones, where a zone may appear; the line is taken apart when it changed, and once more when it grew stale
+# (the hub vouches for a living one every 30 seconds). zsh itself keeps $? and $pipestatus over its hooks.
 function __khlone_precmd {
   emulate -L zsh -o no_err_exit -o no_err_return
-  local dir=${KHLONE_HOME:-${HOME-}/.khlone}/shell index= line= stale=0 epoch now='%D{%s}'
+  local dir=${KHLONE_HOME:-${HOME-}/.khlone}/shell index= line=
   if [[ -r $dir/mail/$__khlone_shell ]]; then
     __khlone_note=$(<$dir/mail/$__khlone_shell)
     [[ $__khlone_note == "$__khlone_seen" ]] || __khlone_adopt
   fi
-  if [[ -z $__khlone_key || $dir:$PWD != "$__khlone_at" || ! -r $dir/zones/$__khlone_key ]]; then
+  if [[ -n $__khlone_key && $dir:$PWD == "$__khlone_at" && -r $dir/zones/$__khlone_key ]]; then
+    line=$(<$dir/zones/$__khlone_key)
+  else
     [[ -r $dir/index ]] && index=$(<$dir/index)
     if [[ $dir:$PWD != "$__khlone_at" || $index != "$__khlone_index" ]]; then
       __khlone_at=$dir:$PWD __khlone_index=$index
       __khlone_locate
     fi
+    [[ -n $__khlone_key && -r $dir/zones/$__khlone_key ]] && line=$(<$dir/zones/$__khlone_key)
   fi
-  if [[ -n $__khlone_key && -r $dir/zones/$__khlone_key ]]; then
-    line=$(<$dir/zones/$__khlone_key)
-    line=${line%%$'\n'*}
-    epoch=${${(@ps:\t:)line}[10]}
-    [[ $epoch == <-> ]] && (( ${(%)now} - epoch <= 90 )) || stale=1
-  fi
-  if [[ $stale$line != "$__khlone_shown" ]]; then
-    __khlone_shown=$stale$line
-    __khlone_format "$line" $stale
-    [[ ${KHLONE_PROMPT_EXPORT-} == 1 ]] && typeset -gx KHLONE_PROMPT
+  if [[ $line != "$__khlone_shown" ]] || (( EPOCHSECONDS > __khlone_until )); then
+    __khlone_shown=$line
+    __khlone_format "${line%%$'\n'*}"
   fi
   [[ ${RPROMPT-} == "$KHLONE_PROMPT" && ${KHLONE_PROMPT_AUTO-} != 0 ]] || __khlone_show
 }
@@ -152,11 +154,12 @@ function khlone_plugin_unload {
 # The shell's id is made once per process and never exported: a child shell inherits the session, not the mailbox.
 function __khlone_install {
   emulate -L zsh -o no_err_exit -o no_err_return
-  local now='%D{%s}'
+  # The one thing of this module that is wanted, and the cheapest clock; a zsh without it never sees a line grow old.
+  zmodload -F zsh/datetime p:EPOCHSECONDS 2>/dev/null
   [[ ${__khlone_shell-} == $$-* ]] ||
-    typeset -g __khlone_shell=$$-${(%)now}-$RANDOM$RANDOM __khlone_seen= __khlone_rprompt=
+    typeset -g __khlone_shell=$$-${EPOCHSECONDS:-$SECONDS}-$RANDOM$RANDOM __khlone_seen= __khlone_rprompt=
   typeset -g +x __khlone_shell __khlone_seen __khlone_rprompt
-  typeset -g +x __khlone_note= __khlone_at= __khlone_index= __khlone_key= __khlone_shown=0 KHLONE_PROMPT=
+  typeset -g +x __khlone_note= __khlone_at= __khlone_index= __khlone_key= __khlone_shown=0 __khlone_until=0 KHLONE_PROMPT=
   [[ -o interactive ]] || return 0
   typeset -ga precmd_functions
   (( ${precmd_functions[(I)__khlone_precmd]} )) || precmd_functions+=(__khlone_precmd)

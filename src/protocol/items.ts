@@ -6,9 +6,21 @@ import { ITEM_BYTES } from './limits.ts';
 
 const LF = 0x0a;
 
+const ALL = Symbol('items that travel together');
+type Together = { [ALL]: readonly unknown[] };
+
+/** Items that are there at once: they travel in one piece, and wake their reader once. */
+export const together = (all: readonly unknown[]): Together => ({ [ALL]: all });
+
+/** What a source gave, item by item. */
+export const apart = (given: unknown): readonly unknown[] =>
+  given !== null && typeof given === 'object' && ALL in given ? (given as Together)[ALL] : [given];
+
+const lineOf = (item: unknown): string => `${JSON.stringify(item ?? null)}\n`;
+
 /** A body of items. The source is pulled only while the reader has credit; it is ended by return(). */
 export async function* items(source: AsyncIterable<unknown>): Body & AsyncGenerator<Uint8Array> {
-  for await (const item of source) yield Buffer.from(`${JSON.stringify(item ?? null)}\n`);
+  for await (const given of source) yield Buffer.from(apart(given).map(lineOf).join(''));
 }
 
 const parseItem = (line: Buffer): unknown => {

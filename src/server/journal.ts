@@ -13,9 +13,13 @@ import { join } from 'node:path';
 import type { Item } from '../protocol/calls.ts';
 
 /**
- * A zone's events: append-only JSONL segments. Append, fdatasync, and only then are offset and length committed by
- * the store; what lies past the committed length is cut on start, and no reader passes it. So an event is neither
- * lost nor repeated whatever dies (segments and SQLite are not one transaction by themselves).
+ * A zone's events: append-only JSONL segments. The bytes are written first, and only then are offset and length
+ * committed by the store; what lies past the committed length is cut on start, and no reader passes it. So an event
+ * is neither lost nor repeated whatever dies (segments and SQLite are not one transaction by themselves).
+ *
+ * A commit is durable by one sync: either the segment is synced before it, or the store keeps the same bytes with
+ * their place in the commit itself, until a later sync of the segment has covered them. After a power cut they are
+ * written to that place again.
  */
 
 /** A segment is closed at this size; retention removes whole segments. */
@@ -32,9 +36,21 @@ const writeAllAt = (fd: number, bytes: Uint8Array, offset: number): void => {
   while (done < bytes.length) done += writeSync(fd, bytes, done, bytes.length - done, offset + done);
 };
 
+/** Bytes of a segment and their place in it. */
+export type Piece = { n: number; offset: number; bytes: Uint8Array };
+
+export type Appended = {
+  /** The last segment as it will be once committed. */
+  segment: Segment;
+  /** Where the bytes begin in it. */
+  offset: number;
+  /** All bytes before these are on disk, and with `sync` these too. */
+  synced: boolean;
+};
+
 export type Appender = {
-  /** Appends after the committed end and syncs; returns the segments as they will be once committed. */
-  append(lines: string, firstSeq: number): Segment[];
+  /** Appends after the committed end, and syncs where asked. */
+  append(bytes: Uint8Array, firstSeq: number, sync: boolean): Appended;
   /** The caller's commit succeeded or failed; after a failure the file is cut back. */
   settle(committed: boolean): void;
   segments(): readonly Segment[];
@@ -51,9 +67,30 @@ const syncDir = (dir: string): void => {
   }
 };
 
-/** Opens a zone's journal and cuts its last segment to the committed length. `dir` is made when missing. */
-export const openAppender = (dir: string, committed: readonly Segment[]): Appender => {
+/** Writes pieces to their places: the same bytes again, but after a power cut. */
+const restore = (dir: string, pieces: readonly Piece[]): void => {
+  for (const { n, offset, bytes } of pieces) {
+    closeSync(openSync(fileOf(dir, n), 'a', 0o600));
+    const fd = openSync(fileOf(dir, n), 'r+');
+    try {
+      writeAllAt(fd, bytes, offset);
+    } finally {
+      closeSync(fd);
+    }
+  }
+};
+
+/**
+ * Opens a zone's journal and cuts its last segment to the committed length. `dir` is made when missing. `kept` are
+ * committed bytes of which nobody knows whether the segment's file has them on disk.
+ */
+export const openAppender = (
+  dir: string,
+  committed: readonly Segment[],
+  kept: readonly Piece[] = [],
+): Appender => {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
+  restore(dir, kept);
   let segments: Segment[] = [...committed];
   let pending: Segment[] | undefined;
   let fd: number | undefined;
@@ -67,21 +104,23 @@ export const openAppender = (dir: string, committed: readonly Segment[]): Append
     return writable;
   };
 
-  const append = (lines: string, firstSeq: number): Segment[] => {
-    const bytes = Buffer.from(lines);
+  const append = (bytes: Uint8Array, firstSeq: number, sync: boolean): Appended => {
     const last = segments.at(-1);
     const fits = last !== undefined && last.length + bytes.length <= SEGMENT_MAX_BYTES;
     const target = fits ? last : { n: (last?.n ?? 0) + 1, firstSeq, length: 0 };
-    if (!fits && fd !== undefined) {
+    if (!fits && last) {
+      // Nobody opens this one for writing again.
+      fd ??= openSegment(last);
+      fdatasyncSync(fd);
       closeSync(fd);
       fd = undefined;
     }
     fd ??= openSegment(target);
     writeAllAt(fd, bytes, target.length);
-    fdatasyncSync(fd);
-    const grown = { ...target, length: target.length + bytes.length };
-    pending = fits ? [...segments.slice(0, -1), grown] : [...segments, grown];
-    return pending;
+    if (sync) fdatasyncSync(fd);
+    const segment = { ...target, length: target.length + bytes.length };
+    pending = fits ? [...segments.slice(0, -1), segment] : [...segments, segment];
+    return { segment, offset: target.length, synced: sync || !fits };
   };
 
   const settle = (ok: boolean): void => {

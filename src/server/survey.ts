@@ -84,9 +84,13 @@ export const createSurvey = (tempDir: string): Survey => {
   };
 };
 
+const namesClone = (who: string): boolean => /^[a-z][a-z0-9-]*\.[1-9]\d*$/.test(who);
+
 /** Whether this dispatch will enroll a clone for which nobody names a brain. Errors are left to the dispatch itself. */
 const needsBrain = (store: Store, zone: string, policy: Policy, who: string | undefined): boolean => {
   if (policy.heroBrain ?? policy.defaultBrain) return false;
+  // Most dispatches name a clone, and a clone has its brain: the crew need not be looked at.
+  if (who !== undefined && namesClone(who)) return false;
   const crew = crewOf(store, zone).map((clone) => ({ ...clone, index: clone.idx, load: 0 }));
   const hero = crew.find((clone) => clone.hero === 1);
   try {

@@ -1,13 +1,22 @@
-import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  appendFileSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Item, ZoneSpec } from '../../src/protocol/calls.ts';
 import { SEGMENT_MAX_BYTES } from '../../src/server/journal.ts';
+import { KEEP_ALL_MAX_BYTES, KEEP_MAX_BYTES } from '../../src/server/store/journals.ts';
 import { MIGRATIONS } from '../../src/server/store/schema.ts';
 import { openStore, type Store } from '../../src/server/store/store.ts';
-import { insertTask, liveTasks, taskRow } from '../../src/server/store/tasks.ts';
+import { glance, insertTask, liveTasks, taskRow } from '../../src/server/store/tasks.ts';
 import { crewRows, enroll, findOrMakeZone } from '../../src/server/store/zones.ts';
 import { newId, POLICY } from '../fixtures/server.ts';
 
@@ -114,6 +123,58 @@ describe('the journal', () => {
     expect(readFileSync(journalFile(1), 'utf8')).not.toContain('never committed');
   });
 
+  test('is whole after a power cut: bytes that never reached its file are written there again', async () => {
+    await say('one');
+    await say('two');
+    store.close();
+    // The file is as the disk may have it: without its last bytes, or with holes where they were.
+    writeFileSync(journalFile(1), Buffer.alloc(40));
+    store = open();
+    const whole = [
+      [1, 'one'],
+      [2, 'two'],
+    ];
+    expect(await told()).toEqual(whole);
+    reopen();
+    await say('three');
+    store.close();
+    rmSync(journalFile(1));
+    store = open();
+    expect(await told()).toEqual([...whole, [3, 'three']]);
+  });
+
+  test('is kept in the database only until a sync of its file covers it', async () => {
+    const kept = (): number =>
+      store.get<{ sum: number }>('SELECT coalesce(sum(length(bytes)), 0) AS sum FROM unsynced')?.sum ?? -1;
+    const line = 'x'.repeat(KEEP_MAX_BYTES / 2);
+    for (let i = 0; i < 7; i++) await say(line);
+    expect(kept()).toBeGreaterThan(6 * line.length);
+    await say(line);
+    expect(kept()).toBe(0);
+    await say('short');
+    expect(kept()).toBeGreaterThan(0);
+    // Too long to be written twice.
+    await say('x'.repeat(KEEP_MAX_BYTES));
+    expect(kept()).toBe(0);
+    reopen();
+    for (let i = 0; i < 40; i++) {
+      await say(line);
+      expect(kept()).toBeLessThanOrEqual(KEEP_ALL_MAX_BYTES);
+    }
+    expect((await told()).length).toBe(50);
+  });
+
+  test('keeps nothing of a full segment behind, whose file was synced when it ended', async () => {
+    const big = 'x'.repeat(SEGMENT_MAX_BYTES - 100_000);
+    await say(big);
+    await say('short');
+    await say('x'.repeat(KEEP_MAX_BYTES - 1_000).repeat(2));
+    await say('first of the second');
+    const rows = store.all<{ n: number }>('SELECT DISTINCT n FROM unsynced');
+    expect(store.segments(ZONE.id)).toHaveLength(2);
+    expect(rows).toEqual([{ n: 2 }]);
+  });
+
   test('goes on in a new segment when one is full, and is read across them from any place', async () => {
     const big = 'x'.repeat(SEGMENT_MAX_BYTES / 5);
     for (let i = 1; i <= 11; i++) await say(`${i} ${big}`);
@@ -190,6 +251,24 @@ describe('tasks', () => {
     await Promise.all([add(), add(), add()]);
     expect(crewRows(store, ZONE.id)[0]?.live).toBe(3);
     expect(liveTasks(store, crewRows(store, ZONE.id)[0]?.id ?? 0)).toHaveLength(3);
+  });
+
+  test('are told at a glance as by a walk through the whole queue', async () => {
+    const states = ['done', 'queued', 'held', 'unknown', 'active', 'queued', 'held'];
+    const look = (): void => {
+      const [clone] = crewRows(store, ZONE.id);
+      if (!clone) throw new Error('no clone');
+      const tasks = liveTasks(store, clone.id).filter((task) => task.state !== 'unknown');
+      const held = tasks.find((task) => task.state === 'held');
+      expect(glance(store, clone)).toEqual({ head: tasks[0], held, count: tasks.length });
+    };
+    look();
+    for (const [i, state] of states.entries()) {
+      const { id, clone } = await add({ prioritized: i % 3 === 2 });
+      store.run('UPDATE tasks SET state = ? WHERE id = ?', state, id);
+      if (state === 'done') store.run('UPDATE clones SET live = live - 1 WHERE id = ?', clone);
+      look();
+    }
   });
 
   test('are listed without their prompts, which may have megabytes each', async () => {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Subscribe, ZoneSpec } from '../../src/protocol/calls.ts';
+import { apart } from '../../src/protocol/items.ts';
 import { follow } from '../../src/server/handlers/subscribe.ts';
 import { SEGMENT_MAX_BYTES } from '../../src/server/journal.ts';
 import { openStore, type Store } from '../../src/server/store/store.ts';
@@ -29,8 +30,10 @@ afterEach(() => {
 });
 
 type Seen = { seq?: number; gap?: { from: number; to: number } };
-const watch = (over: Partial<Subscribe> = {}) =>
-  follow(store, { zone: ZONE.id, from: 'start', until: 'never', ...over }, leave.signal);
+async function* watch(over: Partial<Subscribe> = {}): AsyncGenerator<unknown> {
+  const sub: Subscribe = { zone: ZONE.id, from: 'start', until: 'never', ...over };
+  for await (const given of follow(store, sub, leave.signal)) yield* apart(given);
+}
 const say = (text = ''): Promise<void> =>
   store.write((tx) => tx.emit(ZONE.id, { atMs: 0, event: { type: 'note', text } }));
 const sayBig = (): Promise<void> => say('x'.repeat(SEGMENT_MAX_BYTES / 2));

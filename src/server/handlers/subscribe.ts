@@ -1,6 +1,6 @@
 import { ENDED, type Item, Subscribe } from '../../protocol/calls.ts';
 import { KhloneError } from '../../protocol/error.ts';
-import { type Answer, type Call, items } from '../../protocol/peer.ts';
+import { type Answer, type Call, items, together } from '../../protocol/peer.ts';
 import type { Position } from '../journal.ts';
 import type { Store } from '../store/store.ts';
 
@@ -43,6 +43,51 @@ const nextCommit = (store: Store, zone: string, signal: AbortSignal): Promise<vo
     if (signal.aborted) done();
   });
 
+/** Items that were read in one go travel together, up to so many bytes of them or so many. */
+const TOGETHER_BYTES = 64 * 1024;
+const TOGETHER_ITEMS = 64;
+
+/** What goes to this watcher out of one reading of the journal: `seq` is how far it came, `over` its last word. */
+type Step = { found: Item[]; seq: number; over: boolean };
+
+const isLast = (item: Item, sub: Subscribe, headSeq: number): boolean =>
+  (sub.until === 'task' && item.task === sub.task && endsTask(item)) ||
+  (sub.until === 'now' && item.seq >= headSeq);
+
+/**
+ * Reads on from a position, in steps: what lies in the journal now is read without a wait in between. What was read
+ * before a fault is told before the fault is, because the position is behind it.
+ */
+async function* steps(
+  store: Store,
+  sub: Subscribe,
+  headSeq: number,
+  after: number,
+  position: Position,
+): AsyncGenerator<Step> {
+  let step: Step = { found: [], seq: after, over: false };
+  let begin = position.offset;
+  try {
+    for await (const item of store.items(sub.zone, after, position)) {
+      step.seq = item.seq;
+      if (matches(item, sub)) step.found.push(item);
+      step.over = isLast(item, sub, headSeq);
+      // A new segment counts from its beginning: then the step is a little short.
+      const isFull =
+        step.found.length >= TOGETHER_ITEMS || Math.abs(position.offset - begin) >= TOGETHER_BYTES;
+      if (!step.over && !isFull) continue;
+      yield step;
+      if (step.over) return;
+      step = { found: [], seq: item.seq, over: false };
+      begin = position.offset;
+    }
+  } catch (thrown) {
+    yield step;
+    throw thrown;
+  }
+  yield step;
+}
+
 export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal): AsyncGenerator<unknown> {
   const head = store.head(sub.zone);
   if (!head) throw new KhloneError('not-found', 'that zone is not known here', 'khlone status --all');
@@ -58,11 +103,10 @@ export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal)
       seq = first - 1;
     }
     try {
-      for await (const item of store.items(sub.zone, seq, position)) {
-        seq = item.seq;
-        if (matches(item, sub)) yield item;
-        if (sub.until === 'task' && item.task === sub.task && endsTask(item)) return;
-        if (sub.until === 'now' && seq >= head.seq) return;
+      for await (const step of steps(store, sub, head.seq, seq, position)) {
+        seq = step.seq;
+        if (step.found.length > 0) yield together(step.found);
+        if (step.over) return;
       }
     } catch (thrown) {
       // A segment went away before it was opened; the next round begins behind it.

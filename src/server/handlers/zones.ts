@@ -4,7 +4,7 @@ import { faultPoint } from '../../protocol/fault-point.ts';
 import type { Hall } from '../hall.ts';
 import { isRunning } from '../queue.ts';
 import type { Store, Tx } from '../store/store.ts';
-import { advance, liveTasks, type TaskRow, tasksOf, viewOf, waitingTasks } from '../store/tasks.ts';
+import { advance, glance, liveTasks, type TaskRow, tasksOf, viewOf, waitingTasks } from '../store/tasks.ts';
 import {
   type CloneRow,
   cloneByName,
@@ -25,19 +25,17 @@ export type ZoneDeps = TaskDeps & {
   removeZone(zone: ZoneRow, force: boolean): Promise<string | undefined>;
 };
 
-const noteOf = (tasks: readonly TaskRow[], zone: ZoneRow): string | undefined => {
+const noteOf = (held: TaskRow | undefined, zone: ZoneRow): string | undefined => {
   if (zone.state === 'preparing') return 'preparing zone';
   if (zone.state === 'halted') return 'halted';
   if (zone.paused) return 'queue paused';
-  const held = tasks.find((t) => t.state === 'held');
   return held ? (held.message ?? held.hold ?? 'held').slice(0, 2_000) : undefined;
 };
 
 export const cloneView = (store: Store, clone: CloneRow, zone: ZoneRow): CloneView => {
-  const tasks = liveTasks(store, clone.id).filter((t) => t.state !== 'unknown');
-  const head = tasks[0];
+  const { head, held, count } = glance(store, clone);
   const running = head && isRunning(head.state) ? head : undefined;
-  const note = noteOf(tasks, zone);
+  const note = noteOf(held, zone);
   return {
     name: `${clone.role}.${clone.idx}`,
     role: clone.role,
@@ -46,7 +44,7 @@ export const cloneView = (store: Store, clone: CloneRow, zone: ZoneRow): CloneVi
     ...(head && { task: head.id, title: head.title }),
     ...(running &&
       clone.plan_total !== null && { progress: { done: clone.plan_done ?? 0, total: clone.plan_total } }),
-    queued: tasks.length - (running ? 1 : 0),
+    queued: count - (running ? 1 : 0),
     ...(note && { note }),
   };
 };

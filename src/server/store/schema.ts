@@ -63,4 +63,12 @@ export const MIGRATIONS: readonly string[] = [
   CREATE INDEX tasks_ended ON tasks (ended_ms) WHERE ended_ms IS NOT NULL;
   CREATE INDEX runs_live ON runs (clone) WHERE live = 1;
   `,
+  `
+  -- Bytes of segments that are durable here only, until a sync of their segment has covered them.
+  CREATE TABLE unsynced (
+    id INTEGER PRIMARY KEY, zone TEXT NOT NULL, n INTEGER NOT NULL, off INTEGER NOT NULL, bytes BLOB NOT NULL
+  ) STRICT;
+  -- What waits for a person is asked at each view of a zone: a long queue must not be read through for it.
+  CREATE INDEX tasks_waiting ON tasks (zone, state, ord) WHERE state IN ('held', 'unknown');
+  `,
 ];

@@ -1,10 +1,10 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { join } from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import type { Item } from '../../protocol/calls.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { faultPoint } from '../../protocol/fault-point.ts';
-import { type Appender, openAppender, type Position, readItems, type Segment } from '../journal.ts';
+import { type Position, readItems, type Segment } from '../journal.ts';
+import { createJournals, type Journals } from './journals.ts';
 import { MIGRATIONS } from './schema.ts';
 
 /**
@@ -87,34 +87,18 @@ const PRAGMAS = [
 /** The open parts of a store: everything below is a function of them. */
 type Open = {
   db: DatabaseSync;
-  zonesDir: string;
+  journals: Journals;
   prepared: Map<string, StatementSync>;
-  appenders: Map<string, Appender>;
   heads: Map<string, Head>;
   listeners: Set<(zones: ReadonlySet<string>) => void>;
   pending: Work[];
 };
 
-const statement = (open: Open, sql: string): StatementSync => {
-  const known = open.prepared.get(sql);
+const statement = ({ db, prepared }: Pick<Open, 'db' | 'prepared'>, sql: string): StatementSync => {
+  const known = prepared.get(sql);
   if (known) return known;
-  const made = open.db.prepare(sql);
-  open.prepared.set(sql, made);
-  return made;
-};
-
-const dirOf = (open: Open, zone: string): string => join(open.zonesDir, zone, 'events');
-
-const appenderOf = (open: Open, zone: string): Appender => {
-  const known = open.appenders.get(zone);
-  if (known) return known;
-  const sql = 'SELECT n, first_seq, length FROM segments WHERE zone = ? ORDER BY n';
-  const rows = statement(open, sql).all(zone) as { n: number; first_seq: number; length: number }[];
-  const made = openAppender(
-    dirOf(open, zone),
-    rows.map((r) => ({ n: r.n, firstSeq: r.first_seq, length: r.length })),
-  );
-  open.appenders.set(zone, made);
+  const made = db.prepare(sql);
+  prepared.set(sql, made);
   return made;
 };
 
@@ -153,21 +137,15 @@ const perform = (open: Open, work: Work, emitted: Map<string, NewItem[]>): Outco
   }
 };
 
-const KEEP_SEGMENT =
-  'INSERT INTO segments VALUES (?, ?, ?, ?) ON CONFLICT (zone, n) DO UPDATE SET length = excluded.length';
-
-/** Appends and syncs a zone's new lines, then notes sequence and lengths in the open transaction. */
+/** Writes a zone's new lines, and notes sequence and lengths in the open transaction. */
 const record = (open: Open, zone: string, items: NewItem[]): Head => {
   const head = readHead(open, zone);
   if (!head) throw new KhloneError('internal', `no zone ${zone} to journal in`);
   const { epoch } = head;
   const lines = items.map((item, i) => `${JSON.stringify({ epoch, seq: head.seq + i + 1, ...item })}\n`);
-  const segment = appenderOf(open, zone)
-    .append(lines.join(''), head.seq + 1)
-    .at(-1);
+  open.journals.append(zone, Buffer.from(lines.join('')), head.seq + 1);
   const seq = head.seq + items.length;
   statement(open, 'UPDATE zones SET seq = ? WHERE id = ?').run(seq, zone);
-  if (segment) statement(open, KEEP_SEGMENT).run(zone, segment.n, segment.firstSeq, segment.length);
   return { epoch, seq };
 };
 
@@ -186,13 +164,13 @@ const flush = (open: Open): void => {
     open.db.exec('COMMIT');
   } catch (error) {
     if (open.db.isTransaction) open.db.exec('ROLLBACK');
-    for (const zone of emitted.keys()) open.appenders.get(zone)?.settle(false);
+    for (const zone of emitted.keys()) open.journals.settle(zone, false);
     for (const work of works) work.reject(storageError(error));
     return;
   }
   faultPoint('committed');
   for (const [zone, head] of next) {
-    open.appenders.get(zone)?.settle(true);
+    open.journals.settle(zone, true);
     open.heads.set(zone, head);
   }
   works.forEach((work, i) => {
@@ -233,7 +211,7 @@ const enqueue = <T>(open: Open, run: (tx: Tx) => T): Promise<T> =>
 
 const close = (open: Open): void => {
   if (open.pending.length > 0) flush(open);
-  for (const appender of open.appenders.values()) appender.close();
+  open.journals.close();
   open.db.close();
 };
 
@@ -248,8 +226,9 @@ export const openStore = (path: string, zonesDir: string): Store => {
   assertSqlite(db);
   for (const pragma of PRAGMAS) db.exec(`PRAGMA ${pragma}`);
   migrate(db);
-  const maps = { prepared: new Map(), appenders: new Map(), heads: new Map() };
-  const open: Open = { db, zonesDir, ...maps, listeners: new Set(), pending: [] };
+  const prepared = new Map<string, StatementSync>();
+  const journals = createJournals((sql) => statement({ db, prepared }, sql), zonesDir);
+  const open: Open = { db, prepared, journals, heads: new Map(), listeners: new Set(), pending: [] };
   return {
     uuid: ownUuid(open),
     write: (run) => enqueue(open, run),
@@ -260,9 +239,9 @@ export const openStore = (path: string, zonesDir: string): Store => {
     run: (sql, ...values) => void statement(open, sql).run(...values),
     head: (zone) => headOf(open, zone),
     items: (zone, afterSeq, position) =>
-      readItems(dirOf(open, zone), appenderOf(open, zone).segments(), afterSeq, position),
-    firstSeq: (zone) => appenderOf(open, zone).segments()[0]?.firstSeq ?? 1,
-    segments: (zone) => appenderOf(open, zone).segments(),
+      readItems(journals.dirOf(zone), journals.of(zone).segments(), afterSeq, position),
+    firstSeq: (zone) => journals.of(zone).segments()[0]?.firstSeq ?? 1,
+    segments: (zone) => journals.of(zone).segments(),
     onCommit: (listener) => {
       open.listeners.add(listener);
       return () => void open.listeners.delete(listener);
@@ -270,7 +249,7 @@ export const openStore = (path: string, zonesDir: string): Store => {
     dropSegment: (zone, n) => {
       statement(open, 'DELETE FROM segments WHERE zone = ? AND n = ?').run(zone, n);
       faultPoint('segment-forgotten');
-      appenderOf(open, zone).drop(n);
+      journals.of(zone).drop(n);
     },
     close: () => close(open),
   };

@@ -55,6 +55,13 @@ const ORDER = 'ORDER BY t.prioritized DESC, t.rank, t.ord';
 const BY_ID = `${SELECT} WHERE t.id = ?`;
 const RUNNING_OF = `${SELECT} WHERE t.clone = ? AND ${RUNNING} LIMIT 1`;
 const FIRST_OF = `${SELECT} WHERE t.clone = ? AND ${LIVE} AND t.state IN ('queued', 'held') ${ORDER} LIMIT 1`;
+const HEAD_OF = `${SELECT} WHERE t.clone = ? AND ${LIVE} AND t.state <> 'unknown' ${ORDER} LIMIT 1`;
+/** By the index of tasks that wait for somebody. */
+const WAITING = "WHERE t.state IN ('held', 'unknown')";
+const SELECT_WAITING = `${SELECT.replace('tasks t', 'tasks t INDEXED BY tasks_waiting')} ${WAITING}`;
+const HELD_OF = `${SELECT_WAITING} AND t.zone = ? AND t.state = 'held' AND t.clone = ? ${ORDER} LIMIT 1`;
+const UNKNOWN_OF = `SELECT count(*) AS n FROM tasks t INDEXED BY tasks_waiting ${WAITING} AND t.zone = ?
+  AND t.state = 'unknown' AND t.clone = ?`;
 
 export const taskRow = (store: Store, id: string): TaskRow | undefined => store.get<TaskRow>(BY_ID, id);
 
@@ -123,9 +130,21 @@ export const tasksOf = (store: Store, { zone, clone, ended, most }: TaskFilter):
 /** The oldest tasks of a zone that somebody has to do something about. */
 export const waitingTasks = (store: Store, zone: string, state: 'held' | 'unknown'): TaskRow[] =>
   store.all<TaskRow>(
-    `${SELECT_LIVE} WHERE ${LIVE} AND t.zone = ? AND t.state = ? ORDER BY t.ord LIMIT 1000`,
-    ...[zone, state],
+    `${SELECT_WAITING} AND t.zone = ? AND t.state = ? ORDER BY t.ord LIMIT 1000`,
+    zone,
+    state,
   );
+
+/** The queue of a clone at a glance: its head, its first held task, and how many there are; unknown ones are apart. */
+export type Glance = { head: TaskRow | undefined; held: TaskRow | undefined; count: number };
+
+/** Costs the same for a long queue as for a short one, because each view of a zone asks for it. */
+export const glance = (store: Store, clone: { id: number; zone: string; live: number }): Glance => {
+  const head = store.get<TaskRow>(RUNNING_OF, clone.id) ?? store.get<TaskRow>(HEAD_OF, clone.id);
+  const held = store.get<TaskRow>(HELD_OF, clone.zone, clone.id);
+  const { n } = store.get<{ n: number }>(UNKNOWN_OF, clone.zone, clone.id) ?? { n: 0 };
+  return { head, held, count: clone.live - n };
+};
 
 export type NewTask = Pick<
   TaskRow,
