@@ -12,6 +12,7 @@ import { writeInput } from './run-dir.ts';
 import { noteInput } from './store/runs.ts';
 import { advance, headTask, promptOf, type TaskRow, taskRow } from './store/tasks.ts';
 import { endOfLines } from './tail.ts';
+import { beginAttempt, endAttempt, limitAtMs } from './time-limit.ts';
 import { followTurn, type TurnControl } from './turn.ts';
 import { keepWitness, violationOf, witnessed } from './witness.ts';
 
@@ -109,6 +110,7 @@ const dispatch = async (worker: Worker, task: TaskRow, ready: Ready): Promise<vo
     // A cancel may have come first: then nothing may be said.
     if (moved.state !== 'dispatching') return undefined;
     store.run('UPDATE tasks SET run = ?, uuid = ? WHERE id = ?', run.row.n, uuid, task.id);
+    beginAttempt(store, task.id, Date.now());
     if (before) keepWitness(store, task.id, before);
     store.run(
       'UPDATE runs SET out_offset = ? WHERE clone = ? AND n = ?',
@@ -136,11 +138,12 @@ const follow = async (
   const result = await followTurn(deps, run, current, {
     cancelled: () => taskRow(deps.store, task.id)?.state === 'cancelling',
     stopped: () => worker.stopped,
-    limitAtMs: task.limit_ms === null ? undefined : (current.started_ms ?? Date.now()) + task.limit_ms,
+    limitAtMs: limitAtMs(deps.store, current),
     verify,
     nudge: () => worker.nudger.signal,
   });
   if (result === 'stopped') return;
+  await endAttempt(deps.store, task.id, Date.now());
   if (result === 'ended' && judge(deps, run).type === 'alive') return;
   if (result === 'ended') await endRun(deps, run, 'now');
   worker.run = undefined;

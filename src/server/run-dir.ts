@@ -34,8 +34,7 @@ umask 077
 unset TMUX TMUX_PANE
 dir=$1 cwd=$2
 shift 2
-# Once more, because mkdir itself may have been killed; where somebody else made it, it fails again.
-mkdir "$dir/started" 2>/dev/null || { [ ! -e "$dir/started" ] && mkdir "$dir/started" 2>/dev/null; } || exit 75
+mkdir "$dir/started" 2>/dev/null || exit 75
 begun() { set -- \${1##*) }; printf '%s' "\${20}"; }
 read -r stat < /proc/$$/stat
 read -r boot < /proc/sys/kernel/random/boot_id

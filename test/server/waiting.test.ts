@@ -14,6 +14,7 @@ import {
   kill9,
   makeZone,
   newId,
+  processesWith,
   type ServerWish,
   startServer,
   type Task,
@@ -208,3 +209,22 @@ test('an environment that comes in the moment in which a task begins to wait for
   );
   await Promise.all(tasks.map(({ zone, id }) => untilTask(peer, zone, id, ['done'])));
 }, 60_000);
+
+test('a limit counts only the time in which a task is worked on, not what it is held', async () => {
+  const zone = await begin();
+  const limitMs = 2_500;
+  server.env.KHLONE_FAULT = `input-noted:1:${join(server.work, 'died')}`;
+  await server.kill9();
+  peer = await server.peer();
+  await bringEnvironment(peer, server, zone);
+  const { task } = await addTask(peer, zone, 'echo x >> ran', { limitMs });
+  await peer.closed;
+  // Its process dies as well, so that the turn is sent again: by a server that has no environment for it.
+  kill9(processesWith(`TMPDIR=${server.home.zonesDir}`));
+  peer = await server.peer();
+  const waits = await held(zone, task.id);
+  expect(waits).toMatchObject({ hold: 'environment', attempt: 1 });
+  await until('the limit by the clock', () => Date.now() > (waits.startedMs ?? Infinity) + limitMs);
+  await bringEnvironment(peer, server, zone);
+  expect(await untilTask(peer, zone, task.id)).toMatchObject({ state: 'done', attempt: 2 });
+});

@@ -71,4 +71,10 @@ export const MIGRATIONS: readonly string[] = [
   -- What waits for a person is asked at each view of a zone: a long queue must not be read through for it.
   CREATE INDEX tasks_waiting ON tasks (zone, state, ord) WHERE state IN ('held', 'unknown');
   `,
+  `
+  -- A task's limit counts the time of its attempts: when the running one began, and what the earlier ones took.
+  ALTER TABLE tasks ADD COLUMN since_ms INTEGER;
+  ALTER TABLE tasks ADD COLUMN ran_ms INTEGER NOT NULL DEFAULT 0;
+  UPDATE tasks SET since_ms = started_ms;
+  `,
 ];
