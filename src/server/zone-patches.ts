@@ -9,7 +9,7 @@ import { readMadeBy, writeMadeBy } from '../patch/made-by.ts';
 import { pin, pinned, tidy, unpin } from '../patch/pins.ts';
 import { openShadow, type Repository, type Shadow } from '../patch/shadow.ts';
 import { type Snapshot, snapshotTree } from '../patch/snapshot.ts';
-import { diffTrees, diffWithRenames, listTree } from '../patch/tree.ts';
+import { diffTrees, diffWithRenames, isComplete, listTree } from '../patch/tree.ts';
 import { repositoryAt } from '../patch/unpack.ts';
 import type { AnswerOf, Params } from '../protocol/calls.ts';
 import { KhloneError } from '../protocol/error.ts';
@@ -88,9 +88,15 @@ const snapshotOf = ({ repository, shadow }: Ground, { choice }: Params<'patch.lo
 
 const sentName = (replica: string, tree: string): string => `sent/${replica}/${tree}`;
 
-/** The trees that this replica was told, or has sent itself. */
+/** The trees that this replica was told, or has sent itself: at first the one that was carried. */
 const sentTo = async ({ shadow }: Ground, replica: string): Promise<Set<string>> =>
   new Set((await pinned(shadow, `sent/${replica}`)).values());
+
+/** What was carried here, as long as no clone took a part of it away. */
+const carriedTree = async ({ place, shadow }: Ground): Promise<string | undefined> => {
+  const tree = (await readMadeBy(place.path))?.tree;
+  return tree !== undefined && (await isComplete(shadow, tree)) ? tree : undefined;
+};
 
 /** Trees told to others that are held at most; who finds none of its own gets the whole state once more. */
 const MAX_HELD = 512;
@@ -140,7 +146,9 @@ export const look = async (place: PatchPlace, params: Params<'patch.look'>): Pro
     sentTo(ground, params.replica),
     readReceipts(dir),
   ]);
-  const known = params.known.filter((one) => sent.has(one));
+  const hasCarried = sent.size === 0 && params.known.length > 0;
+  const carried = hasCarried ? await carriedTree(ground) : undefined;
+  const known = params.known.filter((one) => sent.has(one) || one === carried);
   const [base] = known;
   const receipt = receipts.find(({ replica }) => replica === params.replica);
   const answer: Look['answer'] = {

@@ -1,0 +1,57 @@
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Choice, Far } from '../../../src/client/patches/far.ts';
+import { openGround } from '../../../src/client/patches/ground.ts';
+import { seedState } from '../../../src/client/patches/seed.ts';
+import type { Judge, StepPlace } from '../../../src/client/patches/steps.ts';
+import { packWorktree } from '../../../src/patch/carry.ts';
+import { MAX_FILE_BYTES } from '../../../src/patch/snapshot.ts';
+import { unpackWorktree } from '../../../src/patch/unpack.ts';
+import { agree, commits, look, take } from '../../../src/server/zone-patches.ts';
+import { makeGround, makeRepo, ZONE } from '../../patch/ground.ts';
+
+/** A worktree and a zone that was carried from it, on one machine: the zone's side is the server's own code. */
+
+export const CHOICE: Choice = { maxFileBytes: MAX_FILE_BYTES, include: [], exclude: [] };
+
+/** Nothing is held. */
+export const freely: Judge = async () => [];
+
+export type TwoSides = Awaited<ReturnType<typeof makeTwoSides>>;
+
+export const placeAt = (root: string): StepPlace => {
+  const gitDir = join(root, '.git');
+  return { repository: { worktree: root, gitDir, commonDir: gitDir }, zone: ZONE, choice: CHOICE };
+};
+
+export const makeTwoSides = async (prepare: (root: string) => void = () => {}) => {
+  const ground = makeGround();
+  const near = makeRepo(ground.dir);
+  prepare(near);
+  const zonesDir = join(ground.dir, 'zones');
+  const farRoot = join(ground.dir, 'far');
+  mkdirSync(zonesDir);
+  const place = placeAt(near);
+  const { manifest, body } = await packWorktree({
+    ...place.repository,
+    ...{ history: 'branch', maxFileBytes: MAX_FILE_BYTES, include: [], exclude: [] },
+  });
+  const shadowDir = join(zonesDir, ZONE, 'shadow.git');
+  await unpackWorktree({ manifest, body, path: farRoot, zone: ZONE, shadowDir });
+  await seedState(await openGround(place.repository, ZONE, CHOICE), manifest.tree);
+  const patchPlace = { zone: ZONE, path: farRoot, zonesDir };
+  const far: Far = {
+    look: (wish) => look(patchPlace, { zone: ZONE, choice: CHOICE, ...wish }),
+    apply: (change, payload) => take(patchPlace, { zone: ZONE, ...change }, payload),
+    agree: (state) => agree(patchPlace, { zone: ZONE, ...state }),
+    commits: (have) => commits(patchPlace, { zone: ZONE, have }),
+  };
+  return {
+    ...ground,
+    near,
+    far: farRoot,
+    place,
+    link: far,
+    remove: () => rmSync(ground.dir, { recursive: true, force: true }),
+  };
+};
