@@ -23,6 +23,7 @@ import { freePort, type Sshd, sshdMissing } from '../../fixtures/sshd.ts';
 
 const dial = (sshd: Sshd, how?: Dial) => dialBy(openOpensshWire, sshd, how);
 const logins = (sshd: Sshd) => sshd.log().match(/Accepted /g)?.length ?? 0;
+const programOf = (pid: number): string => readFileSync(`/proc/${pid}/comm`, 'latin1').trim();
 /** What is left in the folder where ssh's questions arrive. */
 const desks = (sshd: Sshd): string[] => {
   const run = join(sshd.clientHome, 'khlone/run');
@@ -216,9 +217,13 @@ describe.skipIf(sshdMissing)(`an ssh wire over openssh${sshdMissing ? ` (${sshdM
 
     // A dead path, and a ProxyCommand that will not go: neither leaves anything.
     const proxy = join(sshd.clientHome, 'proxy');
-    writeFileSync(proxy, `#!/bin/bash\ntrap '' TERM HUP\nnc 127.0.0.1 ${sshd.port} <&0 & wait; wait\n`, {
-      mode: 0o755,
-    });
+    writeFileSync(
+      proxy,
+      `#!/bin/bash\ntrap '' TERM HUP\nsleep 60 &\nnc 127.0.0.1 ${sshd.port} <&0 & wait; wait\n`,
+      {
+        mode: 0o755,
+      },
+    );
     const text = readFileSync(sshd.sshConfig, 'utf8');
     writeFileSync(sshd.sshConfig, text.replace('Host zone\n', `Host zone\n  ProxyCommand ${proxy}\n`));
     const stuck = await dial(sshd);
@@ -228,6 +233,14 @@ describe.skipIf(sshdMissing)(`an ssh wire over openssh${sshdMissing ? ` (${sshdM
     for (let at = 0; at < 64; at++) stuck.duplex.write(Buffer.alloc(65_536));
     stuck.close();
     await stuck.closed;
+    await noClientProcesses(sshd);
+
+    // An ssh that was killed can end its ProxyCommand no more.
+    const killed = await dial(sshd);
+    killed.duplex.resume();
+    const leader = clientProcesses(sshd).find((pid) => programOf(pid) === 'ssh') ?? 0;
+    process.kill(leader, 'SIGKILL');
+    await killed.closed;
     await noClientProcesses(sshd);
   });
 });
