@@ -1,5 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Sight } from '../../src/protocol/attach.ts';
 import type { ZoneSpec } from '../../src/protocol/calls.ts';
 import type { Peer } from '../../src/protocol/peer.ts';
@@ -121,3 +123,44 @@ export const viewersIn = (server: TestServer): string[] =>
   askTmux(server, 'list-sessions', '-F', '#{session_name}')
     .split('\n')
     .filter((name) => name.startsWith('v-'));
+
+/** What stands in a viewer's pane, by tmux's own account. */
+export const paneOf = (server: TestServer, viewer: string, ...more: string[]): string =>
+  askTmux(server, 'capture-pane', '-p', ...more, '-t', `=${viewer}:`);
+
+export type Screen = { text(): string; keys(...keys: string[]): void; isOver(): boolean };
+
+const quoted = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`;
+
+/**
+ * A terminal on this machine that runs what `attach.prepare` answered: a tmux of the test's own, which is a terminal
+ * that can be read. It says `over` where the program has ended.
+ */
+export const openScreen = async (
+  peer: Peer,
+  server: TestServer,
+  wished: { zone: ZoneSpec; sight: Sight; viewer: string; size?: { columns: number; rows: number } },
+): Promise<Screen> => {
+  const { zone, sight, viewer, size = SIZE } = wished;
+  const { argv, env } = await call<{ argv: string[]; env: Record<string, string> }>(peer, 'attach.prepare', {
+    ...{ zone: zone.id, viewer, sight },
+    terminal: terminalOf({ size, term: 'screen-256color' }),
+  });
+  const name = randomBytes(4).toString('hex');
+  const program = join(server.work, `${name}.sh`);
+  const words = [...Object.entries(env).map(([key, value]) => `${key}=${value}`), ...argv].map(quoted);
+  writeFileSync(program, `env -i ${words.join(' ')}\necho over\nexec sleep 600\n`);
+  const ask = (...more: string[]): string =>
+    execFileSync('tmux', ['-u', '-S', join(server.work, 'screens.sock'), '-f', '/dev/null', ...more], {
+      encoding: 'utf8',
+      env: { ...server.env, TERM: 'xterm' },
+    });
+  const geometry = ['-x', String(size.columns), '-y', String(size.rows)];
+  ask('new-session', '-d', '-s', name, ...geometry, '--', '/bin/sh', program);
+  const text = (): string => ask('capture-pane', '-p', '-t', `=${name}:`);
+  return {
+    text,
+    keys: (...keys) => void ask('send-keys', '-t', `=${name}:`, ...keys),
+    isOver: () => text().includes('over'),
+  };
+};

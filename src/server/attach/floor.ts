@@ -2,7 +2,6 @@ import type { Sight } from '../../protocol/attach.ts';
 import type { Environment } from '../prepare.ts';
 import type { Store } from '../store/store.ts';
 import { cloneByName, type ZoneRow, zoneRow } from '../store/zones.ts';
-import type { Control } from '../tmux/control.ts';
 import type { Holder } from '../tmux/panes.ts';
 import { createPartings, type End } from './partings.ts';
 import type { Pty } from './pty.ts';
@@ -55,11 +54,6 @@ export const zoneSeen = (floor: Floor, { zone }: Seen): ZoneRow | undefined =>
 export const isGone = (floor: Floor, known: Seen): boolean => {
   if (!zoneSeen(floor, known)) return true;
   return known.sight.kind === 'view' && !cloneSeen(floor.deps.store, known.zone, known.sight);
-};
-
-export const serverPid = async (control: Control): Promise<number> => {
-  const [line = ''] = await control.command(['display-message', '-p', 'k #{pid}']);
-  return Number(line.slice('k '.length));
 };
 
 /** How a viewer ended whose session is no longer there. Known: nobody here has ended it. */

@@ -52,6 +52,15 @@ const textOf = (stream: Readable, mostChars: number): (() => string) => {
   return () => text.trim();
 };
 
+/** The first line of a stream, which others may hold open; none where it never comes. */
+const firstLine = (stream: Readable): Promise<string> =>
+  new Promise((resolve) => {
+    const text = textOf(stream, MAX_TTY_CHARS);
+    stream.on('data', (chunk: Buffer) => {
+      if (chunk.includes('\n')) resolve(text());
+    });
+  });
+
 /** Sets a terminal's size, one change at a time; of those that come meanwhile only the last one counts. */
 const createResizer = (env: Record<string, string>, terminal: Promise<string>): Pty['resize'] => {
   let wanted: Size | undefined;
@@ -93,8 +102,6 @@ export const openPty = (argv: readonly string[], env: Record<string, string>, si
   });
   const { stdin, stdout, stderr } = child;
   const complaint = textOf(stderr, MAX_STDERR_CHARS);
-  const named = child.stdio[3] as Readable;
-  const name = textOf(named, MAX_TTY_CHARS);
   const over = Promise.withResolvers<KhloneError | undefined>();
   let drew = false;
 
@@ -111,8 +118,6 @@ export const openPty = (argv: readonly string[], env: Record<string, string>, si
       yield chunk as Buffer;
     }
   };
-  const terminal = once(named, 'end').then(name);
-  terminal.catch(() => undefined);
   const end = (): void => {
     if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
     process.kill(-child.pid, 'SIGKILL');
@@ -123,7 +128,7 @@ export const openPty = (argv: readonly string[], env: Record<string, string>, si
       if (!stdin.writable || stdin.write(bytes)) return;
       await Promise.race([once(stdin, 'drain'), over.promise]).catch(() => undefined);
     },
-    resize: createResizer(env, terminal),
+    resize: createResizer(env, firstLine(child.stdio[3] as Readable)),
     end,
     drop: () => {
       end();

@@ -36,6 +36,11 @@ export const readSessions = (lines: readonly string[]): Seen[] =>
 export const listSessions = async (control: Control): Promise<Seen[]> =>
   readSessions(await control.command(['list-sessions', '-F', SESSION_FORMAT]));
 
+export const serverPid = async (control: Control): Promise<number> => {
+  const [line = ''] = await control.command(['display-message', '-p', 'k #{pid}']);
+  return Number(line.slice('k '.length));
+};
+
 /** A session as the target of a command: exactly this name. */
 export const target = (viewer: string): string => `=${viewer}:`;
 
@@ -79,9 +84,30 @@ export type SessionSpec = {
 const isSame = (a: Sight, b: Sight): boolean =>
   a.kind === b.kind && (a.kind === 'shell' || (b.kind === 'view' && a.clone === b.clone));
 
-/** Without a terminal the session would go at once, so its end with the last client is asked for after the attach. */
-const stay = (control: Control, viewer: string): Promise<string[]> =>
-  control.command(['set-option', '-t', target(viewer), 'destroy-unattached', 'off']);
+/**
+ * Does something to a session, which may end by itself at any moment: then it was not there. Answers whether it was.
+ */
+const whileThere = async (control: Control, viewer: string, words: string[]): Promise<boolean> => {
+  const isThere = async (): Promise<boolean> =>
+    (await control.command(['list-sessions', '-F', 'k #{session_name}'])).includes(`k ${viewer}`);
+  if (!(await isThere())) return false;
+  try {
+    await control.command(words);
+    return true;
+  } catch (thrown) {
+    if (await isThere()) throw thrown;
+    return false;
+  }
+};
+
+/** Ends a session with its program; nothing happens where there is none. */
+export const endSession = async (control: Control, viewer: string): Promise<void> => {
+  await whileThere(control, viewer, ['kill-session', '-t', `=${viewer}`]);
+};
+
+/** Without a terminal a view would go at once, so its end with the last client is asked for after the attach. */
+const stay = (control: Control, viewer: string): Promise<boolean> =>
+  whileThere(control, viewer, ['set-option', '-t', target(viewer), 'destroy-unattached', 'off']);
 
 /** Holds a pane until its program is there; where that never comes, it ends by itself, and the session with it. */
 const WAITING = ['--', '/bin/sh', '-c', 'exec sleep 60'];
@@ -110,23 +136,12 @@ const make = async (control: Control, spec: SessionSpec): Promise<void> => {
  */
 export const findsertSession = async (control: Control, spec: SessionSpec): Promise<Seen> => {
   const { viewer, zone, sight } = spec;
-  const find = async () => (await listSessions(control)).find((row) => row.viewer === viewer);
-  const found = await find();
-  if (found && found.zone === zone && isSame(found.sight, sight)) {
-    await stay(control, viewer);
-    return found;
-  }
+  const found = (await listSessions(control)).find((row) => row.viewer === viewer);
+  const fits = found !== undefined && found.zone === zone && isSame(found.sight, sight);
+  if (fits && (await stay(control, viewer))) return found;
   await endSession(control, viewer);
   await make(control, spec);
-  const made = await find();
-  if (made) return made;
-  throw new Error('the session that was just made is not there');
-};
-
-/** Ends a session with its program; nothing happens where there is none. */
-export const endSession = async (control: Control, viewer: string): Promise<void> => {
-  const names = await control.command(['list-sessions', '-F', 'k #{session_name}']);
-  if (names.includes(`k ${viewer}`)) await control.command(['kill-session', '-t', `=${viewer}`]);
+  return { viewer, zone, sight, attached: false, tmuxPid: await serverPid(control) };
 };
 
 /**

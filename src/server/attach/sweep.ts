@@ -1,9 +1,9 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import type { Control } from '../tmux/control.ts';
-import { conclude, type Floor, isGone, judge, type Known, serverPid } from './floor.ts';
+import { conclude, type Floor, isGone, judge, type Known } from './floor.ts';
 import type { End } from './partings.ts';
-import { endSession, listSessions, readSessions, SESSION_FORMAT, type Seen } from './session.ts';
+import { endSession, listSessions, readSessions, SESSION_FORMAT, type Seen, serverPid } from './session.ts';
 
 /** Viewers that nobody ends: their terminal never came, or does not come back, or what they show went away. */
 

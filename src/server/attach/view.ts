@@ -1,6 +1,6 @@
 import { connect as connectSocket, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { CALLS, type Cursor, Gap, Item, type ZoneView } from '../../protocol/calls.ts';
+import { CALLS, type Cursor, ENDED, Gap, Item, type TaskState, type ZoneView } from '../../protocol/calls.ts';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { CONNECT_DEADLINE_MS } from '../../protocol/limits.ts';
 import { createPeer, type Peer } from '../../protocol/peer.ts';
@@ -47,15 +47,23 @@ const zoneOf = async (peer: Peer, zone: string): Promise<ZoneView> => {
   throw new KhloneError('not-found', 'the zone is no longer there');
 };
 
-/** Prints what the clone does now, where that has changed. */
-const showNow = async (peer: Peer, world: World, place: Place): Promise<void> => {
+/**
+ * Prints what the clone does now, where that has changed. The server may be ahead of what was printed here, so until
+ * the end of a task was read, nothing is told to be idle.
+ */
+const showNow = async (peer: Peer, world: World, place: Place, mayBeIdle: boolean): Promise<void> => {
   const { crew } = await zoneOf(peer, world.zone);
   const clone = crew.find(({ name }) => name === world.clone);
   if (!clone) throw new KhloneError('not-found', 'the clone is no longer there');
+  if (mayBeIdle) place.now = undefined;
+  else if (clone.state === 'idle' && clone.queued === 0) return;
   const line = nowLine(clone);
   if (line !== place.now) world.print([line]);
   place.now = line;
 };
+
+/** States after which a clone may have nothing to do. */
+const STILL: ReadonlySet<TaskState> = new Set([...ENDED, 'held', 'paused', 'unknown']);
 
 const show = (world: World, place: Place, raw: unknown): Item | undefined => {
   const gap = Gap.safeParse(raw);
@@ -80,11 +88,11 @@ const follow = async (peer: Peer, world: World, place: Place): Promise<void> => 
   }
   const past = { zone, clone, from: place.cursor, until: 'now' };
   for await (const raw of peer.subscribe(past, signal)) show(world, place, raw);
-  await showNow(peer, world, place);
+  await showNow(peer, world, place, true);
   const live = { zone, clone, from: place.cursor, until: 'never' };
   for await (const raw of peer.subscribe(live, signal)) {
-    const item = show(world, place, raw);
-    if (item?.event.type === 'task') await showNow(peer, world, place);
+    const event = show(world, place, raw)?.event;
+    if (event?.type === 'task') await showNow(peer, world, place, STILL.has(event.state));
   }
 };
 

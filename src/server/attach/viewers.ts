@@ -12,12 +12,11 @@ import {
   type Floor,
   judge,
   type Known,
-  serverPid,
   type ViewersDeps,
 } from './floor.ts';
 import type { End } from './partings.ts';
 import { openPty, type Pty, type Size } from './pty.ts';
-import { clientArgv, endSession, findsertSession, listSessions } from './session.ts';
+import { clientArgv, endSession, findsertSession, listSessions, serverPid } from './session.ts';
 import { forgetExit, shellExit, shellOfPerson, shellProgram } from './shell.ts';
 import { createSweeper, recover } from './sweep.ts';
 import { createPtyCheck, createTermFinder } from './terminal.ts';
@@ -161,7 +160,7 @@ const connect = (
   size: Size,
 ): Pty => {
   // Whoever had the terminal before is gone: its session stays, since nothing ends it while it is unattended now.
-  known.pty?.drop();
+  known.pty?.end();
   known.pty = openPty(argv, env, size);
   floor.deps.log(`viewer ${known.viewer}: opened`);
   return known.pty;
@@ -219,7 +218,11 @@ export const createViewers = (deps: ViewersDeps): Viewers => {
       const ends = await Promise.all(all.map(({ viewer }) => end(floor, viewer, 'detached')));
       return ends.filter(({ parting }) => parting === 'detached').length;
     },
-    bury: () => recovered.then(sweeper.once),
+    bury: async () => {
+      await recovered;
+      // Whoever could not be ended now is at the next sweep.
+      await sweeper.once().catch((thrown) => deps.log(`viewers: ${thrown}`));
+    },
     close: () => {
       sweeper.stop();
       for (const { pty } of floor.known.values()) pty?.end();
