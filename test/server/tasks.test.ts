@@ -136,6 +136,8 @@ describe('limits', () => {
       (await addTask(peer, zone, 'true', { policy, who: 'reviewer++' })).task.clone;
     expect([await clone(), await clone()]).toEqual(['reviewer.1', 'reviewer.2']);
     await expect(clone()).rejects.toMatchObject({ code: 'clone-limit' });
+    const misspelt = addTask(peer, zone, 'true', { policy, who: 'reviewer@cluade++' });
+    await expect(misspelt).rejects.toMatchObject({ code: 'usage' });
     await call(peer, 'crew.del', { zone: zone.id, clones: ['reviewer.2'], force: true });
     expect(await clone()).toBe('reviewer.3');
   });

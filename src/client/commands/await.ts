@@ -18,6 +18,8 @@ export class AwaitCommand extends KhloneCommand {
   task = Option.String();
 
   override async execute(): Promise<number> {
+    // It may wait for hours: the node command survives the hub, a shell's own path does not.
+    this.caller.handOver?.();
     const timeoutMs = this.timeout === undefined ? undefined : durationMs(this.timeout, '--timeout');
     const found = await locateTask(this.app, this.caller, this.task, await this.hereOrNone());
     const binding = found.type === 'server' ? found.binding : this.bindingOf(found.queued.entry.host);

@@ -58,6 +58,8 @@ export abstract class DispatchCommand extends KhloneCommand {
   }
 
   override async execute(): Promise<number> {
+    // Whoever waits may wait for hours: the node command survives the hub, a shell's own path does not.
+    if (this.wait || this.watch) this.caller.handOver?.();
     const who = this.who ?? (this.caller.env.KHLONE_WHO || undefined);
     if (who !== undefined) parseWho(who);
     const limitMs = this.limit === undefined ? undefined : durationMs(this.limit, '--limit');

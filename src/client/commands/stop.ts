@@ -1,11 +1,14 @@
 import { Command, Option } from 'clipanion';
 import { asKhloneError } from '../../protocol/error.ts';
+import { oneLine } from '../../protocol/sanitize.ts';
 import { call } from '../call.ts';
 import { mark } from '../render/receipt.ts';
 import { KhloneCommand } from './base.ts';
 
 const STOP_DEADLINE_MS = 120_000;
 const TELL_AFTER_MS = 1_000;
+/** Clones that are named while their end is waited for. */
+const MAX_NAMED = 5;
 
 export class StopCommand extends KhloneCommand {
   static override paths = [['stop']];
@@ -20,8 +23,9 @@ export class StopCommand extends KhloneCommand {
     const link = this.app.link('local');
     const lender = { env: this.caller.env, ask: undefined };
     // A brain may finish the sentence that it is at; the person should know what is waited for.
+    const running = this.running();
     const waits = setTimeout(
-      () => this.say(`${mark(this.style('stderr'), 'queued')} waiting for what runs to end`),
+      () => this.say(`${mark(this.style('stderr'), 'queued')} waiting for ${running} to end`),
       TELL_AFTER_MS,
     );
     const ended = await link
@@ -37,5 +41,18 @@ export class StopCommand extends KhloneCommand {
     this.say(`${mark(this.style('stderr'), 'done')} stopped${this.keep ? '; running clones go on' : ''}`);
     this.app.stop();
     return 0;
+  }
+
+  /** Who is at work on this machine as far as the hub knows, and on what. */
+  running(): string {
+    const local = this.app.bindings.all().filter(({ host }) => host === 'local');
+    const active = local
+      .flatMap(({ zone }) => this.app.known.get(zone)?.view.crew ?? [])
+      .filter((clone) => clone.state === 'active');
+    const names = active.slice(0, MAX_NAMED).map(({ name, title }) => {
+      return `${oneLine(name, 60)}${title ? ` (${oneLine(title, 60)})` : ''}`;
+    });
+    const more = active.length > names.length ? [`${active.length - names.length} more`] : [];
+    return [...names, ...more].join(', ') || 'what runs';
   }
 }

@@ -60,6 +60,10 @@ export const cloneFor = (
     if (!clone) throw new KhloneError('internal', `no row for ${choice.role}.${choice.index}`);
     return { clone, enrolled: false };
   }
+  // A name that means nothing is told first: making room for it would not help.
+  const brain = choice.brain ?? fallbackBrain;
+  if (!brain) throw new KhloneError('brain-missing', 'no brain was named and none is ready', 'khlone doctor');
+  const isSh = findBrain(brain, policy.brains).brain.name === 'sh';
   if (crew.length >= policy.maxClones) {
     throw new KhloneError(
       'clone-limit',
@@ -67,9 +71,6 @@ export const cloneFor = (
       'khlone crew del CLONE, or raise crew.limits.max_clones in khlone.yml',
     );
   }
-  const brain = choice.brain ?? fallbackBrain;
-  if (!brain) throw new KhloneError('brain-missing', 'no brain was named and none is ready', 'khlone doctor');
-  const isSh = findBrain(brain, policy.brains).brain.name === 'sh';
   const isHero = !hero && isHeroWho(who, isSh);
   const clone = enroll(store, { zone: zone.id, role: choice.role, brain, hero: isHero }, Date.now());
   return { clone, enrolled: true };
