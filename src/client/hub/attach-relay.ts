@@ -14,10 +14,8 @@ import { soonest } from '../patience.ts';
 /** A dial may take a login and a round trip or two; whoever waits longer asks again. */
 const CONNECT_WITHIN_MS = 10_000;
 const ANSWER_WITHIN_MS = 10_000;
-/** Keys that nobody answers are the sign of a dead path: the person should know soon, and long before TCP does. */
+/** Keys after which no byte comes at all mean a dead path: the person should know soon, and long before TCP does. */
 const SIGN_WITHIN_MS = 4_000;
-/** One question for a sign of life in this time, however fast the person types. */
-const ASK_EVERY_MS = 1_000;
 /** A server that ended because the person stopped khlone is followed by the hub, this much later at most. */
 const STOP_GRACE_MS = 300;
 
@@ -72,20 +70,26 @@ const peerOf = async (
   throw new KhloneError('unreachable', `${host} does not answer`, 'khlone reconnect');
 };
 
-/** The keys as they are typed, with a look at whether anybody is there to get them. */
+/** The keys as they are typed, and whether anything ever comes after them: the link itself asks for a sign of life. */
 async function* attended(keys: Body, peer: Peer, onSilent: () => void): AsyncGenerator<Uint8Array> {
-  let askedMs = Number.NEGATIVE_INFINITY;
-  const ask = (): void => {
-    const now = performance.now();
-    if (now - askedMs < ASK_EVERY_MS) return;
-    askedMs = now;
-    peer.call('$/ping', {}, { timeoutMs: SIGN_WITHIN_MS }).catch(() => {
-      if (peer.lastReceivedMs() < now) onSilent();
-    });
+  /** Of the first key since the last byte. */
+  let typedMs = 0;
+  let timer: NodeJS.Timeout | undefined;
+  const look = (): void => {
+    timer = undefined;
+    if (typedMs <= peer.lastReceivedMs()) return;
+    const leftMs = typedMs + SIGN_WITHIN_MS - performance.now();
+    if (leftMs > 0) timer = setTimeout(look, leftMs);
+    else onSilent();
   };
-  for await (const piece of keys) {
-    ask();
-    yield piece;
+  try {
+    for await (const piece of keys) {
+      if (typedMs <= peer.lastReceivedMs()) typedMs = performance.now();
+      timer ??= setTimeout(look, SIGN_WITHIN_MS);
+      yield piece;
+    }
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -1,0 +1,132 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { until } from '../fixtures/khlone.ts';
+import { openPersonTerminal, type PersonTerminal } from '../fixtures/person-terminal.ts';
+import { sshdMissing } from '../fixtures/sshd.ts';
+import { createFarWorld, type FarWorld } from './far-world.ts';
+import { type FaultLine, faultLine } from './fault-line.ts';
+
+/** Looking into a zone on another host, over a line that is cut, falls silent, and comes back. */
+
+describe.skipIf(sshdMissing)(`attach over ssh${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
+  let far: FarWorld;
+  let line: FaultLine;
+  const terminals: PersonTerminal[] = [];
+  const VIEW = /hello from afar[\s\S]*idle/;
+  const AWAY = /reconnecting to zone…/;
+
+  const look = async (words: string): Promise<PersonTerminal> => {
+    const at = await openPersonTerminal(far);
+    terminals.push(at);
+    await at.line(`clear; khlone attach ${words}; echo "code=$?"`);
+    return at;
+  };
+  const shell = async (): Promise<PersonTerminal> => {
+    const at = await look('--shell');
+    await at.until(/org\/app\/main/);
+    await at.line('word=kept; clear');
+    await at.line('echo is-$word');
+    await at.until(/\nis-kept/);
+    return at;
+  };
+
+  beforeAll(async () => {
+    far = await createFarWorld();
+    line = await faultLine(far.sshd);
+    await far.ok(['act', '--who', 'mechanic@sh', '--await', 'echo hello from afar']);
+  }, 60_000);
+  afterAll(async () => {
+    for (const at of terminals) await at.end();
+    await far?.dispose();
+    line?.close();
+  });
+
+  it('shows the work there, and leaves by Ctrl-D and by ~.', async () => {
+    for (const leave of ['C-d', '~.']) {
+      const at = await look('mechanic.1');
+      await at.until(VIEW);
+      await (leave === '~.' ? at.type(leave) : at.press(leave));
+      expect(await at.until(/code=0/)).toMatch(/✓ detached from mechanic\.1; it goes on\ncode=0/);
+      expect(await at.fact('#{alternate_on} #{mouse_any_flag} #{cursor_flag}')).toBe('0 0 1');
+    }
+  });
+
+  it('opens a shell in the worktree there, which follows the size and ends with its own code', async () => {
+    const at = await shell();
+    await at.line('clear; pwd; stty size');
+    await at.until(new RegExp(`${far.zone}\\n24 100`));
+    await at.resize(71, 19);
+    await until('the new size is there', async () => {
+      await at.line('clear; stty size');
+      return /^19 71/m.test(await at.until(/^\d+ \d+/m));
+    });
+    await at.line('exit 7');
+    expect(await at.until(/code=7/)).toContain('✓ the shell of @main ended');
+  });
+
+  it('goes on in the same shell after a host was away', async () => {
+    const at = await shell();
+    await far.sshd.close();
+    line.reset();
+    await at.until(AWAY);
+    await at.type('these keys go nowhere');
+    await at.until(/reconnecting to zone… \d+ s \(~\. leaves\)/);
+    await far.sshd.open();
+    await at.until(/^(?![\s\S]*reconnecting)[\s\S]*is-kept/);
+    await at.line('echo still-$word');
+    expect(await at.until(/\nstill-kept/)).not.toContain('these keys');
+    await at.type('~.');
+    await at.until(/code=0/);
+  });
+
+  it('says so when the line falls silent, and leaves at once', async () => {
+    const at = await shell();
+    line.swallow = { up: true, down: true };
+    await at.type('x');
+    await at.until(AWAY, 8_000);
+    const begun = performance.now();
+    await at.type('~.');
+    await at.until(/code=0/, 1_500);
+    expect(performance.now() - begun).toBeLessThan(1_500);
+    expect(await at.fact('#{alternate_on}')).toBe('0');
+    line.heal();
+  });
+
+  it('goes on by itself when a silent line speaks again', async () => {
+    const at = await shell();
+    line.swallow = { up: true, down: true };
+    await at.type('x');
+    await at.until(AWAY, 8_000);
+    line.heal();
+    await at.until(/^(?![\s\S]*reconnecting)[\s\S]*is-kept/);
+    await at.press('C-c');
+    await at.line('echo still-$word');
+    await at.until(/\nstill-kept/);
+    await at.type('~.');
+    await at.until(/code=0/);
+  });
+
+  it('outlives the hub here and the server there', async () => {
+    const at = await shell();
+    const deaths = { hub: () => far.hubPid(), server: () => far.farServerPid() };
+    for (const [name, pid] of Object.entries(deaths)) {
+      await far.kill(pid());
+      await until('the shell answers', async () => {
+        await at.press('C-c');
+        await at.line(`clear; echo ${name}-$word`);
+        return new RegExp(`^${name}-kept`, 'm').test(await at.screen());
+      });
+    }
+    await at.line('exit 3');
+    await at.until(/code=3/);
+  });
+
+  it('ends with what a person has to mend when the host has another key', async () => {
+    const at = await look('mechanic.1');
+    await at.until(VIEW);
+    await far.sshd.close();
+    line.reset();
+    await far.sshd.restartWithOtherKey();
+    expect(await at.until(/code=5/)).toMatch(/✗ .*key/);
+    expect(await at.fact('#{alternate_on}')).toBe('0');
+  });
+});
