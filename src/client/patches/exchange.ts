@@ -11,6 +11,7 @@ import { asKhloneError } from '../../protocol/error.ts';
 import type { Refusal } from '../../protocol/patch.ts';
 import type { Far } from './far.ts';
 import { applyPlaceOf, type Ground, keepState } from './ground.ts';
+import { NOT_NAMED } from './judge.ts';
 import { keptConflicts, type Meeting, meet, payloadIn } from './meet.ts';
 import type { Pending, ZoneState } from './state.ts';
 
@@ -32,19 +33,23 @@ const pendingOf = (kind: Pending['kind'], { base, local, remote, held }: Meeting
   ...(base && { base }),
 });
 
-/** The state once a step is over. */
-const stateAfter = (ground: Ground, meeting: Meeting, base: string): ZoneState => {
-  const { pending: _, ...rest } = ground.state;
+/** What is known of both sides after they were compared. */
+export const seenState = (ground: Ground, meeting: Meeting): ZoneState => {
   const { toLocal, toRemote, held } = meeting.plan;
   return {
-    ...rest,
-    base,
+    ...ground.state,
     conflicts: keptConflicts(ground, meeting),
-    held: [...held],
+    held: held.filter(({ why }) => why !== NOT_NAMED),
     seenMs: Date.now(),
     toSend: toRemote.length,
     toPull: toLocal.length,
   };
+};
+
+/** The state once a step is over. */
+const stateAfter = (ground: Ground, meeting: Meeting, base: string): ZoneState => {
+  const { pending: _, ...rest } = seenState(ground, meeting);
+  return { ...rest, base };
 };
 
 const finishPull = async (ground: Ground, meeting: Meeting, applied: Application): Promise<Done> => {

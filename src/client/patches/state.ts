@@ -55,6 +55,8 @@ const ZoneState = z.strictObject({
   pending: Pending.optional(),
   conflicts: z.array(KeptConflict),
   held: z.array(Held),
+  /** What ignore rules covered here until a pull changed them: it travels only when a person names it. */
+  ignoredOnce: z.array(Held),
   /** When the two sides were last compared, in ms since the epoch. */
   seenMs: z.number().optional(),
   /** Paths that a sync would send and a pull would bring, as of then. */
@@ -70,7 +72,10 @@ const MAX_STATE_BYTES = 256 * 1024 * 1024;
 
 const fileOf = (gitDir: string): string => join(gitDir, 'khlone', 'state.json');
 
-export const NO_STATE: ZoneState = { seq: 0, conflicts: [], held: [], toSend: 0, toPull: 0 };
+export const NO_STATE: ZoneState = {
+  ...{ seq: 0, toSend: 0, toPull: 0 },
+  ...{ conflicts: [], held: [], ignoredOnce: [] },
+};
 
 const readAll = async (gitDir: string): Promise<State> => {
   const path = fileOf(gitDir);

@@ -1,10 +1,13 @@
 import { git } from '../../patch/git.ts';
-import type { Held } from '../../patch/plan.ts';
+import type { Branch, Halt } from '../../patch/halt.ts';
+import type { Path } from '../../patch/listing.ts';
+import type { Flag } from '../../patch/policy.ts';
 import type { Repository } from '../../patch/shadow.ts';
 import { KhloneError } from '../../protocol/error.ts';
-import { type Done, pullInto, recoverExchange, syncTo } from './exchange.ts';
+import { type Done, pullInto, recoverExchange, seenState, syncTo } from './exchange.ts';
 import type { Choice, Far, Look } from './far.ts';
-import { type Ground, openGround, present, snapshotOf } from './ground.ts';
+import { type Ground, keepState, openGround, present, snapshotOf } from './ground.ts';
+import { type Direction, flagsOf, ignoredBefore, judge, type Wish } from './judge.ts';
 import { inTurn } from './lock.ts';
 import { fetchRemote, type Meeting, meet } from './meet.ts';
 
@@ -12,11 +15,18 @@ import { fetchRemote, type Meeting, meet } from './meet.ts';
 
 export type StepPlace = { repository: Repository; zone: string; choice: Choice };
 
-/** What may not move now, judged by what each side would get. */
-export type Judge = (
-  ground: Ground,
-  trees: { base: string | undefined; local: string; remote: string },
-) => Promise<Held[]>;
+export type StepWish = {
+  /** Only these paths and what lies below them. */
+  files?: readonly Path[];
+  /** The person meant it: what would stop the step does not. */
+  yes: boolean;
+  /** The zone's branch; undefined where it follows none. */
+  branch: Branch;
+};
+
+/** What stopped a step; nothing moved. */
+export type Halted = { halts: Halt[]; meeting: Meeting };
+export type Stepped = Done & { seen: Look };
 
 const QUESTION_DEADLINE_MS = 30_000;
 const MAX_ANSWER_BYTES = 64 * 1024;
@@ -43,7 +53,6 @@ const firstBase = async ({ repository }: Ground, { head }: Look): Promise<string
 const look = async (
   ground: Ground,
   far: Far,
-  judge: Judge,
   localTree?: string,
 ): Promise<{ meeting: Meeting; seen: Look }> => {
   const [local, seen] = await Promise.all([
@@ -51,8 +60,7 @@ const look = async (
     fetchRemote(ground, far),
   ]);
   const base = (await present(ground, ground.state.base)) ?? (await firstBase(ground, seen));
-  const trees = { base, local, remote: seen.tree };
-  return { meeting: await meet(ground, { ...trees, held: await judge(ground, trees) }), seen };
+  return { meeting: await meet(ground, { base, local, remote: seen.tree, held: [] }), seen };
 };
 
 const isClear = ({ plan }: Meeting, { refused }: Pick<Done, 'refused'>): boolean =>
@@ -65,13 +73,23 @@ const withGround = <T>(place: StepPlace, far: Far, work: (ground: Ground) => Pro
     return work(ground);
   });
 
+const wishFor = (direction: Direction, { files, branch }: StepWish): Wish => ({ direction, files, branch });
+
 /** Brings the zone's changes here. What is in conflict or held stays on both sides as it is. */
-export const pull = (place: StepPlace, far: Far, judge: Judge): Promise<Done & { seen: Look }> =>
+export const pull = (
+  place: StepPlace,
+  far: Far,
+  wish: StepWish,
+): Promise<(Stepped & { flags: Flag[] }) | Halted> =>
   withGround(place, far, async (ground) => {
-    const { meeting, seen } = await look(ground, far, judge);
+    const { meeting: met, seen } = await look(ground, far);
+    const { meeting, halts } = await judge(ground, met, wishFor('toLocal', wish));
+    if (halts.length > 0 && !wish.yes) return { halts, meeting };
+    const ignoredOnce = await ignoredBefore(ground, meeting);
+    await keepState(ground, { ...ground.state, ignoredOnce });
     const done = await pullInto(ground, meeting);
     if (isClear(meeting, done)) await far.agree({ tree: meeting.remote });
-    return { ...done, seen };
+    return { ...done, seen, flags: await flagsOf(ground, done.done, meeting) };
   });
 
 /**
@@ -81,12 +99,13 @@ export const pull = (place: StepPlace, far: Far, judge: Judge): Promise<Done & {
 export const sync = (
   place: StepPlace,
   far: Far,
-  judge: Judge,
-  localTree?: string,
-): Promise<Done & { seen: Look }> =>
+  wish: StepWish & { localTree?: string },
+): Promise<Stepped | Halted> =>
   withGround(place, far, async (ground) => {
     for (let n = 0; n < TRIES; n += 1) {
-      const { meeting, seen } = await look(ground, far, judge, localTree);
+      const { meeting: met, seen } = await look(ground, far, wish.localTree);
+      const { meeting, halts } = await judge(ground, met, wishFor('toRemote', wish));
+      if (halts.length > 0 && !wish.yes) return { halts, meeting };
       const done = await syncTo(ground, far, meeting);
       if (done === 'copied') continue;
       if (isClear(meeting, done) && meeting.plan.toLocal.length === 0 && ground.state.remote)
@@ -97,8 +116,9 @@ export const sync = (
   });
 
 /** What a pull and a sync would do now; nothing moves. */
-export const compare = (
-  place: StepPlace,
-  far: Far,
-  judge: Judge,
-): Promise<{ meeting: Meeting; seen: Look }> => withGround(place, far, (ground) => look(ground, far, judge));
+export const compare = (place: StepPlace, far: Far): Promise<{ meeting: Meeting; seen: Look }> =>
+  withGround(place, far, async (ground) => {
+    const { meeting, seen } = await look(ground, far);
+    await keepState(ground, seenState(ground, meeting));
+    return { meeting, seen };
+  });

@@ -6,7 +6,7 @@ import { pull, sync } from '../../../src/client/patches/steps.ts';
 import { displacedIn } from '../../../src/patch/apply.ts';
 import { snapshotTree } from '../../../src/patch/snapshot.ts';
 import { commitAll, fingerprint, gitIn, makeDirty, put, ZONE } from '../../patch/ground.ts';
-import { freely, makeTwoSides, placeAt, type TwoSides } from './two-sides.ts';
+import { freely, makeTwoSides, placeAt, stepped, type TwoSides } from './two-sides.ts';
 
 let sides: TwoSides;
 const start = async (prepare?: (root: string) => void): Promise<void> => {
@@ -19,8 +19,8 @@ const lines = (changed: Record<number, string> = {}): string =>
   Array.from({ length: 30 }, (_, n) => `${changed[n] ?? `line ${n}`}\n`).join('');
 const near = (path: string): string => readFileSync(join(sides.near, path), 'utf8');
 const far = (path: string): string => readFileSync(join(sides.far, path), 'utf8');
-const pullNow = () => pull(sides.place, sides.link, freely);
-const syncNow = () => sync(sides.place, sides.link, freely);
+const pullNow = async () => stepped(await pull(sides.place, sides.link, freely));
+const syncNow = async () => stepped(await sync(sides.place, sides.link, freely));
 const filesOf = (root: string): string[] =>
   fingerprint(root, (path) => path.endsWith('/.git') || path.endsWith('/.khlone')).map((line) =>
     line.slice(root.length),
@@ -118,7 +118,7 @@ describe('a sync', () => {
         return sides.link.apply(...args);
       },
     };
-    const { refused } = await sync(sides.place, link, freely);
+    const { refused } = stepped(await sync(sides.place, link, freely));
     expect(refused.map(({ path }) => path)).toEqual(['kept.txt']);
     expect([far('kept.txt'), far('edited.txt')]).toEqual(['far\n', 'near\n']);
     const { meeting } = await pullNow();
@@ -168,7 +168,7 @@ describe('a sync', () => {
       deadlineMs: 60_000,
     });
     put(sides.near, 'kept.txt', 'later\n');
-    await sync(sides.place, sides.link, freely, tree);
+    await sync(sides.place, sides.link, { ...freely, localTree: tree });
     expect(far('kept.txt')).toBe('queued\n');
     await syncNow();
     expect(far('kept.txt')).toBe('later\n');
@@ -210,7 +210,7 @@ describe('two worktrees on one zone', () => {
     put(other, 'kept.txt', 'other\n');
     put(sides.far, 'edited.txt', 'far\n');
     const place = placeAt(other);
-    const { meeting } = await pull(place, sides.link, freely);
+    const { meeting } = stepped(await pull(place, sides.link, freely));
     expect(meeting.merge.conflicts).toEqual([]);
     expect(readFileSync(join(other, 'edited.txt'), 'utf8')).toBe('far\n');
     await sync(place, sides.link, freely);

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Choice, Far } from '../../../src/client/patches/far.ts';
 import { openGround } from '../../../src/client/patches/ground.ts';
 import { seedState } from '../../../src/client/patches/seed.ts';
-import type { Judge, StepPlace } from '../../../src/client/patches/steps.ts';
+import type { Halted, StepPlace, StepWish } from '../../../src/client/patches/steps.ts';
 import { packWorktree } from '../../../src/patch/carry.ts';
 import { MAX_FILE_BYTES } from '../../../src/patch/snapshot.ts';
 import { unpackWorktree } from '../../../src/patch/unpack.ts';
@@ -14,8 +14,8 @@ import { makeGround, makeRepo, ZONE } from '../../patch/ground.ts';
 
 export const CHOICE: Choice = { maxFileBytes: MAX_FILE_BYTES, include: [], exclude: [] };
 
-/** Nothing is held. */
-export const freely: Judge = async () => [];
+/** Nothing stops a step. */
+export const freely: StepWish = { yes: true, branch: undefined };
 
 export type TwoSides = Awaited<ReturnType<typeof makeTwoSides>>;
 
@@ -54,4 +54,10 @@ export const makeTwoSides = async (prepare: (root: string) => void = () => {}) =
     link: far,
     remove: () => rmSync(ground.dir, { recursive: true, force: true }),
   };
+};
+
+/** A step that was not stopped. */
+export const stepped = <T extends object>(outcome: T | Halted): T => {
+  if ('halts' in outcome) throw new Error(JSON.stringify(outcome.halts));
+  return outcome;
 };

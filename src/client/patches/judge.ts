@@ -1,0 +1,123 @@
+import { git } from '../../patch/git.ts';
+import { type Branch, branchHalts, deletionHalts, type Halt, operationHalts } from '../../patch/halt.ts';
+import { holdsOf, newContents } from '../../patch/holds.ts';
+import { changesIgnoreRules, ignoredNow } from '../../patch/ignored.ts';
+import { caseConflicts, ignoresCase } from '../../patch/letter-case.ts';
+import type { Path } from '../../patch/listing.ts';
+import { type Held, planPatch } from '../../patch/plan.ts';
+import { type Flag, packageChanges, policyFlags } from '../../patch/policy.ts';
+import { blobSizes, type Change, listTree, readBlob } from '../../patch/tree.ts';
+import type { Ground } from './ground.ts';
+import type { Meeting } from './meet.ts';
+
+/** What of a meeting may happen without a word of the person: some of it waits, some of it stops the whole step. */
+
+export type Direction = 'toLocal' | 'toRemote';
+
+export type Wish = {
+  direction: Direction;
+  /** Only these paths and what lies below them; all where it is undefined. */
+  files: readonly Path[] | undefined;
+  /** The zone's branch, where it has one. */
+  branch: Branch;
+};
+
+export type Judged = { meeting: Meeting; halts: Halt[] };
+
+const QUESTION_DEADLINE_MS = 30_000;
+const MAX_ANSWER_BYTES = 64 * 1024;
+const MAX_PACKAGE_BYTES = 4 * 1024 * 1024;
+/** Packages whose scripts are compared; the others are all told. */
+const MAX_PACKAGES = 100;
+/** Not told: the person left them out. */
+export const NOT_NAMED = 'not named';
+
+const planAgain = (meeting: Meeting, held: readonly Held[]): Meeting => {
+  const { sides, conflicts, renames } = meeting.merge;
+  const all = [...meeting.held, ...held];
+  return { ...meeting, held: all, plan: planPatch({ sides, conflicts, renames, held: all }) };
+};
+
+const isNamed = (files: readonly Path[], path: Path): boolean =>
+  files.some((file) => path === file || path.startsWith(`${file}/`));
+
+const unnamed = (changes: readonly Change[], files: readonly Path[] | undefined): Held[] =>
+  files === undefined
+    ? []
+    : changes.flatMap(({ path }) => (isNamed(files, path) ? [] : [{ path, why: NOT_NAMED }]));
+
+/** A new name that falls on another one on this disk is a conflict like any other. */
+const withCase = async ({ shadow }: Ground, meeting: Meeting): Promise<Meeting> => {
+  if (!(await ignoresCase(shadow))) return meeting;
+  const { merge, plan, local } = meeting;
+  const names = (await listTree(shadow, local)).keys();
+  const found = caseConflicts(merge.sides, names, plan.toLocal);
+  if (found.length === 0) return meeting;
+  return planAgain({ ...meeting, merge: { ...merge, conflicts: [...merge.conflicts, ...found] } }, []);
+};
+
+/** The branch that HEAD names here. */
+export const branchHere = async (worktree: string): Promise<Branch> => {
+  const options = { cwd: worktree, deadlineMs: QUESTION_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES };
+  const said = await git(['symbolic-ref', '--quiet', 'HEAD'], options);
+  return said.code === 0
+    ? said.stdout
+        .toString('utf8')
+        .trim()
+        .replace(/^refs\/heads\//u, '')
+    : undefined;
+};
+
+/** What a pull would change about ignored files is kept from travelling until the person names it. */
+export const ignoredBefore = async ({ repository, state }: Ground, { plan }: Meeting): Promise<Held[]> => {
+  if (!changesIgnoreRules(plan.toLocal)) return state.ignoredOnce;
+  const known = new Set(state.ignoredOnce.map(({ path }) => path));
+  const now = await ignoredNow(repository.worktree, QUESTION_DEADLINE_MS);
+  return [...state.ignoredOnce, ...now.filter(({ path }) => !known.has(path))];
+};
+
+/** Paths that were ignored until a pull; those that the person names now are agreed to. */
+const oncePaths = ({ state }: Ground, files: readonly Path[] | undefined): Held[] =>
+  state.ignoredOnce.filter(({ path }) => !files || !isNamed(files, path.replace(/\/$/u, '')));
+
+/** Plans a meeting for one direction with all that has to wait, and says what stops it. */
+export const judge = async (ground: Ground, met: Meeting, wish: Wish): Promise<Judged> => {
+  const { shadow, repository, choice } = ground;
+  const { direction, files } = wish;
+  let meeting = planAgain(await withCase(ground, met), oncePaths(ground, files));
+  const changes = meeting.plan[direction];
+  const sizes = await blobSizes(shadow, newContents(changes));
+  const { base } = meeting.merge.sides;
+  const held = holdsOf({ changes, base, sizes, choice, maxFileBytes: choice.maxFileBytes });
+  meeting = planAgain(meeting, [...held, ...unnamed(changes, files)]);
+  const receiver = direction === 'toLocal' ? meeting.local : meeting.remote;
+  const halts = [
+    ...(await operationHalts(repository.gitDir)),
+    ...branchHalts(wish.branch, await branchHere(repository.worktree)),
+    ...(meeting.plan[direction].length > 0
+      ? deletionHalts(meeting.plan, direction, (await listTree(shadow, receiver)).size)
+      : []),
+  ];
+  return { meeting, halts };
+};
+
+const textOf = async ({ shadow }: Ground, oid: string | undefined): Promise<string | undefined> =>
+  oid === undefined ? undefined : (await readBlob(shadow, oid, MAX_PACKAGE_BYTES)).toString('utf8');
+
+/** Pulled files that something runs by itself. */
+export const flagsOf = async (ground: Ground, done: readonly Path[], { plan }: Meeting): Promise<Flag[]> => {
+  const came = new Set(done);
+  const changes = plan.toLocal.filter(({ path }) => came.has(path));
+  const packages = new Map<Path, { before?: string; after?: string }>();
+  for (const { path, before, after } of packageChanges(changes).slice(0, MAX_PACKAGES)) {
+    const [was, is] = await Promise.all([textOf(ground, before?.oid), textOf(ground, after?.oid)]);
+    packages.set(path, { ...(was !== undefined && { before: was }), ...(is !== undefined && { after: is }) });
+  }
+  const options = {
+    cwd: ground.repository.worktree,
+    deadlineMs: QUESTION_DEADLINE_MS,
+    maxBytes: MAX_ANSWER_BYTES,
+  };
+  const said = await git(['config', '--get', 'core.hooksPath'], options);
+  return policyFlags(changes, packages, said.code === 0 ? said.stdout.toString('utf8').trim() : undefined);
+};
