@@ -24,7 +24,7 @@ const LOGIN_WITH_PERSON_DEADLINE_MS = 120_000;
 /** A signature where nobody can be asked: longer than this waits for a touch or a yes, which must not be begged for. */
 const SIGNATURE_DEADLINE_MS = 10_000;
 const KILL_AFTER_MS = 2_000;
-/** How long stderr may outlast ssh: a ProxyCommand's child may hold it for ever. */
+/** How long what ssh started may outlast it: a ProxyCommand's last words come late, and its children may stay for ever. */
 const LAST_WORDS_MS = 250;
 const SAID_MAX_CHARS = 16_000;
 
@@ -107,9 +107,11 @@ const start = (line: Line, command: string): ChildProcessWithoutNullStreams => {
   child.stdin.on('error', () => {});
   child.once('exit', () => {
     line.living.delete(child);
-    // What is left of its group has nobody to carry bytes for.
-    endGroup(child, 'SIGKILL');
-    setTimeout(() => child.stderr.destroy(), LAST_WORDS_MS);
+    setTimeout(() => {
+      // What is left of its group has nobody to carry bytes for.
+      endGroup(child, 'SIGKILL');
+      child.stderr.destroy();
+    }, LAST_WORDS_MS);
   });
   return child;
 };

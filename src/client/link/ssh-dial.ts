@@ -19,10 +19,12 @@ export type SshDial = {
   choice(): BackendChoice | undefined;
 };
 
+type Open = (target: SshTarget, asker: Asker, deps: WireDeps) => Promise<Wire>;
+
 // Each loaded when the first host needs it: a local zone never pays for either.
-const openBy: Record<Backend, (target: SshTarget, asker: Asker, deps: WireDeps) => Promise<Wire>> = {
-  ssh2: async (...how) => (await import('./ssh2.ts')).openSshWire(...how),
-  openssh: async (...how) => (await import('./openssh.ts')).openOpensshWire(...how),
+const load: Record<Backend, () => Promise<Open>> = {
+  ssh2: async () => (await import('./ssh2.ts')).openSshWire,
+  openssh: async () => (await import('./openssh.ts')).openOpensshWire,
 };
 
 /** Why openssh may get further than ssh2 did. */
@@ -40,7 +42,7 @@ const secondChance = async (
 
 /** The dial of one host. `forced` is asked each time: zones come and go, and their configuration changes. */
 export const createSshDial = (forced: () => Backend | undefined): SshDial => {
-  /** What a failed dial taught; it holds while the hub lives. */
+  /** What a dial taught that only openssh could finish; it holds while the hub lives. */
   let learned: BackendChoice | undefined;
   let choice: BackendChoice | undefined;
 
@@ -52,18 +54,21 @@ export const createSshDial = (forced: () => Backend | undefined): SshDial => {
 
   return {
     open: async (target, asker, deps) => {
+      // ssh2 takes as long to load as `ssh -G` to answer, and most hosts want it.
+      if (choice?.backend !== 'openssh' && forced() !== 'openssh') load.ssh2().catch(() => {});
       const route = deps.route ?? (await resolveRoute(target.host, target.env, deps.signal));
       const chosen = await choose(route, target);
       choice = chosen;
       try {
-        return await openBy[chosen.backend](target, asker, { ...deps, route });
+        return await (await load[chosen.backend]())(target, asker, { ...deps, route });
       } catch (thrown) {
         if (chosen.backend === 'openssh' || forced() !== undefined || deps.signal.aborted) throw thrown;
         const why = await secondChance(thrown, route, target);
         if (why === undefined) throw thrown;
-        learned = { backend: 'openssh', why };
-        choice = learned;
-        return openBy.openssh(target, asker, { ...deps, route });
+        choice = { backend: 'openssh', why };
+        const wire = await (await load.openssh())(target, asker, { ...deps, route });
+        learned = choice;
+        return wire;
       }
     },
     choice: () => choice,

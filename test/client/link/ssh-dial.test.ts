@@ -173,7 +173,7 @@ describe.skipIf(sshdMissing)(`a way over other hosts${missing}`, () => {
       const sshd = await sshdWith({ config: RELAY_ONLY });
       appendConfig(sshd, [
         ...hostLines('proxied', sshd, ['ProxyCommand nc %h %p']),
-        ...hostLines('broken', sshd, ['ProxyCommand echo no tunnel today >&2']),
+        ...hostLines('broken', sshd, ['ProxyCommand sh -c "echo no tunnel today >&2; exit 1"']),
       ]);
       const wire = await dialBy(open, sshd, { host: 'proxied' });
       expect(await echo(wire.duplex, 'piped')).toBe('piped');
@@ -213,6 +213,33 @@ const oddServer = async (sshd: Sshd, accepts: Accepts): Promise<void> => {
   const { port } = server.address() as { port: number };
   appendConfig(sshd, hostLines('odd', { ...sshd, port }, [`HostKeyAlias [127.0.0.1]:${sshd.port}`]));
 };
+
+describe.skipIf(sshdMissing)(`a host that refuses ssh2’s login${missing}`, () => {
+  it('is tried by openssh where it takes Kerberos and a ticket is there, and only then', async () => {
+    const sshd = await sshdWith();
+    // ssh2's types do not know this way to log in.
+    const accepts = ['gssapi-with-mic', 'publickey'] as unknown as ssh2.AuthenticationType[];
+    await oddServer(sshd, (context) => context.reject(accepts));
+    const bin = join(sshd.clientHome, 'klist-bin');
+    mkdirSync(bin);
+    const env = { PATH: `${bin}:${join(sshd.clientHome, 'bin')}:/usr/bin:/bin` };
+    const refusedBy = async (gssapi: 'yes' | 'no', ticket: boolean) => {
+      writeFileSync(join(bin, 'klist'), `#!/bin/sh\nexit ${ticket ? 0 : 1}\n`, { mode: 0o755 });
+      const text = readFileSync(sshd.sshConfig, 'utf8').replace(/^GSSAPI.*\n/m, '');
+      writeFileSync(sshd.sshConfig, `GSSAPIAuthentication ${gssapi}\n${text}`);
+      const dial = createSshDial(() => undefined);
+      const error = await failure(dialBy(dial.open, sshd, { host: 'odd', env }));
+      expect(error.code).toBe('ssh-auth');
+      return dial.choice();
+    };
+    expect(await refusedBy('yes', true)).toEqual({
+      backend: 'openssh',
+      why: 'the host takes a Kerberos ticket',
+    });
+    expect((await refusedBy('yes', false))?.backend).toBe('ssh2');
+    expect((await refusedBy('no', true))?.backend).toBe('ssh2');
+  });
+});
 
 describe.skipIf(sshdMissing)(`what openssh asks a person${missing}`, () => {
   it('is a password, hidden, again after a wrong one, and once for a whole first set-up', async () => {
