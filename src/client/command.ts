@@ -103,7 +103,8 @@ const unlessLeaving = <T>(work: Promise<T>, signal: AbortSignal): Promise<T> => 
 /** A program of its own, loaded only where it is used. */
 const attach = async (order: AttachOrder, signal: AbortSignal): Promise<number> => {
   const { attachHere } = (await import(bundle('attach.cjs'))) as typeof import('./attach/attach.ts');
-  return attachHere(order, signal);
+  // At once: a program of another's that still holds something must not hold the prompt.
+  process.exit(await attachHere(order, signal));
 };
 
 const obey = async (said: Said, peer: Peer, talk: Talk): Promise<number | undefined> => {

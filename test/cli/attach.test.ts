@@ -157,6 +157,24 @@ describe('whatever dies', () => {
   );
 });
 
+describe('khlone stop', () => {
+  test('ends a look with its tmux; with --keep both go on, and leaving starts nothing anew', async () => {
+    const at = await open();
+    await lookAt(at);
+    await at.until(VIEW);
+    await world.khlone(['stop']);
+    expect(await at.until(/code=4/)).toMatch(/^✗ khlone was stopped\n/);
+    expect(await at.fact('#{alternate_on}')).toBe('0');
+    await lookAt(at);
+    await at.until(VIEW);
+    await world.khlone(['stop', '--keep']);
+    await until('hub and server are gone', () => world.residents().hubs + world.residents().servers === 0);
+    await at.type('~.');
+    expect(await at.until(/code=0/)).toContain('detached from mechanic.1');
+    expect(world.residents()).toEqual({ hubs: 0, servers: 0 });
+  });
+});
+
 describe('without node-pty', () => {
   test('the program has the terminal itself, and Ctrl-D leaves', async () => {
     const plain = join(world.base, 'plain');

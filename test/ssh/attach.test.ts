@@ -120,6 +120,14 @@ describe.skipIf(sshdMissing)(`attach over ssh${sshdMissing ? ` (${sshdMissing})`
     await at.until(/code=3/);
   });
 
+  it('ends when the person stops khlone, and starts nothing anew', async () => {
+    const at = await look('mechanic.1');
+    await at.until(VIEW);
+    await far.khlone(['stop']);
+    expect(await at.until(/code=4/)).toMatch(/^✗ khlone was stopped\n/);
+    await until('the hub is gone', () => far.residents().hubs === 0);
+  });
+
   it('ends with what a person has to mend when the host has another key', async () => {
     const at = await look('mechanic.1');
     await at.until(VIEW);

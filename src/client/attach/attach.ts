@@ -27,7 +27,7 @@ const ENDING = ['SIGHUP', 'SIGQUIT'] as const;
 type Attach = { order: AttachOrder; line: HubLine; viewer: string; term: string; signal: AbortSignal };
 type Outcome = Ended | 'here';
 
-const lookOver = async ({ order, signal }: Attach, way: Way): Promise<Outcome> => {
+const lookOver = async ({ order, line, signal }: Attach, way: Way): Promise<Outcome> => {
   const here: HereTerminal = takeTerminal();
   let outcome: Outcome;
   try {
@@ -35,7 +35,7 @@ const lookOver = async ({ order, signal }: Attach, way: Way): Promise<Outcome> =
   } finally {
     here.giveBack();
   }
-  if (outcome === 'here') await way.end(AbortSignal.timeout(TELL_WITHIN_MS)).catch(() => {});
+  if (outcome === 'here' && line.isOpen()) await way.end(AbortSignal.timeout(TELL_WITHIN_MS)).catch(() => {});
   return outcome;
 };
 

@@ -9,6 +9,8 @@ export type AttachCall = keyof typeof ATTACH_CALLS;
 
 export type HubLine = {
   call(name: AttachCall, params: unknown, options?: CallOptions): Promise<Reply>;
+  /** Whether a call would find the hub without starting one. */
+  isOpen(): boolean;
   close(): void;
 };
 
@@ -35,6 +37,7 @@ export const createHubLine = (
   return {
     call: async (name, params, options) =>
       (await connected()).call('attach', { host, env, name, params }, options),
+    isOpen: () => peer !== undefined,
     close: () => {
       over = true;
       peer?.close();

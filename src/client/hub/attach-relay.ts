@@ -16,8 +16,8 @@ const CONNECT_WITHIN_MS = 10_000;
 const ANSWER_WITHIN_MS = 10_000;
 /** Keys after which no byte comes at all mean a dead path: the person should know soon, and long before TCP does. */
 const SIGN_WITHIN_MS = 4_000;
-/** A server that ended because the person stopped khlone is followed by the hub, this much later at most. */
-const STOP_GRACE_MS = 300;
+/** A local server that ended because the person stopped khlone is followed by the hub, soon. */
+const STOP_GRACE_MS = 1_500;
 
 type CallName = keyof typeof ATTACH_CALLS;
 
@@ -31,40 +31,45 @@ type Relayed = z.infer<typeof Relayed>;
 
 export type RelayFloor = {
   app: App;
-  /** Aborts when the person stopped khlone. */
-  stopped: AbortSignal;
+  /** Aborts as soon as the person stopped khlone. */
+  stopping: AbortSignal;
+  /** The hub makes room for another one. */
+  leaving: boolean;
 };
 
 const stoppedError = (): KhloneError =>
   new KhloneError('shutting-down', 'khlone was stopped', 'the next khlone command starts it again');
 
-const wasStopped = (signal: AbortSignal): Promise<boolean> =>
+/** Resolves when the person stopped khlone, or after a moment in which they may have. */
+const settled = (stopping: AbortSignal, graceMs: number): Promise<void> =>
   new Promise((resolve) => {
-    const timer = setTimeout(() => resolve(signal.aborted), signal.aborted ? 0 : STOP_GRACE_MS);
-    signal.addEventListener('abort', () => {
+    const timer = setTimeout(resolve, stopping.aborted ? 0 : graceMs);
+    stopping.addEventListener('abort', () => {
       clearTimeout(timer);
-      resolve(true);
+      resolve();
     });
   });
 
 /** What the terminal is told: a lost way is a lost way whoever hung up, unless it was the person. */
-const lossOf = async (thrown: unknown, stopped: AbortSignal): Promise<KhloneError> => {
+const lossOf = async (thrown: unknown, host: string, stopping: AbortSignal): Promise<KhloneError> => {
   const error = asKhloneError(thrown);
   if (!['unreachable', 'shutting-down', 'interrupted'].includes(error.code)) return error;
-  if (await wasStopped(stopped)) return stoppedError();
+  await settled(stopping, host === 'local' ? STOP_GRACE_MS : 0);
+  if (stopping.aborted) return stoppedError();
   return error.code === 'unreachable' ? error : new KhloneError('unreachable', error.message, error.hint);
 };
 
 const peerOf = async (
-  { app }: RelayFloor,
+  { app, leaving }: RelayFloor,
   { host, env, name }: Relayed,
   signal: AbortSignal,
 ): Promise<Peer> => {
+  if (leaving) throw new KhloneError('unreachable', 'the hub makes room for another one');
   const link = app.link(host);
   const here = link.current();
   if (here) return here.peer;
-  // Only who wants to look is reason enough to dial, or to start a server.
-  const mayDial = name === 'attach.open' || name === 'attach.prepare';
+  // A size alone is no reason to dial, or to start a server.
+  const mayDial = name !== 'attach.resize';
   const made = mayDial && (await soonest(link.connect({ env, ask: undefined }), CONNECT_WITHIN_MS, signal));
   if (made) return made.peer;
   throw new KhloneError('unreachable', `${host} does not answer`, 'khlone reconnect');
@@ -93,11 +98,14 @@ async function* attended(keys: Body, peer: Peer, onSilent: () => void): AsyncGen
   }
 }
 
-async function* untilLost(body: Body, stopped: AbortSignal): AsyncGenerator<Uint8Array> {
+async function* untilLost(
+  body: Body,
+  lossOfIt: (thrown: unknown) => Promise<KhloneError>,
+): AsyncGenerator<Uint8Array> {
   try {
     yield* body;
   } catch (thrown) {
-    throw await lossOf(thrown, stopped);
+    throw await lossOfIt(thrown);
   }
 }
 
@@ -105,22 +113,23 @@ async function* untilLost(body: Body, stopped: AbortSignal): AsyncGenerator<Uint
 export const relayAttach = async (floor: RelayFloor, call: Call): Promise<Answer> => {
   const parsed = Relayed.safeParse(call.params);
   if (!parsed.success) throw new KhloneError('invalid-params', 'the call came in an unknown shape');
+  const { host, name, params } = parsed.data;
   const silent = new AbortController();
-  const signal = AbortSignal.any([call.signal, silent.signal]);
+  const signal = AbortSignal.any([call.signal, silent.signal, floor.stopping]);
+  const lossOfIt = (thrown: unknown) => lossOf(thrown, host, floor.stopping);
   try {
     const peer = await peerOf(floor, parsed.data, signal);
     const keys = call.body && {
       body: attended(call.body, peer, () => silent.abort()),
       klass: 'interactive' as const,
     };
-    const { name, params } = parsed.data;
     // The server judges the parameters: a later one may know more of them.
     const { answer, body } = await callServer(peer, name, params as never, {
       ...{ signal, timeoutMs: ANSWER_WITHIN_MS },
       ...keys,
     });
-    return { value: answer, ...(body && { body: untilLost(body, floor.stopped), klass: 'interactive' }) };
+    return { value: answer, ...(body && { body: untilLost(body, lossOfIt), klass: 'interactive' }) };
   } catch (thrown) {
-    throw await lossOf(thrown, floor.stopped);
+    throw await lossOfIt(thrown);
   }
 };

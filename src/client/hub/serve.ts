@@ -34,6 +34,8 @@ type Hub = {
   end: () => void;
   closeDoor: () => void;
   stopped: AbortSignal;
+  /** Aborts a moment earlier: terminals that look into a zone are told while there is time. */
+  stopping: AbortSignal;
 };
 
 const readStdin = async (call: Call): Promise<string> => {
@@ -128,8 +130,10 @@ export const serveHub = async (spec: HubSpec): Promise<void> => {
   await holdLifeLock(home.hubLock);
   const ended = Promise.withResolvers<void>();
   const stopped = new AbortController();
+  const stopping = new AbortController();
   const app = createApp(spec, () => {
     leaveWhenIdle(hub);
+    stopping.abort();
     // The command that said so ends first, with its own words.
     setTimeout(() => stopped.abort(), LAST_WORDS_MS);
   });
@@ -137,6 +141,7 @@ export const serveHub = async (spec: HubSpec): Promise<void> => {
   server.maxConnections = MAX_CALLERS;
   const hub: Hub = {
     ...{ spec, app, running: 0, leaving: false, end: ended.resolve, stopped: stopped.signal },
+    stopping: stopping.signal,
     closeDoor: await listenByRename(server, socketPath),
   };
   signalReady();
