@@ -150,12 +150,20 @@ export const openAppender = (
   };
 };
 
+type Line = { line: string; end: number };
+
+/** The lines of a piece in memory, from a byte offset in its segment. */
+function* linesIn({ offset, bytes }: Piece, from: number): Generator<Line> {
+  const data = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let at = from - offset;
+  for (let cut = data.indexOf(10, at); cut >= 0; cut = data.indexOf(10, at)) {
+    yield { line: data.toString('utf8', at, cut), end: offset + cut + 1 };
+    at = cut + 1;
+  }
+}
+
 /** The complete lines of one segment from a byte offset to its committed length, in pieces. */
-async function* linesOf(
-  dir: string,
-  segment: Segment,
-  from: number,
-): AsyncGenerator<{ line: string; end: number }> {
+async function* linesOf(dir: string, segment: Segment, from: number): AsyncGenerator<Line> {
   const file = await open(fileOf(dir, segment.n), 'r');
   try {
     // The pieces of a line that goes over several reads: joined once, or a long line would be copied at each.
@@ -225,12 +233,16 @@ const seek = async (dir: string, segment: Segment, afterSeq: number): Promise<nu
 /** Where a reader stands: cheap to keep, one per watcher, so that a stalled one costs nothing to anybody. */
 export type Position = { n: number; offset: number };
 
-/** The items after `afterSeq`, up to what is committed now; `position` lets the next call go on without a scan. */
+/**
+ * The items after `afterSeq`, up to what is committed now; `position` lets the next call go on without a scan. `last`
+ * is the end of the last segment, which need not be read from its file.
+ */
 export async function* readItems(
   dir: string,
   segments: readonly Segment[],
   afterSeq: number,
   position: Position,
+  last?: Piece,
 ): AsyncGenerator<Item> {
   for (const [i, segment] of segments.entries()) {
     if (segment.n < position.n) continue;
@@ -240,7 +252,8 @@ export async function* readItems(
     const from = fresh ? await seek(dir, segment, afterSeq) : segment.n === position.n ? position.offset : 0;
     position.n = segment.n;
     position.offset = from;
-    for await (const { line, end } of linesOf(dir, segment, from)) {
+    const isHere = last?.n === segment.n && from >= last.offset;
+    for await (const { line, end } of isHere ? linesIn(last, from) : linesOf(dir, segment, from)) {
       position.offset = end;
       const item = parseItem(line);
       if (item && item.seq > afterSeq) yield item;

@@ -12,6 +12,8 @@ export type Journals = {
    * commit is what a receipt waits for.
    */
   append(zone: string, bytes: Uint8Array, firstSeq: number): void;
+  /** What the last commit appended, where it is short: watchers that are up to date need no file for it. */
+  last(zone: string): Piece | undefined;
   /** The transaction was committed, or not. */
   settle(zone: string, committed: boolean): void;
   close(): void;
@@ -34,6 +36,7 @@ export const createJournals = (statement: (sql: string) => StatementSync, zonesD
   const appenders = new Map<string, Appender>();
   /** By zone: how many bytes of its last segment only the database has for certain. */
   const keptBytes = new Map<string, number>();
+  const latest = new Map<string, { piece: Piece; committed: boolean }>();
   const dirOf = (zone: string): string => join(zonesDir, zone, 'events');
 
   const of = (zone: string): Appender => {
@@ -55,16 +58,25 @@ export const createJournals = (statement: (sql: string) => StatementSync, zonesD
     if (isKept) statement(KEEP).run(zone, segment.n, offset, bytes);
     keptBytes.set(zone, isKept ? (synced ? bytes.length : total) : 0);
     statement(NOTE_SEGMENT).run(zone, segment.n, segment.firstSeq, segment.length);
+    if (isKept) latest.set(zone, { piece: { n: segment.n, offset, bytes }, committed: false });
+    else latest.delete(zone);
   };
 
   const settle = (zone: string, committed: boolean): void => {
     appenders.get(zone)?.settle(committed);
     // Counted anew: what was kept or let go is as it was before.
     if (!committed) keptBytes.delete(zone);
+    const entry = latest.get(zone);
+    if (committed && entry) entry.committed = true;
+    else latest.delete(zone);
+  };
+  const last = (zone: string): Piece | undefined => {
+    const entry = latest.get(zone);
+    return entry?.committed ? entry.piece : undefined;
   };
 
   const close = (): void => {
     for (const appender of appenders.values()) appender.close();
   };
-  return { of, dirOf, append, settle, close };
+  return { of, dirOf, append, last, settle, close };
 };

@@ -6,6 +6,7 @@ import { faultPoint } from '../../protocol/fault-point.ts';
 import { type Position, readItems, type Segment } from '../journal.ts';
 import { createJournals, type Journals } from './journals.ts';
 import { MIGRATIONS } from './schema.ts';
+import { storageError } from './storage-error.ts';
 
 /**
  * The server's memory: one SQLite connection (WAL, synchronous FULL) and the zones' journals, committed together.
@@ -25,6 +26,10 @@ export type Head = { epoch: string; seq: number };
 const MAX_PENDING_WRITES = 20_000;
 /** Turns of the event loop that a commit waits for more writes at most: about a millisecond under full load. */
 const MAX_GATHER_TURNS = 16;
+/** Works share a commit for so long, or for so many times what a commit takes: a slow disk gets larger commits. */
+const MIN_SLICE_MS = 1;
+const SLICE_COMMITS = 4;
+const COMMITS_OF_MEAN = 8;
 /** WAL mode corrupted databases under two connections before this SQLite; we hold one, and refuse the old ones anyway. */
 const MIN_SQLITE = [3, 51, 3];
 
@@ -92,6 +97,7 @@ type Open = {
   heads: Map<string, Head>;
   listeners: Set<(zones: ReadonlySet<string>) => void>;
   pending: Work[];
+  commitMs: number;
 };
 
 const statement = ({ db, prepared }: Pick<Open, 'db' | 'prepared'>, sql: string): StatementSync => {
@@ -149,23 +155,42 @@ const record = (open: Open, zone: string, items: NewItem[]): Head => {
   return { epoch, seq };
 };
 
-/** One commit for all writes of the turn: journals first, then the database, then the answers. */
+/**
+ * Runs what waits, in order, until it took several times as long as a commit does: who waits longer shares the next
+ * commit, and what this one accepts is on its way to its callers while that one runs.
+ */
+const performSome = (open: Open, emitted: Map<string, NewItem[]>): Outcome[] => {
+  const outcomes: Outcome[] = [];
+  const end = performance.now() + Math.max(MIN_SLICE_MS, SLICE_COMMITS * open.commitMs);
+  for (const work of open.pending) {
+    outcomes.push(perform(open, work, emitted));
+    if (performance.now() >= end) break;
+  }
+  return outcomes;
+};
+
+/** What a commit costs here, as the mean of the last few: it is the disk's sync. */
+const commit = (open: Open): void => {
+  const begun = performance.now();
+  open.db.exec('COMMIT');
+  open.commitMs += (performance.now() - begun - open.commitMs) / COMMITS_OF_MEAN;
+};
+
+/** One commit for the writes of the turn: journals first, then the database, then the answers. */
 const flush = (open: Open): void => {
-  const works = open.pending;
-  open.pending = [];
   const emitted = new Map<string, NewItem[]>();
   const next = new Map<string, Head>();
   let outcomes: Outcome[] = [];
   try {
     open.db.exec('BEGIN IMMEDIATE');
-    outcomes = works.map((work) => perform(open, work, emitted));
+    outcomes = performSome(open, emitted);
     for (const [zone, items] of emitted) next.set(zone, record(open, zone, items));
     if (next.size > 0) faultPoint('journal-synced');
-    open.db.exec('COMMIT');
+    commit(open);
   } catch (error) {
     if (open.db.isTransaction) open.db.exec('ROLLBACK');
     for (const zone of emitted.keys()) open.journals.settle(zone, false);
-    for (const work of works) work.reject(storageError(error));
+    for (const work of open.pending.splice(0)) work.reject(storageError(error));
     return;
   }
   faultPoint('committed');
@@ -173,11 +198,13 @@ const flush = (open: Open): void => {
     open.journals.settle(zone, true);
     open.heads.set(zone, head);
   }
+  const works = open.pending.splice(0, outcomes.length);
   works.forEach((work, i) => {
     const outcome = outcomes[i];
     if (outcome?.ok) work.resolve(outcome.value);
     else work.reject(outcome?.value);
   });
+  if (open.pending.length > 0) setImmediate(gather, open, 1);
   // Two turns later: the answers of this commit leave first.
   if (next.size > 0) setImmediate(() => setImmediate(tell, open, new Set(next.keys())));
 };
@@ -210,7 +237,7 @@ const enqueue = <T>(open: Open, run: (tx: Tx) => T): Promise<T> =>
   });
 
 const close = (open: Open): void => {
-  if (open.pending.length > 0) flush(open);
+  while (open.pending.length > 0) flush(open);
   open.journals.close();
   open.db.close();
 };
@@ -228,7 +255,15 @@ export const openStore = (path: string, zonesDir: string): Store => {
   migrate(db);
   const prepared = new Map<string, StatementSync>();
   const journals = createJournals((sql) => statement({ db, prepared }, sql), zonesDir);
-  const open: Open = { db, prepared, journals, heads: new Map(), listeners: new Set(), pending: [] };
+  const open: Open = {
+    db,
+    prepared,
+    journals,
+    heads: new Map(),
+    listeners: new Set(),
+    pending: [],
+    commitMs: 1,
+  };
   return {
     uuid: ownUuid(open),
     write: (run) => enqueue(open, run),
@@ -239,7 +274,7 @@ export const openStore = (path: string, zonesDir: string): Store => {
     run: (sql, ...values) => void statement(open, sql).run(...values),
     head: (zone) => headOf(open, zone),
     items: (zone, afterSeq, position) =>
-      readItems(journals.dirOf(zone), journals.of(zone).segments(), afterSeq, position),
+      readItems(journals.dirOf(zone), journals.of(zone).segments(), afterSeq, position, journals.last(zone)),
     firstSeq: (zone) => journals.of(zone).segments()[0]?.firstSeq ?? 1,
     segments: (zone) => journals.of(zone).segments(),
     onCommit: (listener) => {
@@ -257,12 +292,3 @@ export const openStore = (path: string, zonesDir: string): Store => {
 
 /** A new journal's name: a cursor of another epoch never matches by accident. */
 export const newEpoch = (): string => randomBytes(8).toString('hex');
-
-const storageError = (error: unknown): KhloneError => {
-  if (error instanceof KhloneError) return error;
-  const message = error instanceof Error ? error.message : String(error);
-  const full = /disk is full|ENOSPC|disk I\/O/i.test(message);
-  return full
-    ? new KhloneError('disk-low', 'the disk is full: nothing was accepted', 'free some space, then try again')
-    : new KhloneError('internal', `the state could not be written: ${message}`);
-};
