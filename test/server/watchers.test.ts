@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { ZoneSpec } from '../../src/protocol/calls.ts';
 import type { Peer } from '../../src/protocol/peer.ts';
@@ -106,4 +106,40 @@ test('a watcher that leaves a quiet zone frees its place while its connection go
     leave.abort();
     await expect(next).rejects.toMatchObject({ code: 'interrupted' });
   }
+});
+
+/** Descriptors of the server on journals of a zone: one at most is its own, for writing. */
+const journalsOpen = (of: ZoneSpec): number => {
+  const fds = `/proc/${server.pid()}/fd`;
+  const target = (fd: string): string => {
+    try {
+      return readlinkSync(`${fds}/${fd}`);
+    } catch {
+      return '';
+    }
+  };
+  return readdirSync(fds).filter((fd) => target(fd).includes(`/${of.id}/events/`)).length;
+};
+
+test('a watcher that leaves in the middle, in whatever way, closes what it read from', async () => {
+  const subscription = { zone: zone.id, from: 'start', until: 'never' };
+  await until('earlier watchers to have left', () => journalsOpen(zone) <= 1);
+  const stalled = async (signal?: AbortSignal): Promise<Peer> => {
+    const own = await server.peer();
+    await own.call('subscribe', subscription, signal && { signal });
+    return own;
+  };
+  const leave = new AbortController();
+  const cut = await Promise.all(Array.from({ length: 10 }, () => stalled()));
+  const aborted = await Promise.all(Array.from({ length: 10 }, () => stalled(leave.signal)));
+  await until('all to read', () => journalsOpen(zone) >= 20);
+  for (const own of cut) own.close();
+  leave.abort();
+  for (let i = 0; i < 10; i++) {
+    const own = await server.peer();
+    for await (const _ of own.subscribe(subscription, AbortSignal.timeout(10_000))) break;
+    own.close();
+  }
+  await until('the end of their files', () => journalsOpen(zone) <= 1);
+  for (const own of aborted) own.close();
 });
