@@ -52,6 +52,10 @@ const outcomes = ({ base, local, remote, merged }: Sides, kept: ReadonlySet<Path
   composed(remote, base, kept),
 ];
 
+/** Whether either side can stay as the base has it at these paths while the rest of it is as it is. */
+export const canStandAside = ({ base, local, remote }: Sides, paths: ReadonlySet<Path>): boolean =>
+  [local, remote].every((tree) => clashesIn(composed(tree, base, paths)).length === 0);
+
 /** Sets that grow together: paths joined by any chain are one group. */
 const makeForest = () => {
   const parents = new Map<Path, Path>();

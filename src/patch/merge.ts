@@ -1,6 +1,14 @@
 import { type Conflict, conflictOf } from './conflict.ts';
 import { git, gitFailed } from './git.ts';
-import { closeGroups, composed, pathsOf, type Sides, submodulesIn, touchedBy } from './groups.ts';
+import {
+  canStandAside,
+  closeGroups,
+  composed,
+  pathsOf,
+  type Sides,
+  submodulesIn,
+  touchedBy,
+} from './groups.ts';
 import type { Path } from './listing.ts';
 import { mergeByIds, mergeWithoutBase } from './merge-by-ids.ts';
 import { type Note, readMergeTree, type Said } from './merge-said.ts';
@@ -12,6 +20,7 @@ import {
   type Entry,
   isComplete,
   type Rename,
+  sameEntry,
   treeWith,
 } from './tree.ts';
 
@@ -25,6 +34,11 @@ export type MergeWish = {
   base: string | undefined;
   local: string;
   remote: string;
+  /**
+   * Conflicts of the last merge. One at whose paths nothing moved since stays as it is, whatever moved elsewhere: git
+   * might decide it anew when a folder was renamed beside it.
+   */
+  known?: readonly Conflict[];
 };
 
 export type Merge = {
@@ -128,27 +142,46 @@ const movedAway = ({ base, local, remote, merged }: Sides, { stages }: Said): Re
 };
 
 /** The groups of git's conflicts: what one message names together, and what these paths pull after them. */
-const groupsOf = (sides: Sides, said: Said, renames: readonly Rename[]): Path[][] => {
+const groupsOf = (
+  sides: Sides,
+  said: Said,
+  renames: readonly Rename[],
+  kept: readonly Conflict[],
+): Path[][] => {
   const isKnown = (path: Path): boolean => Object.values(sides).some((tree) => tree.has(path));
   const named = said.notes
     .filter(({ type, paths }) => type.startsWith('CONFLICT') && paths.some((path) => said.stages.has(path)))
     .map(({ paths }) => paths.filter((path) => said.stages.has(path) || isKnown(path)));
-  const seeds = [...[...said.stages.keys()].map((path) => [path]), ...named];
+  const seeds = [...[...said.stages.keys()].map((path) => [path]), ...named, ...kept.map((one) => one.paths)];
   return closeGroups(sides, seeds, [...renames, ...movedAway(sides, said)]);
 };
 
-/** The trees as git shall see them: where a submodule is or was, nobody changed anything. */
-const withoutSubmodules = async (shadow: Shadow, wish: Known, sides: Sides): Promise<Known> => {
-  const submodules = submodulesIn(sides);
-  if (submodules.length === 0) return wish;
-  const paths = pathsOf(sides);
-  const touched = new Set(submodules.flatMap((path) => touchedBy(paths, path)));
-  const back = [...touched].map((path) => ({ path, after: sides.base.get(path) }));
+const isUnmoved = (sides: Sides, { stages }: Conflict): boolean =>
+  [...stages].every(
+    ([path, { base, local, remote }]) =>
+      sameEntry(base, sides.base.get(path)) &&
+      sameEntry(local, sides.local.get(path)) &&
+      sameEntry(remote, sides.remote.get(path)),
+  );
+
+/** The trees as git shall see them: at these paths nobody changed anything. */
+const without = async (shadow: Shadow, wish: Known, sides: Sides, paths: Set<Path>): Promise<Known> => {
+  if (paths.size === 0) return wish;
+  const back = [...paths].map((path) => ({ path, after: sides.base.get(path) }));
   const [local, remote] = await Promise.all([
     treeWith(shadow, wish.local, back),
     treeWith(shadow, wish.remote, back),
   ]);
   return { base: wish.base, local, remote };
+};
+
+/** Submodules, which are no files, and conflicts that wait for a person already. */
+const setAside = (sides: Sides, known: readonly Conflict[]): { paths: Set<Path>; kept: Conflict[] } => {
+  const all = pathsOf(sides);
+  const submodules = new Set(submodulesIn(sides).flatMap((path) => touchedBy(all, path)));
+  const kept = known.filter((conflict) => isUnmoved(sides, conflict));
+  const paths = new Set([...submodules, ...kept.flatMap((conflict) => conflict.paths)]);
+  return canStandAside(sides, paths) ? { paths, kept } : { paths: submodules, kept: [] };
 };
 
 const decide = async (shadow: Shadow, wish: Known): Promise<Said> => {
@@ -158,7 +191,18 @@ const decide = async (shadow: Shadow, wish: Known): Promise<Said> => {
   return mergeTree(shadow, wish);
 };
 
-const mergeByGit = async (shadow: Shadow, wish: Known): Promise<Merge> => {
+/** The conflict of a group: the known one where it is the same, or what is left to say about it. */
+const namedConflict = (group: Path[], sides: Sides, said: Said, kept: readonly Conflict[]): Conflict => {
+  const conflict = conflictOf(group, sides, said);
+  const known = kept.filter(({ paths }) => paths.some((path) => group.includes(path)));
+  const [first] = known;
+  if (first === undefined) return conflict;
+  if (first.id === conflict.id) return first;
+  const contents = new Map([...known.flatMap((one) => [...one.contents]), ...conflict.contents]);
+  return { ...conflict, kind: first.kind, message: first.message, contents };
+};
+
+const mergeByGit = async (shadow: Shadow, wish: Known, known: readonly Conflict[]): Promise<Merge> => {
   const { base, local, remote } = wish;
   const [mine, theirs] = await Promise.all([
     diffWithRenames(shadow, base, local),
@@ -166,15 +210,16 @@ const mergeByGit = async (shadow: Shadow, wish: Known): Promise<Merge> => {
   ]);
   const renames = [...mine.renames, ...theirs.renames];
   const before = sidesOf(mine.changes, theirs.changes, []);
-  const said = await decide(shadow, await withoutSubmodules(shadow, wish, before));
+  const { paths: aside, kept } = setAside(before, known);
+  const said = await decide(shadow, await without(shadow, wish, before, aside));
   const whole = sidesOf(mine.changes, theirs.changes, await diffTrees(shadow, base, said.tree));
-  const groups = groupsOf(whole, said, renames);
+  const groups = groupsOf(whole, said, renames, kept);
   if (groups.length === 0) return { tree: said.tree, conflicts: [], renames, sides: whole };
   const blocked = groups.flat();
   const back = blocked.map((path) => ({ path, after: whole.base.get(path) }));
   return {
     tree: await treeWith(shadow, said.tree, back),
-    conflicts: groups.map((group) => conflictOf(group, whole, said)),
+    conflicts: groups.map((group) => namedConflict(group, whole, said, kept)),
     renames,
     sides: { ...whole, merged: composed(whole.merged, whole.base, new Set(blocked)) },
   };
@@ -186,17 +231,20 @@ const mergeByGit = async (shadow: Shadow, wish: Known): Promise<Merge> => {
  * more, only what its ids alone decide is merged and the rest is in conflict. Throws `internal` where local or remote
  * is not whole, `timeout`.
  */
-export const mergeTrees = async (shadow: Shadow, { base, local, remote }: MergeWish): Promise<Merge> => {
+export const mergeTrees = async (
+  shadow: Shadow,
+  { base, local, remote, known = [] }: MergeWish,
+): Promise<Merge> => {
   const alone = withoutWorktree(shadow);
   if (base === undefined) return mergeWithoutBase(alone, local, remote);
   try {
-    return await mergeByGit(alone, { base, local, remote });
+    return await mergeByGit(alone, { base, local, remote }, known);
   } catch (thrown) {
     if (await isComplete(alone, base)) throw thrown;
   }
-  const known = await Promise.all([diffTrees(alone, base, local), diffTrees(alone, base, remote)]).catch(
+  const ids = await Promise.all([diffTrees(alone, base, local), diffTrees(alone, base, remote)]).catch(
     () => undefined,
   );
-  if (known === undefined) return mergeWithoutBase(alone, local, remote);
-  return mergeByIds(alone, local, sidesOf(known[0], known[1], []));
+  if (ids === undefined) return mergeWithoutBase(alone, local, remote);
+  return mergeByIds(alone, local, sidesOf(ids[0], ids[1], []));
 };
