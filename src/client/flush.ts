@@ -35,9 +35,33 @@ const mayAgain = (odd: Odd, { file }: Queued, code: string): boolean => {
   return tries + 1 < ODD_TRIES;
 };
 
+/** Sends a queued state; the entry goes when both sides have agreed on it. */
+const sendState = async (
+  app: App,
+  connected: Connected,
+  queued: Queued,
+  params: { zone: string; tree: string },
+  odd: Odd,
+): Promise<void> => {
+  const { sendQueued } = await import('./patches/queue.ts');
+  try {
+    await sendQueued(app, connected, params);
+  } catch (thrown) {
+    const error = asKhloneError(thrown);
+    if (mayAgain(odd, queued, error.code)) throw error;
+    app.outbox.refuse(queued, error);
+    return;
+  }
+  // Another state may have taken its place meanwhile: that one is still to be sent.
+  const now = app.outbox.list().find(({ file }) => file === queued.file);
+  if (now?.entry.call === queued.entry.call) app.outbox.remove(queued);
+};
+
 /** Sends one entry; when this returns it is settled, also where the server refused it. */
 const send = async (app: App, connected: Connected, queued: Queued, odd: Odd): Promise<void> => {
   const { entry } = queued;
+  // A state is compared with what is there: it cannot take effect twice, and needs no mark.
+  if (entry.call.name === 'patch.sync') return sendState(app, connected, queued, entry.call.params, odd);
   if (entry.sentTo && entry.sentTo !== connected.server.uuid) return hold(app, queued);
   if (!entry.sentTo) app.outbox.update(queued, { ...entry, sentTo: connected.server.uuid });
   faultPoint('outbox-marked');

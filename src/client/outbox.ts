@@ -47,6 +47,11 @@ const Entry = z.object({
       prompt: z.string().optional(),
     }),
     z.object({ name: z.literal('task.cancel'), params: CALLS['task.cancel'].params.strip() }),
+    /** The state of a worktree, pinned in its shadow: what a sync at that moment would have sent. */
+    z.object({
+      name: z.literal('patch.sync'),
+      params: z.object({ zone: z.string(), tree: z.string(), files: z.number() }),
+    }),
   ]),
 });
 export type Entry = z.infer<typeof Entry>;
@@ -65,8 +70,21 @@ const Refusal = z.object({
 /** Refusals that are remembered; the oldest goes. */
 const MAX_REFUSED = 100;
 
+/** The zone that an entry belongs to; a cancel names only its task. */
+const zoneOf = ({ call }: Entry): string | undefined =>
+  call.name === 'task.add' ? call.params.zone.id : call.name === 'patch.sync' ? call.params.zone : undefined;
+
+/** What a refusal is remembered by: the task, or the state that was queued. */
+const nameOf = ({ call }: Entry): string => {
+  if (call.name === 'task.add') return call.params.id;
+  return call.name === 'task.cancel' ? call.params.task : call.params.tree;
+};
+
 export type Outbox = {
-  /** Durable when it returns. A task that waits already is not queued again: the entry that waits is returned. */
+  /**
+   * Durable when it returns. A task that waits already is not queued again: the entry that waits is returned. A sync
+   * takes the place of one that waits for the same zone with nothing behind it.
+   */
   put(entry: Omit<Entry, 'version'>): Queued;
   list(host?: string): Queued[];
   /** The next one to be sent to a host; what is held for a person is passed over. */
@@ -118,6 +136,17 @@ const waitingTask = (
   return undefined;
 };
 
+/** Syncs that follow each other are one: the later state has all of the earlier one. Never across a task. */
+const waitingSync = (
+  entries: ReadonlyMap<string, Entry>,
+  { call }: Omit<Entry, 'version'>,
+): Queued | undefined => {
+  if (call.name !== 'patch.sync') return undefined;
+  const [file, entry] =
+    [...entries].findLast(([, one]) => (zoneOf(one) ?? call.params.zone) === call.params.zone) ?? [];
+  return file && entry?.call.name === 'patch.sync' ? { file, entry } : undefined;
+};
+
 const isEntry = (name: string): boolean => /^\d{12}\.json$/.test(name);
 
 const readRefused = (dir: string): Refused[] => {
@@ -146,6 +175,13 @@ export const openOutbox = (dir: string): Outbox => {
     put: (given) => {
       const waiting = waitingTask(entries, given);
       if (waiting) return waiting;
+      const earlier = waitingSync(entries, given);
+      if (earlier) {
+        const entry: Entry = { ...earlier.entry, call: given.call };
+        writeDurably(dir, earlier.file, JSON.stringify(entry));
+        entries.set(earlier.file, entry);
+        return { file: earlier.file, entry };
+      }
       if (entries.size >= OUTBOX_MAX_ENTRIES) {
         throw new KhloneError('queue-full', `${entries.size} entries wait in the outbox`, 'khlone reconnect');
       }
@@ -173,8 +209,7 @@ export const openOutbox = (dir: string): Outbox => {
     refused: () => readRefused(dir),
     unreadable: () => unreadable,
     refuse: (queued, why) => {
-      const { params } = queued.entry.call;
-      const id = 'id' in params ? params.id : params.task;
+      const id = nameOf(queued.entry);
       const refusal = {
         id,
         say: queued.entry.say,

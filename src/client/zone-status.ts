@@ -39,7 +39,9 @@ const emptyView = (binding: Binding): ZoneView => ({
   tokens: 0,
 });
 
-const taskOf = ({ call: { params } }: Entry): string => ('id' in params ? params.id : params.task);
+/** Only tasks are held for a person: a state that waits is compared anew when it is sent. */
+const taskOf = ({ call }: Entry): string =>
+  call.name === 'task.add' ? call.params.id : call.name === 'task.cancel' ? call.params.task : '';
 
 /** The tasks of a zone that wait here to be sent. */
 const waitingHere = (app: App, zone: string): Entry[] =>
@@ -47,6 +49,14 @@ const waitingHere = (app: App, zone: string): Entry[] =>
     const { call: waiting, held } = entry;
     return !held && waiting.name === 'task.add' && waiting.params.zone.id === zone ? [entry] : [];
   });
+
+/** The states of a zone's worktree that wait here to be sent, and of how many files the last one is. */
+export const patchesHere = (app: App, zone: string): { count: number; files: number } => {
+  const waiting = app.outbox.list().flatMap(({ entry: { call: one } }) => {
+    return one.name === 'patch.sync' && one.params.zone === zone ? [one.params.files] : [];
+  });
+  return { count: waiting.length, files: waiting.at(-1) ?? 0 };
+};
 
 export const queuedHere = (app: App, zone: string): number => waitingHere(app, zone).length;
 
@@ -94,5 +104,7 @@ export const zoneStatus = async (app: App, caller: Caller, binding: Binding): Pr
   if (view) return knownStatus(app, binding, { view, ageMs: 0 });
   const known = app.known.get(binding.zone);
   const ageMs = known ? Date.now() - known.atMs : 0;
-  return knownStatus(app, binding, { view: known?.view ?? emptyView(binding), ageMs });
+  const status = knownStatus(app, binding, { view: known?.view ?? emptyView(binding), ageMs });
+  // It did not answer us, whatever the link thinks of it at this moment.
+  return status.link === 'connected' ? { ...status, link: 'silent' } : status;
 };

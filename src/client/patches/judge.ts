@@ -20,6 +20,8 @@ export type Wish = {
   files: readonly Path[] | undefined;
   /** The zone's branch, where it has one. */
   branch: Branch;
+  /** The local side is a state of an earlier time: what git is in the middle of now does not concern it. */
+  isQueued: boolean;
 };
 
 export type Judged = { meeting: Meeting; halts: Halt[] };
@@ -92,8 +94,8 @@ export const judge = async (ground: Ground, met: Meeting, wish: Wish): Promise<J
   meeting = planAgain(meeting, [...held, ...unnamed(changes, files)]);
   const receiver = direction === 'toLocal' ? meeting.local : meeting.remote;
   const halts = [
-    ...(await operationHalts(repository.gitDir)),
-    ...branchHalts(wish.branch, await branchHere(repository.worktree)),
+    ...(wish.isQueued ? [] : await operationHalts(repository.gitDir)),
+    ...(wish.isQueued ? [] : branchHalts(wish.branch, await branchHere(repository.worktree))),
     ...(meeting.plan[direction].length > 0
       ? deletionHalts(meeting.plan, direction, (await listTree(shadow, receiver)).size)
       : []),

@@ -73,7 +73,9 @@ const withGround = <T>(place: StepPlace, far: Far, work: (ground: Ground) => Pro
     return work(ground);
   });
 
-const wishFor = (direction: Direction, { files, branch }: StepWish): Wish => ({ direction, files, branch });
+const wishFor = (direction: Direction, { files, branch }: StepWish, isQueued = false): Wish => ({
+  ...{ direction, files, branch, isQueued },
+});
 
 /** Brings the zone's changes here. What is in conflict or held stays on both sides as it is. */
 export const pull = (
@@ -104,7 +106,11 @@ export const sync = (
   withGround(place, far, async (ground) => {
     for (let n = 0; n < TRIES; n += 1) {
       const { meeting: met, seen } = await look(ground, far, wish.localTree);
-      const { meeting, halts } = await judge(ground, met, wishFor('toRemote', wish));
+      const { meeting, halts } = await judge(
+        ground,
+        met,
+        wishFor('toRemote', wish, wish.localTree !== undefined),
+      );
       if (halts.length > 0 && !wish.yes) return { halts, meeting };
       const done = await syncTo(ground, far, meeting);
       if (done === 'copied') continue;

@@ -1,0 +1,78 @@
+import { pin, pinned, unpin } from '../../patch/pins.ts';
+import { diffTrees } from '../../patch/tree.ts';
+import { asKhloneError, KhloneError } from '../../protocol/error.ts';
+import type { App } from '../app.ts';
+import type { Connected } from '../link/link.ts';
+import { recoverPull } from './exchange.ts';
+import { openGround, present, snapshotOf } from './ground.ts';
+import { inTurn } from './lock.ts';
+import { type Halted, type StepPlace, type Stepped, type StepWish, sync } from './steps.ts';
+import { farSide, type PatchZone, patchZoneAt, wishFor } from './zone.ts';
+
+/**
+ * Syncs that wait for their host, in one order with the tasks around them: the state at the moment of each is kept as
+ * a tree, and goes over when its turn comes. Two that follow each other without a task between them are one.
+ */
+
+/** Puts the present state of a worktree into the outbox. Answers how many of its paths differ from what is agreed on. */
+export const queueSync = (app: App, zone: PatchZone): Promise<number> =>
+  inTurn(zone.place.repository.gitDir, async () => {
+    const { repository, zone: id, choice } = zone.place;
+    const ground = await openGround(repository, id, choice);
+    await recoverPull(ground);
+    const { tree } = await snapshotOf(ground);
+    await pin(ground.shadow, queuedName(id, tree), tree);
+    const base = await present(ground, ground.state.base);
+    const files = base === undefined ? 0 : (await diffTrees(ground.shadow, base, tree)).length;
+    app.outbox.put({
+      host: zone.binding.host,
+      queuedMs: Date.now(),
+      say: 'sync',
+      call: { name: 'patch.sync', params: { zone: id, tree, files } },
+    });
+    return files;
+  });
+
+const queuedName = (zone: string, tree: string): string => `queued/${zone}/${tree}`;
+
+/** Lets go of queued states that wait no more. */
+const release = (app: App, { repository, zone, choice }: StepPlace): Promise<void> =>
+  inTurn(repository.gitDir, async () => {
+    const { shadow } = await openGround(repository, zone, choice);
+    const waiting = app.outbox
+      .list()
+      .flatMap(({ entry: { call } }) => (call.name === 'patch.sync' ? [call.params.tree] : []));
+    for (const [name, tree] of await pinned(shadow, `queued/${zone}`))
+      if (!waiting.includes(tree)) await unpin(shadow, name);
+  });
+
+/** Sends a state that was queued. What is in conflict waits in the zone's state; a halt is an error that is kept. */
+export const sendQueued = async (
+  app: App,
+  connected: Connected,
+  { zone: id, tree }: { zone: string; tree: string },
+): Promise<void> => {
+  const binding = app.bindings.byZone(id);
+  if (!binding) throw new KhloneError('not-found', 'that zone is not known here any more', 'khlone init');
+  const zone = await patchZoneAt(binding);
+  const wish = { ...wishFor(zone, { yes: false }), localTree: tree };
+  const outcome = await syncZone(connected, zone, wish);
+  app.known.touch(id);
+  await release(app, zone.place);
+  if ('halts' in outcome) {
+    const why = outcome.halts.map(({ message }) => message).join('; ');
+    throw new KhloneError('conflict', `a queued sync was stopped: ${why}`, 'khlone sync');
+  }
+};
+
+export const syncZone = (
+  connected: Connected,
+  zone: PatchZone,
+  wish: StepWish & { localTree?: string },
+): Promise<Stepped | Halted> => sync(zone.place, farSide(zone, connected), wish);
+
+/** Whether a fault means that the host is away, and the sync waits for it. */
+export const waitsFor = (thrown: unknown): boolean =>
+  ['unreachable', 'timeout', 'shutting-down', 'start-failed', 'remote-setup'].includes(
+    asKhloneError(thrown).code,
+  );

@@ -1,0 +1,68 @@
+import { type Path, pathText } from '../../patch/listing.ts';
+import { type LineRange, type Region, rangeText } from '../../patch/ranges.ts';
+import { oneLine } from '../../protocol/sanitize.ts';
+import type { Style } from '../caller.ts';
+import { mark } from './receipt.ts';
+import { counted } from './status.ts';
+
+/** Pulls, syncs and conflicts as people read them. Every path was chosen by a stranger. */
+
+/** Paths of one kind that are named before the rest is counted. */
+const MAX_NAMED = 20;
+
+export const shownPath = (path: Path): string => oneLine(pathText(path), 200);
+
+const sideText = (ranges: readonly LineRange[]): string => ranges.map(rangeText).join(', ');
+
+export type ShownConflict = {
+  path: Path;
+  kind: string;
+  message: string;
+  ranges: readonly Region[] | undefined;
+};
+
+const KIND_WORDS: Readonly<Record<string, string>> = {
+  'modify-delete': 'changed on one side, deleted on the other',
+  'add-add': 'made on both sides',
+  binary: 'a binary file, changed on both sides',
+  rename: 'renamed differently on both sides',
+  type: 'of another kind on each side',
+  case: 'the same name as another file on this disk',
+  'no-base': 'different, and what both had before is not known',
+};
+
+export const conflictLines = (conflicts: readonly ShownConflict[], style: Style): string[] => {
+  const lines = conflicts.slice(0, MAX_NAMED).flatMap(({ path, kind, ranges }) => {
+    const what = KIND_WORDS[kind];
+    const head = `${mark(style, 'attention')} conflict in ${shownPath(path)}${what ? ` (${what})` : ''}`;
+    if (!ranges || ranges.length === 0) return [head];
+    return [
+      head,
+      `    local:  ${sideText(ranges.map(({ local }) => local))}`,
+      `    remote: ${sideText(ranges.map(({ remote }) => remote))}`,
+    ];
+  });
+  const [first] = conflicts;
+  if (!first) return [];
+  const more = conflicts.length > MAX_NAMED ? [`  and ${conflicts.length - MAX_NAMED} more`] : [];
+  const file = shownPath(first.path);
+  return [
+    ...lines,
+    ...more,
+    `  ${mark(style, 'next')} khlone diff ${file}, then khlone resolve ${file} --keep local|remote|--merge`,
+  ];
+};
+
+/** Named paths with their reasons, the rest counted. */
+export const reasonLines = (
+  word: string,
+  paths: readonly { path: Path; why: string }[],
+  style: Style,
+): string[] => {
+  const lines = paths
+    .slice(0, MAX_NAMED)
+    .map(({ path, why }) => `${mark(style, 'attention')} ${word} ${shownPath(path)}: ${oneLine(why, 200)}`);
+  return paths.length > MAX_NAMED
+    ? [...lines, `  and ${counted(paths.length - MAX_NAMED, 'more path')}`]
+    : lines;
+};
