@@ -4,6 +4,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import ssh2 from 'ssh2';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { openOpensshWire } from '../../../src/client/link/openssh.ts';
 import { createStageDeadline } from '../../../src/client/link/ssh-deadline.ts';
 import { type Asker, openSshWire, type Wire } from '../../../src/client/link/ssh2.ts';
 import { KhloneError } from '../../../src/protocol/error.ts';
@@ -33,8 +34,8 @@ const listen = (server: Server | ssh2.Server): Promise<number> =>
   });
 
 /** Dials `port` instead of the fixture's own, as the host whose key the fixture's known_hosts holds. */
-const dialPort = async (sshd: Sshd, port: number, asker?: Asker): Promise<Wire> => {
-  const wire = await openSshWire(
+const dialPort = async (sshd: Sshd, port: number, asker?: Asker, open = openSshWire): Promise<Wire> => {
+  const wire = await open(
     { host: `zone:${port}`, home: join(sshd.clientHome, 'khlone'), env: clientEnv(sshd) },
     asker,
     { serverBundle: BUNDLE, version: '0.1.0', signal: AbortSignal.timeout(60_000) },
@@ -80,41 +81,46 @@ const cuttingProxy = (to: number, afterBytes: number, how: 'end' | 'reset'): Ser
     });
   });
 
-describe.skipIf(sshdMissing)(`a connection that breaks${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
-  it('is unreachable, never a refused login, wherever it is cut before the relay speaks', async () => {
-    const sshd = await sshdHere();
-    trustPort(sshd);
-    const whole = await dialPort(sshd, sshd.port);
-    whole.close();
-    for (const [round, bytes] of [1, 20, 60, 500, 1200, 1500, 1800, 2000, 2200, 2400].entries()) {
-      const port = await listen(cuttingProxy(sshd.port, bytes, round % 2 === 0 ? 'end' : 'reset'));
-      const outcome = await dialPort(sshd, port).then(
-        () => 'connected',
-        (error: KhloneError) => error.code,
-      );
-      // The last cuts may fall behind the magic line, where there is a wire and then its end.
-      expect(bytes > 1500 ? ['unreachable', 'connected'] : ['unreachable'], `${bytes} bytes`).toContain(
-        outcome,
-      );
-    }
-  });
+const BACKENDS = { ssh2: openSshWire, openssh: openOpensshWire };
 
-  it('is told in words when something else than ssh answers', async () => {
-    const sshd = await sshdHere();
-    for (const greeting of [
-      '',
-      'HTTP/1.1 400 Bad Request\r\n\r\n',
-      '\x00'.repeat(70_000),
-      'SSH-1.5-old\r\n',
-    ]) {
-      const server = createServer((socket) => {
-        socket.on('error', () => {}).end(greeting);
-      });
-      const error = await failure(dialPort(sshd, await listen(server)));
-      expect(error, JSON.stringify(greeting.slice(0, 20))).toMatchObject({ code: 'unreachable', exit: 4 });
-      expect(error.message).not.toMatch(/[\x00-\x1f]/);
-    }
-  });
+describe.skipIf(sshdMissing)(`a connection that breaks${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
+  for (const [backend, open] of Object.entries(BACKENDS)) {
+    it(`is unreachable, never a refused login, wherever it is cut before the relay speaks, by ${backend}`, async () => {
+      const sshd = await sshdHere();
+      trustPort(sshd);
+      const whole = await dialPort(sshd, sshd.port, undefined, open);
+      whole.close();
+      for (const [round, bytes] of [1, 20, 60, 500, 1200, 1500, 1800, 2000, 2200, 2400].entries()) {
+        const port = await listen(cuttingProxy(sshd.port, bytes, round % 2 === 0 ? 'end' : 'reset'));
+        const outcome = await dialPort(sshd, port, undefined, open).then(
+          () => 'connected',
+          (error: KhloneError) => error.code,
+        );
+        // The last cuts may fall behind the magic line, where there is a wire and then its end.
+        expect(bytes > 1500 ? ['unreachable', 'connected'] : ['unreachable'], `${bytes} bytes`).toContain(
+          outcome,
+        );
+      }
+    });
+
+    it(`is told in words when something else than ssh answers, by ${backend}`, async () => {
+      const sshd = await sshdHere();
+      trustPort(sshd);
+      for (const greeting of [
+        '',
+        'HTTP/1.1 400 Bad Request\r\n\r\n',
+        '\x00'.repeat(70_000),
+        'SSH-1.5-old\r\n',
+      ]) {
+        const server = createServer((socket) => {
+          socket.on('error', () => {}).end(greeting);
+        });
+        const error = await failure(dialPort(sshd, await listen(server), undefined, open));
+        expect(error, JSON.stringify(greeting.slice(0, 20))).toMatchObject({ code: 'unreachable', exit: 4 });
+        expect(error.message).not.toMatch(/[\x00-\x1f]/);
+      }
+    });
+  }
 });
 
 type Accepts = (context: ssh2.AuthContext) => void;
