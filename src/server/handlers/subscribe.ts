@@ -135,6 +135,8 @@ export const subscribeHandler = (store: Store) => {
     signal.addEventListener('abort', () => {
       watchers -= 1;
     });
-    return { value: {}, body: items(follow(store, parsed.data, signal)), klass: 'interactive' };
+    // What lies in the journal is read in one go, and a word must get past it.
+    const klass = parsed.data.until === 'now' ? 'bulk' : 'interactive';
+    return { value: {}, body: items(follow(store, parsed.data, signal)), klass };
   };
 };
