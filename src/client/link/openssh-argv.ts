@@ -34,6 +34,7 @@ const common = (settings: SshSettings, wish: OpensshWish, logLevel: string): str
     ForwardX11: 'no',
     Tunnel: 'no',
     PermitLocalCommand: 'no',
+    RemoteCommand: 'none',
     BatchMode: wish.canAsk ? 'no' : 'yes',
     // A host is never accepted unseen, whatever a config says.
     StrictHostKeyChecking: wish.canAsk ? 'ask' : 'yes',
@@ -90,7 +91,7 @@ export const opensshArgv = (wish: OpensshWish, command: string): string[] => {
   return [
     '-T',
     ...['-S', 'none'],
-    ...['-o', 'ClearAllForwardings=yes', '-o', 'RemoteCommand=none'],
+    ...['-o', 'ClearAllForwardings=yes'],
     ...known.flatMap(([name, value]) => ['-o', `${name}=${value}`]),
     // What it tells at this level of its login is read, and kept from everybody else.
     ...common(target, wish, 'DEBUG1'),

@@ -1,5 +1,5 @@
 import { rmSync } from 'node:fs';
-import { mkdtemp, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { SOCKET_PATH_BYTES } from '../../protocol/limits.ts';
@@ -139,11 +139,24 @@ const attend = (desk: Desk, socket: Socket): void => {
   });
 };
 
+/** A desk whose hub was killed stays behind; it holds no secret, and goes after a day. */
+const LEFT_AFTER_MS = 24 * 3600_000;
+
+const removeLeft = async (run: string): Promise<void> => {
+  const names = (await readdir(run)).filter((name) => name.startsWith('ask-'));
+  for (const folder of names.map((name) => join(run, name))) {
+    const facts = await stat(folder).catch(() => undefined);
+    if (facts && Date.now() - facts.mtimeMs > LEFT_AFTER_MS)
+      await rm(folder, { recursive: true, force: true });
+  }
+};
+
 /** A folder that nobody else can enter, whose path leaves room for a socket's name. */
 const privateFolder = async (home: string): Promise<string> => {
   makeDir(home);
   const run = join(home, 'run');
   ensurePrivateDir(run);
+  await removeLeft(run);
   const isShort = Buffer.byteLength(join(run, 'ask-123456', 'socket')) <= SOCKET_PATH_BYTES;
   return mkdtemp(join(isShort ? run : '/tmp', 'ask-'));
 };

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -105,6 +105,9 @@ describe('the program by which ssh asks', () => {
     for (const home of [undefined, long]) {
       const { desk, ask, program, home: own } = await deskWith({}, home);
       const folder = dirname(program);
+      mkdirSync(join(own, 'run/ask-of-a-killed-hub'));
+      utimesSync(join(own, 'run/ask-of-a-killed-hub'), 1, 1);
+      (await deskWith({}, own)).desk.close();
       expect(statSync(folder).mode & 0o777).toBe(0o700);
       expect((await ask('a? ').ended).said).toBe('an answer\n');
       desk.close();
