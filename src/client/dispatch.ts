@@ -166,6 +166,12 @@ const forgetUnmade = async (app: App, binding: Binding, connected: Connected | u
   app.known.forget(zone);
 };
 
+/** Whether a second connection to the same server took over from one that fell silent. */
+const isReplaced = (link: Link, used: Connected | undefined): boolean => {
+  const now = link.current();
+  return !!now && !!used && now !== used && now.server.uuid === used.server.uuid;
+};
+
 /** Dispatches a task. The receipt is true: committed by the server, or durable here. */
 export const dispatch = async (app: App, caller: Caller, place: Place, wish: Dispatch): Promise<Receipt> => {
   const id = taskIdOf(caller.nonce);
@@ -176,9 +182,12 @@ export const dispatch = async (app: App, caller: Caller, place: Place, wish: Dis
   await environmentFor(app, caller, binding, config, false);
   keepSession(app, caller, binding, wish.session);
   let sentTo: string | undefined;
-  try {
+  let used: Connected | undefined;
+  let end = Number.POSITIVE_INFINITY;
+  const send = async (): Promise<Receipt> => {
     const connected = await connectWithin(link, caller, within);
-    const end = performance.now() + within;
+    used = connected;
+    end = Math.min(end, performance.now() + within);
     const leftMs = (): number => Math.max(1, end - performance.now());
     if (!(await isFirstInLine(app, caller, binding.host, leftMs()))) throw notAnswering(link.name);
     if (firstHere) await pushEnvironment(app, connected.peer, binding.zone, false, leftMs());
@@ -189,6 +198,13 @@ export const dispatch = async (app: App, caller: Caller, place: Place, wish: Dis
     );
     accepted(app, caller, place, connected, answer);
     return { type: 'accepted', id, answer };
+  };
+  try {
+    return await send().catch((thrown: unknown) => {
+      // The same task again is the same task, and the receipt says what became of it.
+      if (WAITS.has(asKhloneError(thrown).code) && isReplaced(link, used)) return send();
+      throw thrown;
+    });
   } catch (thrown) {
     const why = asKhloneError(thrown);
     if (!WAITS.has(why.code)) {

@@ -32,6 +32,8 @@ describe.skipIf(sshdMissing)(`a link that breaks${sshdMissing ? ` (${sshdMissing
     try {
       const act = await far.ok(note('silent'));
       expect(act.ms).toBeLessThan(3_500);
+      // It was sent, by the second connection: a receipt that says otherwise would be outdated when it is read.
+      expect(act.stderr).toMatch(/^✓ task-\w+ → mechanic\.1 \(@main\)\n$/);
       const answered = await far.ok(['await', idOf(act)]);
       expect(answered.ms).toBeLessThan(3_500);
     } finally {
