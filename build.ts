@@ -10,8 +10,11 @@ type Program = { entry: string; output: string; options: BuildOptions; notAtStar
 const ROOT = import.meta.dirname;
 
 const main = async (): Promise<void> => {
-  const relay = await relayText();
-  const built = await Promise.all(programs(relay).map(bundle));
+  const [relay, ranges] = await Promise.all([
+    carriedText('src/server/relay-start.ts'),
+    carriedText('src/patch/ranges-worker.ts'),
+  ]);
+  const built = await Promise.all(programs(relay, ranges).map(bundle));
   await removeStaleChunks(built);
 };
 
@@ -53,19 +56,17 @@ const COMMONJS_WORDS = [
 
 const ES_MODULE: BuildOptions = { format: 'esm', banner: { js: COMMONJS_WORDS } };
 
-/** The relay as text: the server's one file carries it, and unpacks it on each machine. */
-const relayText = async (): Promise<string> => {
-  const { outputFiles } = await build({
-    ...SHARED,
-    entryPoints: ['src/server/relay-start.ts'],
-    format: 'cjs',
-    outfile: 'relay.cjs',
-    write: false,
-  });
+/**
+ * A program as text inside another: the server's one file carries the relay, which it unpacks on each machine, and the
+ * hub carries the thread that looks for the lines of a conflict, so that no path to either has to be known.
+ */
+const carriedText = async (entry: string): Promise<string> => {
+  const options: BuildOptions = { entryPoints: [entry], format: 'cjs', outfile: 'carried.cjs', write: false };
+  const { outputFiles } = await build({ ...SHARED, ...options });
   return outputFiles?.[0]?.text ?? '';
 };
 
-const programs = (relay: string): Program[] => [
+const programs = (relay: string, ranges: string): Program[] => [
   {
     // Runs once per prompt line that has no zsh plugin: every package here is paid for on each command.
     entry: 'src/client/command.ts',
@@ -90,6 +91,7 @@ const programs = (relay: string): Program[] => [
       entryNames: '[name]',
       chunkNames: 'chunks/[name]-[hash]',
       outExtension: { '.js': '.mjs' },
+      define: { ...SHARED.define, __KHLONE_RANGES__: JSON.stringify(ranges) },
     },
     notAtStart: ['ssh2'],
   },

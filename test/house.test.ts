@@ -26,12 +26,13 @@ const ROOMS: Record<string, { rooms: string[]; packages: string[] }> = {
   server: { rooms: ['protocol', 'brains', 'patch'], packages: [] },
   client: { rooms: ['protocol', 'patch', 'provision'], packages: ['clipanion', 'yaml'] },
 };
-const GUARDED = ['clipanion', 'yaml', 'ssh2', 'node-pty', 'node:sqlite', '@aws-sdk/client-ec2'];
+const GUARDED = ['clipanion', 'yaml', 'ssh2', 'node-diff3', 'node-pty', 'node:sqlite', '@aws-sdk/client-ec2'];
 
 /** Where the rules of a room are looked at, and the one package more that a single place may use. */
 const PLACES: { file: string; room: string; also?: string }[] = [
   ...Object.keys(ROOMS).map((room) => ({ file: `src/${room}/planted.ts`, room })),
   { file: 'src/protocol/resident.ts', room: 'protocol', also: 'node:sqlite' },
+  { file: 'src/patch/ranges-worker.ts', room: 'patch', also: 'node-diff3' },
   { file: 'src/server/deeper/planted.ts', room: 'server' },
   { file: 'src/server/store/planted.ts', room: 'server', also: 'node:sqlite' },
   { file: 'src/client/commands/planted.ts', room: 'client' },

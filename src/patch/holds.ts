@@ -1,0 +1,60 @@
+import { type Choice, isOurs, looksSecret, matcherOf } from './left-out.ts';
+import { pathText } from './listing.ts';
+import type { Held } from './plan.ts';
+import { MAX_FILE_BYTES } from './snapshot.ts';
+import type { Change, Tree } from './tree.ts';
+
+/** What is held back in either direction while the rest goes on: secrets, large files, and floods of new ones. */
+
+export type HoldWish = {
+  /** One direction of a plan that was made without these holds; the plan is then made again with them. */
+  changes: readonly Change[];
+  /** What both sides agreed on before: a secret in it was tracked already, and goes on to travel. */
+  base: Tree;
+  /** Sizes in bytes of the new contents, by id: see `newContents`. */
+  sizes: ReadonlyMap<string, number>;
+  choice: Choice;
+  maxFileBytes?: number;
+};
+
+/** New files of one step, beyond which all of them wait. */
+export const MAX_NEW_BYTES = 100_000_000;
+export const MAX_NEW_FILES = 5_000;
+
+const megabytes = (bytes: number): string => `${Math.round(bytes / 100_000) / 10} MB`;
+
+const isNew = ({ before, after }: Change): boolean => before === undefined && after !== undefined;
+
+/** The ids of files that a side gets and did not have, whose sizes `holdsOf` asks for. */
+export const newContents = (changes: readonly Change[]): string[] =>
+  changes.filter(isNew).flatMap(({ after }) => (after ? [after.oid] : []));
+
+/** Why one path may not move, whatever else does. */
+const refusalOf = ({ base, sizes, choice, maxFileBytes = MAX_FILE_BYTES }: HoldWish) => {
+  const included = matcherOf(choice.include);
+  const excluded = matcherOf(choice.exclude);
+  return (change: Change): string | undefined => {
+    const text = pathText(change.path);
+    if (isOurs(change.path)) return "khlone's own folder";
+    if (excluded(text)) return 'excluded by sync.exclude';
+    if (!base.has(change.path) && looksSecret(text) && !included(text)) return 'looks like a secret';
+    const bytes = isNew(change) ? (sizes.get(change.after?.oid ?? '') ?? 0) : 0;
+    return bytes > maxFileBytes ? `larger than max_file (${megabytes(bytes)})` : undefined;
+  };
+};
+
+/** What of one direction is held. Whatever is not named here moves. */
+export const holdsOf = (wish: HoldWish): Held[] => {
+  const refusal = refusalOf(wish);
+  const held: Held[] = [];
+  const fresh: Change[] = [];
+  for (const change of wish.changes) {
+    const why = refusal(change);
+    if (why !== undefined) held.push({ path: change.path, why });
+    else if (isNew(change)) fresh.push(change);
+  }
+  const bytes = fresh.reduce((sum, { after }) => sum + (wish.sizes.get(after?.oid ?? '') ?? 0), 0);
+  if (fresh.length <= MAX_NEW_FILES && bytes <= MAX_NEW_BYTES) return held;
+  const why = `one of ${fresh.length} new files at once (${megabytes(bytes)})`;
+  return [...held, ...fresh.map(({ path }) => ({ path, why }))];
+};
