@@ -1,4 +1,5 @@
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, expect, test } from 'vitest';
@@ -23,8 +24,8 @@ let peer: Peer;
 let zone: ZoneSpec;
 afterEach(() => server.dispose());
 
-const begin = async (): Promise<void> => {
-  server = await startServer();
+const begin = async (env: Record<string, string> = {}): Promise<void> => {
+  server = await startServer({ env });
   peer = await server.peer();
   zone = makeZone(server);
   await bringEnvironment(peer, server, zone);
@@ -121,4 +122,43 @@ test('one death of tmux costs a task no more than a moment', async () => {
     expect((await untilTask(peer, zone, task.id, undefined, 8_000)).state).toBe('done');
   }
   expect(readdirSync(join(server.home.zonesDir, zone.id, 'runs')).length).toBeGreaterThan(3);
+});
+
+test('an act whose runner left no proof of itself is judged by the absence of any process of it', async () => {
+  await begin();
+  const id = await orphan();
+  const mark = lines('mark')[0] ?? '';
+  await until('the end of the run', () => {
+    kill9(processesOf(mark));
+    return processesOf(mark).length === 0;
+  });
+  for (const name of ['meta.json', 'exit']) rmSync(join(runDir(1), name), { force: true });
+  await restart();
+  expect((await untilTask(peer, zone, id)).state).toBe('unknown');
+});
+
+/** A tmux that cannot be reached the first times. It sees no variable but PATH. */
+const FAILING_TMUX = `#!/bin/sh
+tries=\${0%/*}/tries
+case "$*" in
+  *' -C '*) echo x >> "$tries"; [ "$(wc -l < "$tries")" -gt 4 ] || exit 1 ;;
+esac
+exec /usr/bin/tmux "$@"
+`;
+
+test('a start that fails is tried again soon, and leaves no run that is taken for a living one', async () => {
+  const bin = mkdtempSync(join(tmpdir(), 'khlone-bin-'));
+  writeFileSync(join(bin, 'tmux'), FAILING_TMUX, { mode: 0o755 });
+  await begin({ PATH: `${bin}:${process.env.PATH}` });
+  const { task } = await addTask(peer, zone, 'true');
+  await untilTask(peer, zone, task.id, ['held']);
+  const { state, attempt } = await untilTask(peer, zone, task.id, undefined, 8_000);
+  expect({ state, attempt }).toEqual({ state: 'done', attempt: 1 });
+  const db = new DatabaseSync(server.home.stateDb, { readOnly: true });
+  expect(db.prepare('SELECT n, live FROM runs ORDER BY n').all()).toEqual([
+    { n: 1, live: 0 },
+    { n: 2, live: 1 },
+  ]);
+  db.close();
+  rmSync(bin, { recursive: true });
 });

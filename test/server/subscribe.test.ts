@@ -23,17 +23,24 @@ beforeEach(async () => {
   leave = new AbortController();
   await store.write(() => findOrMakeZone(store, join(root, 'zones'), ZONE, POLICY, 1));
 });
-afterEach(() => {
+afterEach(async () => {
   leave.abort();
+  // Who stops reading says so: the file that it reads from is closed by that.
+  await Promise.all(watchers.splice(0).map((watcher) => watcher.return(undefined)));
   store.close();
   rmSync(root, { recursive: true, force: true });
 });
 
 type Seen = { seq?: number; gap?: { from: number; to: number } };
-async function* watch(over: Partial<Subscribe> = {}): AsyncGenerator<unknown> {
-  const sub: Subscribe = { zone: ZONE.id, from: 'start', until: 'never', ...over };
+const watchers: AsyncGenerator<unknown>[] = [];
+async function* itemsOf(sub: Subscribe): AsyncGenerator<unknown> {
   for await (const given of follow(store, sub, leave.signal)) yield* apart(given);
 }
+const watch = (over: Partial<Subscribe> = {}): AsyncGenerator<unknown> => {
+  const watcher = itemsOf({ zone: ZONE.id, from: 'start', until: 'never', ...over });
+  watchers.push(watcher);
+  return watcher;
+};
 const say = (text = ''): Promise<void> =>
   store.write((tx) => tx.emit(ZONE.id, { atMs: 0, event: { type: 'note', text } }));
 const sayBig = (): Promise<void> => say('x'.repeat(SEGMENT_MAX_BYTES / 2));
