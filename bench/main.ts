@@ -39,12 +39,7 @@ if (!existsSync(join(import.meta.dirname, '../dist/command.cjs'))) {
   process.exit(2);
 }
 const link = await benchLink();
-const rows = [
-  ...(await benchDispatch(link.sshControlMs)),
-  ...(await benchEnqueue()),
-  ...link.rows,
-  ...(await benchPrompt()),
-];
+const rows = [...(await benchDispatch()), ...(await benchEnqueue()), ...link.rows, ...(await benchPrompt())];
 console.log(table(rows));
 writeFileSync(
   RESULTS,
