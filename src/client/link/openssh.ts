@@ -78,9 +78,10 @@ const listen = (child: ChildProcessWithoutNullStreams, onLine: (line: string) =>
   });
   child.stderr.once('close', () => {
     take(torn);
+    torn = '';
     host.end();
   });
-  return { host, said: () => said };
+  return { host, said: () => said + torn };
 };
 
 type Line = {
