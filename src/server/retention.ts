@@ -13,6 +13,20 @@ const EVERY_MS = 3600_000;
 /** Rows and directories looked at per pass, so that a pass never holds the event loop for long. */
 const PER_PASS = 200;
 
+const eventsDir = (zonesDir: string, zone: string): string => join(zonesDir, zone, 'events');
+const fileOf = (n: number): string => `${String(n).padStart(6, '0')}.jsonl`;
+
+/** A server that died between forgetting a segment and removing its file left the file: nobody else would find it. */
+const removeForgotten = (store: Store, zonesDir: string, zone: string): void => {
+  const dir = eventsDir(zonesDir, zone);
+  const [first] = store.segments(zone);
+  if (!first || !existsSync(dir)) return;
+  for (const name of readdirSync(dir)) {
+    const n = /^(\d{6,15})\.jsonl$/.exec(name)?.[1];
+    if (n !== undefined && Number(n) < first.n) rmSync(join(dir, name), { force: true });
+  }
+};
+
 /** Removes the oldest segments of a zone over the size, or whose file was last written too long ago. */
 const pruneSegments = (store: Store, zonesDir: string, zone: string, nowMs: number): number => {
   const segments = [...store.segments(zone)];
@@ -23,13 +37,14 @@ const pruneSegments = (store: Store, zonesDir: string, zone: string, nowMs: numb
   const keepMs = asked?.transcriptsMs ?? KEEP_TRANSCRIPTS_MS;
   const maxBytes = asked?.diskBytes ?? MAX_EVENTS_BYTES;
   for (const segment of segments.slice(0, -1)) {
-    const file = join(zonesDir, zone, 'events', `${String(segment.n).padStart(6, '0')}.jsonl`);
+    const file = join(eventsDir(zonesDir, zone), fileOf(segment.n));
     const old = existsSync(file) && nowMs - statSync(file).mtimeMs > keepMs;
     if (!old && total <= maxBytes) break;
     store.dropSegment(zone, segment.n);
     total -= segment.length;
     removed += 1;
   }
+  removeForgotten(store, zonesDir, zone);
   return removed;
 };
 

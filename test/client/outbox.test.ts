@@ -1,4 +1,5 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import fs, { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -103,4 +104,38 @@ test('what its server refused is told once, however often it was refused', () =>
     { message: 'still no', code: 'queue-full', hint: 'wait' },
   ]);
   expect(files()).toEqual([]);
+});
+
+/** What is synced while `work` is done, by path, and with it what lay in the folder at that moment. */
+const synced = (work: () => void): { path: string; there: string[] }[] => {
+  const seen: { path: string; there: string[] }[] = [];
+  const real = fs.fsyncSync;
+  fs.fsyncSync = (fd) => {
+    seen.push({ path: readlinkSync(`/proc/self/fd/${fd}`), there: files() });
+    real(fd);
+  };
+  syncBuiltinESMExports();
+  try {
+    work();
+  } finally {
+    fs.fsyncSync = real;
+    syncBuiltinESMExports();
+  }
+  return seen;
+};
+
+test('what a receipt or a person relies on is on the disk when it is told, the name of its file too', () => {
+  const outbox = openOutbox(dir);
+  const put = synced(() => outbox.put(task(1)));
+  expect(put.map(({ path }) => path)).toEqual([expect.stringContaining(`${dir}/.`), dir]);
+  expect(put.at(-1)?.there).toHaveLength(1);
+  const [queued] = outbox.list();
+  if (!queued) throw new Error('nothing is queued');
+  // What was taken back may not come again after a power cut: no server would know that it is old.
+  expect(synced(() => outbox.remove(queued))).toEqual([{ path: dir, there: [] }]);
+  const sent = outbox.put({ ...task(2), sentTo: 'a server' });
+  // Its server has it: sent again it would be known there, so nobody waits for the disk.
+  expect(synced(() => outbox.remove(sent))).toEqual([]);
+  const held = outbox.put({ ...task(3), sentTo: 'a server that is gone', held: true });
+  expect(synced(() => outbox.remove(held))).toEqual([{ path: dir, there: [] }]);
 });

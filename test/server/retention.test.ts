@@ -1,11 +1,13 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, utimesSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { Policy } from '../../src/protocol/calls.ts';
 import { KEEP_TRANSCRIPTS_MS, prune } from '../../src/server/retention.ts';
+import { endRunRow, makeRun } from '../../src/server/store/runs.ts';
 import { openStore, type Store } from '../../src/server/store/store.ts';
-import { findOrMakeZone } from '../../src/server/store/zones.ts';
+import { enroll, findOrMakeZone } from '../../src/server/store/zones.ts';
 
 const POLICY: Policy = {
   ...{
@@ -74,4 +76,52 @@ it('a segment that nobody wrote for longer than the zone keeps goes', async () =
   prune(store, zonesDir, Date.now());
   expect(existsSync(segmentFile(1))).toBe(false);
   expect(store.firstSeq(ZONE)).toBeGreaterThan(first);
+});
+
+/** The pass of a process that dies at a place; the store is opened anew afterwards. */
+const pruneAndDie = (fault: string): void => {
+  store.close();
+  const at = (path: string): string => JSON.stringify(join(import.meta.dirname, '../../src/server', path));
+  const program = `
+    import { openStore } from ${at('store/store.ts')};
+    import { prune } from ${at('retention.ts')};
+    const [, root] = process.argv;
+    prune(openStore(root + '/state.db', root + '/zones'), root + '/zones', Date.now());
+  `;
+  const { signal, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', program, root], {
+    env: { ...process.env, KHLONE_FAULT: `${fault}:1` },
+    encoding: 'utf8',
+    timeout: 20_000,
+  });
+  expect(signal, stderr).toBe('SIGKILL');
+  store = openStore(join(root, 'state.db'), zonesDir);
+};
+
+it('a segment that was forgotten by a server that died then goes with the next pass', async () => {
+  await makeZone({ ...POLICY, retention: { transcriptsMs: KEEP_TRANSCRIPTS_MS, diskBytes: 1024 } });
+  pruneAndDie('segment-forgotten');
+  expect(existsSync(segmentFile(1))).toBe(true);
+  prune(store, zonesDir, Date.now());
+  expect(existsSync(segmentFile(1))).toBe(false);
+  const [newest] = store.segments(ZONE);
+  expect(store.segments(ZONE)).toHaveLength(1);
+  expect(existsSync(segmentFile(newest?.n ?? 0))).toBe(true);
+  const seqs: number[] = [];
+  for await (const { seq } of store.items(ZONE, 0, { n: 0, offset: 0 })) seqs.push(seq);
+  expect(seqs.at(-1)).toBe(5);
+});
+
+it('a run whose files went with a server that died then is forgotten by the next pass', async () => {
+  await makeZone(POLICY);
+  const dir = join(zonesDir, ZONE, 'runs', 'mechanic.1.1');
+  mkdirSync(dir, { recursive: true });
+  await store.write(() => {
+    const { id } = enroll(store, { zone: ZONE, role: 'mechanic', brain: 'sh', hero: true }, 1);
+    endRunRow(store, makeRun(store, id, { mode: 'act', session: 's', boot: 'b' }, 1), 1);
+  });
+  pruneAndDie('run-removed');
+  expect(existsSync(dir)).toBe(false);
+  expect(store.all('SELECT n FROM runs')).toHaveLength(1);
+  prune(store, zonesDir, Date.now());
+  expect(store.all('SELECT n FROM runs')).toEqual([]);
 });
