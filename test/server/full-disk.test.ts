@@ -4,9 +4,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { ZoneSpec } from '../../src/protocol/calls.ts';
+import { processesOf } from '../../src/server/run-dir.ts';
 import { openStore } from '../../src/server/store/store.ts';
 import { findOrMakeZone } from '../../src/server/store/zones.ts';
-import { POLICY } from '../fixtures/server.ts';
+import {
+  addTask,
+  answerOf,
+  bringEnvironment,
+  call,
+  makeZone,
+  POLICY,
+  startServer,
+  until,
+  untilTask,
+} from '../fixtures/server.ts';
 
 /** A disk that is full, and one that has room again: a small tmpfs, which only root may mount. */
 
@@ -85,5 +96,38 @@ test.skipIf(!mounted)(
     expect(await told()).toEqual([...kept]);
     expect(store.get('PRAGMA integrity_check')).toEqual({ integrity_check: 'ok' });
     store.close();
+  },
+);
+
+test.skipIf(!mounted)(
+  'a server whose disk is full ends all the same when it is told to, and what it could not note is found later',
+  { timeout: 90_000 },
+  async () => {
+    const home = join(dir, 'home');
+    execFileSync('mount', ['-o', 'remount,size=160m', dir]);
+    const server = await startServer({ home });
+    const peer = await server.peer();
+    const zone = makeZone(server);
+    await bringEnvironment(peer, server, zone);
+    const { task } = await addTask(peer, zone, 'echo $KHLONE_RUN');
+    expect((await untilTask(peer, zone, task.id)).state).toBe('done');
+    const mark = (await answerOf(peer, task.id)).answer;
+    const pid = server.pid();
+    const { bavail, bsize } = statfsSync(dir);
+    try {
+      ballast(bavail * bsize);
+    } catch {
+      // Full is full.
+    }
+    await expect(addTask(peer, zone, 'true')).rejects.toMatchObject({ code: 'disk-low' });
+    await call(peer, 'stop', { keep: false }).catch(() => undefined);
+    await until('the end of the server', () => server.pid() !== pid);
+    unlinkSync(join(dir, 'ballast'));
+    const next = await server.peer();
+    await bringEnvironment(next, server, zone);
+    const after = await addTask(next, zone, 'echo again');
+    expect((await untilTask(next, zone, after.task.id)).state).toBe('done');
+    expect(processesOf(mark)).toEqual([]);
+    await server.dispose();
   },
 );
