@@ -10,6 +10,7 @@ import {
   answerOf,
   bringEnvironment,
   call,
+  kill9,
   makeZone,
   startServer,
   type TestServer,
@@ -65,6 +66,10 @@ describe('a server that dies', () => {
       const { id, mark, waiting } = await begin(fault);
       await expect(delZone()).rejects.toMatchObject({ code: 'unreachable' });
       peer = await server.peer();
+      await bringEnvironment(peer, server, zone);
+      // Whatever ran there may end now: nothing begins in its stead.
+      kill9(processesOf(mark));
+      await cancelled(id, waiting);
       expect(await delZone()).toMatchObject({ deleted: true });
       await cancelled(id, waiting);
       expect(processesOf(mark)).toEqual([]);
