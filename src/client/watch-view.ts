@@ -2,15 +2,9 @@ import type { App } from './app.ts';
 import type { Binding } from './bindings.ts';
 import type { Caller, Style } from './caller.ts';
 import { printed } from './reader.ts';
-import {
-  createPending,
-  frameOf,
-  readDrawn,
-  regionRows,
-  type Size,
-  writeDrawn,
-} from './render/live-screen.ts';
-import { counted, cut, zoneLines } from './render/status.ts';
+import { regionOf, type Wanted } from './render/live-region.ts';
+import { createPending, frameOf, readDrawn, type Size, writeDrawn } from './render/live-screen.ts';
+import { counted } from './render/status.ts';
 import { knownStatus } from './zone-status.ts';
 
 /**
@@ -26,37 +20,6 @@ const LOOK_MS = 1_000;
 /** The state of a zone reaches the hub a moment after the event that changed it. */
 const LIVELY_MS = 2_000;
 
-/** The zones as rows; where they are too many, clones that have nothing to do are left out first. */
-export const regionOf = (
-  app: App,
-  zones: readonly Binding[],
-  { who, style, size }: { who: (clone: { name: string; role: string }) => boolean; style: Style; size: Size },
-): string[] => {
-  const statuses = zones.map((binding) => {
-    const status = knownStatus(app, binding);
-    return { ...status, view: { ...status.view, crew: status.view.crew.filter(who) } };
-  });
-  const name = zones.length === 1 ? 'short' : 'whole';
-  const linesOf = (all: typeof statuses): string[] =>
-    all.flatMap((status) => zoneLines(status, style, size.columns, name));
-  const most = regionRows(size);
-  const lines = linesOf(statuses);
-  if (lines.length <= most) return lines;
-  const busy = linesOf(
-    statuses.map((status) => {
-      const crew = status.view.crew.filter((clone) => clone.state !== 'idle' || clone.queued > 0);
-      return { ...status, view: { ...status.view, crew } };
-    }),
-  );
-  if (busy.length <= most) return busy;
-  const more = cut(
-    `${style.utf8 ? '…' : '...'} ${counted(busy.length - most + 1, 'line')} more`,
-    size.columns,
-    style,
-  );
-  return [...busy.slice(0, most - 1), more];
-};
-
 export type WatchView = {
   /** Lines above the region. */
   push(lines: readonly string[]): void;
@@ -69,7 +32,7 @@ export const createWatchView = (
   app: App,
   caller: Caller,
   zones: () => readonly Binding[],
-  given: { who: (clone: { name: string; role: string }) => boolean; style: Style },
+  given: { who: Wanted; style: Style },
 ): WatchView => {
   const pending = createPending();
   let marks: Record<string, string> = {};
@@ -95,7 +58,8 @@ export const createWatchView = (
 
   const look = (): void => {
     const size = { columns: caller.terminal.columns, rows: caller.terminal.rows };
-    const region = regionOf(app, zones(), { ...given, size });
+    const statuses = zones().map((binding) => knownStatus(app, binding));
+    const region = regionOf(statuses, given.who, given.style, size);
     const state = `${size.columns} ${size.rows} ${region.join('\n')}`;
     if (!isSending && (!pending.isEmpty() || state !== shown)) {
       shown = state;

@@ -10,6 +10,7 @@ import { followJournal, type Heard } from './follow-journal.ts';
 import { createReader } from './reader.ts';
 import { linkWords } from './render/link-words.ts';
 import { createLiveLines } from './render/live-lines.ts';
+import type { Wanted } from './render/live-region.ts';
 import { createWatchView } from './watch-view.ts';
 
 /** Zones as they work: a steady view at a terminal, lines in a pipe. Both go on where they were, whatever dies. */
@@ -17,7 +18,7 @@ import { createWatchView } from './watch-view.ts';
 export type WatchWish = {
   zones: readonly Binding[];
   /** Whether a clone's events are wanted, and its name in a view. */
-  who: (clone: { name: string; role: string }) => boolean;
+  who: Wanted;
   verbosity: Verbosity;
   json: boolean;
   /** No word about links. */

@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import type { Caller } from '../../../src/client/caller.ts';
 import { createHostKeyCheck } from '../../../src/client/link/ssh-host-key.ts';
 import type { Place } from '../../../src/client/place.ts';
+import { createLiveLines } from '../../../src/client/render/live-lines.ts';
 import { createProgress } from '../../../src/client/render/progress.ts';
 import { receiptLines } from '../../../src/client/render/receipt.ts';
 import { crewLines, type ZoneStatus, zoneLines } from '../../../src/client/render/status.ts';
@@ -143,6 +144,11 @@ describe('what is printed of a lying server', () => {
       const progress = createProgress(caller, { progress: true, json, verbosity }, start);
       for (const item of items) progress(item);
       expectHarmless(said);
+    }
+    for (const verbosity of VERBOSITIES) {
+      const titles = new Map([[TASK.id, `t${EVIL}`]]);
+      const live = createLiveLines({ verbosity, style: STYLE, zone: 'app@main', titles });
+      expectHarmless(items.flatMap((item) => live.take(item)));
     }
   });
 
