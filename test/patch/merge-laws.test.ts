@@ -9,7 +9,9 @@ import { gitMerge, makeMergeGround } from './merge-ground.ts';
 import { modelsOf, storeTrees, tokensIn, triples } from './random-trees.ts';
 
 const LONG = process.env.KHLONE_LONG === '1';
-const RUNS = LONG ? 1_000 : 20;
+const RUNS = LONG ? 1_000 : 16;
+/** Each run starts some forty gits, on a machine with other work. */
+const LIMIT_MS = RUNS * 10_000;
 
 let ground: Awaited<ReturnType<typeof makeMergeGround>>;
 beforeAll(async () => {
@@ -43,59 +45,68 @@ const check = (runs: number, law: (first: Round, salt: number) => Promise<void>)
     { numRuns: runs, endOnFailure: !LONG },
   );
 
-it('a merge equals that of git where git is clean, and flags what git flags where it is not', async () => {
-  await check(RUNS / 2, async ({ base, local, remote, merge }) => {
-    const own = gitMerge(ground.dir, ground.shadow, { base, local, remote });
-    if (own.tree !== undefined) {
-      expect(merge.conflicts).toEqual([]);
-      expect(merge.tree).toBe(own.tree);
-      return;
-    }
-    const flagged = new Set(merge.conflicts.flatMap(({ paths }) => paths));
-    const { sides } = merge;
-    const isReal = (path: Path): boolean =>
-      [sides.base, sides.local, sides.remote].some((tree) => tree.has(path));
-    expect(own.unmerged.filter(isReal).filter((path) => !flagged.has(path))).toEqual([]);
-    const ours = await listTree(ground.shadow, merge.tree);
-    const text = (entry: Entry | undefined): string | undefined => entry && `${entry.mode} ${entry.oid}`;
-    for (const path of new Set([...ours.keys(), ...own.index.keys()])) {
-      if (!flagged.has(path)) expect([path, text(ours.get(path))]).toEqual([path, own.index.get(path)]);
-    }
-  });
-});
+it(
+  'a merge equals that of git where git is clean, and flags what git flags where it is not',
+  async () => {
+    await check(RUNS / 2, async ({ base, local, remote, merge }) => {
+      const own = gitMerge(ground.dir, ground.shadow, { base, local, remote });
+      if (own.tree !== undefined) {
+        expect(merge.conflicts).toEqual([]);
+        expect(merge.tree).toBe(own.tree);
+        return;
+      }
+      const flagged = new Set(merge.conflicts.flatMap(({ paths }) => paths));
+      const { sides } = merge;
+      const isReal = (path: Path): boolean =>
+        [sides.base, sides.local, sides.remote].some((tree) => tree.has(path));
+      expect(own.unmerged.filter(isReal).filter((path) => !flagged.has(path))).toEqual([]);
+      const ours = await listTree(ground.shadow, merge.tree);
+      const text = (entry: Entry | undefined): string | undefined => entry && `${entry.mode} ${entry.oid}`;
+      for (const path of new Set([...ours.keys(), ...own.index.keys()])) {
+        if (!flagged.has(path)) expect([path, text(ours.get(path))]).toEqual([path, own.index.get(path)]);
+      }
+    });
+  },
+  LIMIT_MS,
+);
 
-it('a pull and a sync bring both sides together, lose no line, and leave nothing to do', async () => {
-  await check(RUNS, async (first) => {
-    const { shadow } = ground;
-    const { plan, merge } = first;
-    for (const { path } of [...plan.toLocal, ...plan.toRemote]) expect(plan.blocked.has(path)).toBe(false);
-    const local = await treeWith(shadow, first.local, plan.toLocal);
-    const remote = await treeWith(shadow, first.remote, plan.toRemote);
-    for (const { path } of await diffTrees(shadow, local, remote)) expect(plan.blocked.has(path)).toBe(true);
-    for (const { path } of await diffTrees(shadow, local, merge.tree))
-      expect(plan.blocked.has(path)).toBe(true);
+it(
+  'a pull and a sync bring both sides together, lose no line, and leave nothing to do',
+  async () => {
+    await check(RUNS, async (first) => {
+      const { shadow } = ground;
+      const { plan, merge } = first;
+      for (const { path } of [...plan.toLocal, ...plan.toRemote]) expect(plan.blocked.has(path)).toBe(false);
+      const local = await treeWith(shadow, first.local, plan.toLocal);
+      const remote = await treeWith(shadow, first.remote, plan.toRemote);
+      for (const { path } of await diffTrees(shadow, local, remote))
+        expect(plan.blocked.has(path)).toBe(true);
+      for (const { path } of await diffTrees(shadow, local, merge.tree))
+        expect(plan.blocked.has(path)).toBe(true);
 
-    // What a side wrote is still there, and what moved arrived.
-    const mine = tokensIn(await textsOf(first.local), 'local');
-    const theirs = tokensIn(await textsOf(first.remote), 'remote');
-    const theirsMoved = tokensIn(await textsOf(first.remote, plan.blocked), 'remote');
-    const [here, there] = await Promise.all([textsOf(local), textsOf(remote)]);
-    expect(missing(mine, here, 'local')).toEqual([]);
-    expect(missing(theirs, there, 'remote')).toEqual([]);
-    expect(missing(theirsMoved, here, 'remote')).toEqual([]);
+      // What a side wrote is still there, and what moved arrived.
+      const mine = tokensIn(await textsOf(first.local), 'local');
+      const theirs = tokensIn(await textsOf(first.remote), 'remote');
+      const theirsMoved = tokensIn(await textsOf(first.remote, plan.blocked), 'remote');
+      const [here, there] = await Promise.all([textsOf(local), textsOf(remote)]);
+      expect(missing(mine, here, 'local')).toEqual([]);
+      expect(missing(theirs, there, 'remote')).toEqual([]);
+      expect(missing(theirsMoved, here, 'remote')).toEqual([]);
 
-    const pulled = await treeWith(shadow, first.remote, baseAfterPull(merge.sides, plan));
-    const second = await round({ base: pulled, local, remote: first.remote }, merge.conflicts);
-    expect(second.plan.toLocal).toEqual([]);
-    expect(second.merge.conflicts).toEqual(merge.conflicts);
-    expect(await treeWith(shadow, first.remote, second.plan.toRemote)).toBe(remote);
+      const pulled = await treeWith(shadow, first.remote, baseAfterPull(merge.sides, plan));
+      const second = await round({ base: pulled, local, remote: first.remote }, merge.conflicts);
+      expect(second.plan.toLocal).toEqual([]);
+      expect(second.merge.conflicts).toEqual(merge.conflicts);
+      expect(await treeWith(shadow, first.remote, second.plan.toRemote)).toBe(remote);
 
-    const synced = await treeWith(shadow, local, baseAfterSync(second.merge.sides, second.plan));
-    const third = await round({ base: synced, local, remote }, second.merge.conflicts);
-    expect([third.plan.toLocal, third.plan.toRemote]).toEqual([[], []]);
-    expect(third.merge.conflicts).toEqual(merge.conflicts);
-  });
-});
+      const synced = await treeWith(shadow, local, baseAfterSync(second.merge.sides, second.plan));
+      const third = await round({ base: synced, local, remote }, second.merge.conflicts);
+      expect([third.plan.toLocal, third.plan.toRemote]).toEqual([[], []]);
+      expect(third.merge.conflicts).toEqual(merge.conflicts);
+    });
+  },
+  LIMIT_MS,
+);
 
 const missing = (wanted: ReadonlySet<string>, texts: readonly string[], side: string): string[] => {
   const found = tokensIn(texts, side);
@@ -130,30 +141,34 @@ const takeSome = (
   return [...failed];
 };
 
-it('what failed on its way is tried again, and no line of either side is lost by it', async () => {
-  await check(RUNS, async (first, salt) => {
-    const { shadow } = ground;
-    const disk = await listTree(shadow, first.local);
-    const list = first.plan.toLocal;
-    const bad = list.length === 0 ? undefined : list[salt % list.length]?.path;
-    const failed = takeSome(disk, list, first.plan.moves.toLocal, (path) => path === bad);
-    const changes = [...new Set([...disk.keys(), ...(await listTree(shadow, first.local)).keys()])];
-    const local = await treeWith(
-      shadow,
-      first.local,
-      changes.map((path) => ({ path, after: disk.get(path) })),
-    );
-    const mine = tokensIn(await textsOf(first.local), 'local');
-    expect(missing(mine, await textsOf(local), 'local')).toEqual([]);
+it(
+  'what failed on its way is tried again, and no line of either side is lost by it',
+  async () => {
+    await check(RUNS, async (first, salt) => {
+      const { shadow } = ground;
+      const disk = await listTree(shadow, first.local);
+      const list = first.plan.toLocal;
+      const bad = list.length === 0 ? undefined : list[salt % list.length]?.path;
+      const failed = takeSome(disk, list, first.plan.moves.toLocal, (path) => path === bad);
+      const changes = [...new Set([...disk.keys(), ...(await listTree(shadow, first.local)).keys()])];
+      const local = await treeWith(
+        shadow,
+        first.local,
+        changes.map((path) => ({ path, after: disk.get(path) })),
+      );
+      const mine = tokensIn(await textsOf(first.local), 'local');
+      expect(missing(mine, await textsOf(local), 'local')).toEqual([]);
 
-    const base = await treeWith(shadow, first.remote, baseAfterPull(first.merge.sides, first.plan, failed));
-    const second = await round({ base, local, remote: first.remote });
-    const after = await treeWith(shadow, local, second.plan.toLocal);
-    const remote = await treeWith(shadow, first.remote, second.plan.toRemote);
-    expect(missing(mine, await textsOf(after), 'local')).toEqual([]);
-    const theirs = tokensIn(await textsOf(first.remote), 'remote');
-    expect(missing(theirs, await textsOf(remote), 'remote')).toEqual([]);
-    for (const { path } of await diffTrees(shadow, after, remote))
-      expect(second.plan.blocked.has(path)).toBe(true);
-  });
-});
+      const base = await treeWith(shadow, first.remote, baseAfterPull(first.merge.sides, first.plan, failed));
+      const second = await round({ base, local, remote: first.remote });
+      const after = await treeWith(shadow, local, second.plan.toLocal);
+      const remote = await treeWith(shadow, first.remote, second.plan.toRemote);
+      expect(missing(mine, await textsOf(after), 'local')).toEqual([]);
+      const theirs = tokensIn(await textsOf(first.remote), 'remote');
+      expect(missing(theirs, await textsOf(remote), 'remote')).toEqual([]);
+      for (const { path } of await diffTrees(shadow, after, remote))
+        expect(second.plan.blocked.has(path)).toBe(true);
+    });
+  },
+  LIMIT_MS,
+);

@@ -133,6 +133,21 @@ describe('a merge', () => {
     expect(tree).toBe(await ground.tree(moved));
   });
 
+  it('does not decide anew what waits for a person, until something moves there', async () => {
+    const dir = { 'd/a': lines(1, 20), 'd/b': lines(101, 120), 'd/c': lines(201, 220) };
+    const moved = { 'e/a': lines(1, 20), 'e/b': lines(101, 120), 'e/c': lines(201, 220) };
+    const { conflicts: known } = await merge(dir, moved, { ...dir, 'd/new': 'n\n' });
+    // The moved folder went over to remote meanwhile, so that git sees nothing but a new file.
+    const later = await treesOf(moved, moved, { ...moved, 'd/new': 'n\n' });
+    expect((await mergeTrees(ground.shadow, later)).conflicts).toEqual([]);
+    const kept = await mergeTrees(ground.shadow, { ...later, known });
+    expect(kept.conflicts).toEqual(known);
+    expect(kept.tree).toBe(later.base);
+    const edited = await ground.tree({ ...moved, 'd/new': 'N\n' });
+    const anew = await mergeTrees(ground.shadow, { ...later, remote: edited, known });
+    expect([anew.conflicts, anew.tree]).toEqual([[], edited]);
+  });
+
   it('does not take empty files for each other', async () => {
     const { conflicts } = await merge(
       { 'a/empty': '', 'b/empty': '', x: '' },
