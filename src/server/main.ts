@@ -1,5 +1,6 @@
 import { realpathSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
 import { asKhloneError } from '../protocol/error.ts';
 import { homeOf } from '../protocol/home.ts';
 import { askedNonce } from '../protocol/magic.ts';
@@ -22,8 +23,15 @@ const bundle = realpathSync(process.argv[1] ?? import.meta.filename);
 /** Lines for whoever looks for a fault: they go to the boot log, dated, without anything of a task. */
 const log = (line: string): void => void process.stderr.write(`${new Date().toISOString()} ${line}\n`);
 
+/**
+ * Keeps the space for young objects from growing with what passes through: it never shrinks again, and made 40 MB of
+ * the resident's 190 while a clone printed 30 MB to five viewers. 20,000 enqueues took as long with it as without.
+ */
+const stayLean = (): void => setFlagsFromString('--semi-space-growth-factor=1');
+
 // Loaded by the program that needs it: a relay is started for each connection, and somebody waits for its start.
 const serveHere = async (): Promise<void> => {
+  stayLean();
   const { serve } = await import('./serve.ts');
   const idleMs = Number(process.env.KHLONE_CLONE_IDLE_MS);
   await serve({
