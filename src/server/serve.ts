@@ -10,7 +10,7 @@ import { holdLifeLock, listenByRename, signalReady, socketPathIn } from '../prot
 import { createViewers, type Viewers } from './attach/viewers.ts';
 import { baseEnvironment } from './environment.ts';
 import { createHall, type Hall } from './hall.ts';
-import { attachRoutes } from './handlers/attach.ts';
+import { attachRoutes, withFarewell } from './handlers/attach.ts';
 import { codeRoutes } from './handlers/code.ts';
 import { machineRoutes } from './handlers/machine.ts';
 import { subscribeHandler } from './handlers/subscribe.ts';
@@ -64,24 +64,6 @@ export type ServeSpec = {
 
 type Parts = { store: Store; hall: Hall; holder: Holder; viewers: Viewers; handlers: Handlers };
 
-/** Calls after which something that viewers look at may be gone. */
-const REMOVING: ReadonlySet<string> = new Set(['zone.del', 'crew.del']);
-
-/** The same handlers; `then` is told after each that removed something, before its answer leaves. */
-const withFarewell = (
-  routes: [string, Handlers[string]][],
-  then: () => Promise<void>,
-): [string, Handlers[string]][] =>
-  routes.map(([name, handle]) => {
-    if (!REMOVING.has(name)) return [name, handle];
-    const both: Handlers[string] = async (call) => {
-      const answer = await handle(call);
-      await then();
-      return answer;
-    };
-    return [name, both];
-  });
-
 const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Parts => {
   const { home } = spec;
   setShEntry([spec.entry]);
@@ -117,7 +99,6 @@ const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Pa
     },
     ...{ home: home.root, baseEnvironment: base, environmentOf: hall.environmentOf, log: spec.log },
   });
-  const bury = (): Promise<void> => viewers.bury().catch((thrown) => spec.log(`viewers: ${thrown}`));
   const deps = {
     hall,
     zonesDir: home.zonesDir,
@@ -131,7 +112,7 @@ const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Pa
     ...Object.fromEntries([
       ...machineRoutes({ store, build: spec.build, boot, home: home.root, survey: survey.machine, stop }),
       ...taskRoutes(deps),
-      ...withFarewell(zoneRoutes(deps), bury),
+      ...withFarewell(zoneRoutes(deps), viewers),
       ...attachRoutes(viewers),
       ...codeRoutes(deps),
     ]),
