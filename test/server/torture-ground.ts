@@ -125,7 +125,8 @@ const evidence = (server: TestServer): string => {
   const rows = db.prepare('SELECT * FROM runs WHERE live = 1').all();
   const tasks = db
     .prepare(
-      "SELECT id, state, clone, run, uuid FROM tasks WHERE state NOT IN ('done', 'failed', 'cancelled')",
+      `SELECT id, state, clone, run, uuid, attempt, effect, hold, ${Date.now()} - since_ms AS age_ms
+       FROM tasks WHERE state NOT IN ('done', 'failed', 'cancelled')`,
     )
     .all();
   const inputs = db.prepare('SELECT clone, run, off, length(bytes) AS size FROM inputs').all();
