@@ -11,6 +11,7 @@ import { createReader } from './reader.ts';
 import { linkWords } from './render/link-words.ts';
 import { createLiveLines } from './render/live-lines.ts';
 import type { Wanted } from './render/live-region.ts';
+import { mark } from './render/receipt.ts';
 import { createWatchView } from './watch-view.ts';
 
 /** Zones as they work: a steady view at a terminal, lines in a pipe. Both go on where they were, whatever dies. */
@@ -104,6 +105,14 @@ type Watch = {
   signal: AbortSignal;
 };
 
+/** A name that nobody has may be a slip, or a clone that is yet to come. */
+const nobodyWords = ({ app, wish, style }: Watch, { zone }: Binding): string | undefined => {
+  const crew = app.known.get(zone)?.view.crew ?? [];
+  if (wish.zones.length > 1 || crew.length === 0 || crew.some(wish.who)) return undefined;
+  const names = crew.map(({ name }) => name).join(', ');
+  return `${mark(style, 'attention')} no such clone here yet; the crew: ${oneLine(names, 300)}`;
+};
+
 /** One zone until the end: the caller leaves, nobody reads any more (false), or the zone is deleted (true). */
 const watchZone = async (watch: Watch, binding: Binding): Promise<boolean> => {
   const { app, caller, wish, sink, style } = watch;
@@ -120,6 +129,8 @@ const watchZone = async (watch: Watch, binding: Binding): Promise<boolean> => {
     if (heard.type === 'begin') {
       lines = linesFrom(heard.after, 0);
       sink.begin(binding);
+      const nobody = nobodyWords(watch, binding);
+      if (nobody) sink.note(nobody);
       sink.tell([], { [name]: lines.mark() });
     }
     if (heard.type === 'item' && wants(wish, heard.item))

@@ -69,6 +69,18 @@ describe('watch', () => {
     }
   });
 
+  test('of a name that nobody has says who is here, and of no name at all how one looks', async () => {
+    const running = await begin(['--who', 'mecanic']);
+    await until('the word', () =>
+      running.stderr().includes('⚠ no such clone here yet; the crew: mechanic.1, reviewer.1\n'),
+    );
+    running.signal('SIGINT');
+    await running.ended;
+    expect(await world.says(['watch', '--who', '@sh'])).toBe(
+      '! ✗ "@sh" names no clone to watch\n!   ↳ a clone or a role: mechanic.1, mechanic\n[exit 2]\n',
+    );
+  });
+
   test('tells less and more, by its flag and by the setting', async () => {
     const lines = async (...flags: string[]): Promise<number> =>
       (await watched(flags, '✗', two)).trim().split('\n').length;

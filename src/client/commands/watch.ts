@@ -1,4 +1,5 @@
 import { Command, Option } from 'clipanion';
+import { parseWho } from '../../protocol/address.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { VERBOSITIES, type Verbosity } from '../../protocol/event-lines.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
@@ -36,13 +37,14 @@ export class WatchCommand extends KhloneCommand {
     // It may run for hours: the node command survives the hub, a shell's own path does not.
     this.caller.handOver?.();
     const verbosity = await this.howMuch();
+    const who = this.wanted();
     const zones = this.all ? this.everyZone() : [await this.here()];
     if (zones.length === 0) {
       this.say('no zones yet: khlone act "…" in a repository makes one');
       return 0;
     }
     await this.bringEnvironment(zones);
-    await watchZones(this.app, this.caller, { zones, who: this.wanted(), verbosity, ...this.form() });
+    await watchZones(this.app, this.caller, { zones, who, verbosity, ...this.form() });
     return 0;
   }
 
@@ -78,7 +80,17 @@ export class WatchCommand extends KhloneCommand {
   }
 
   wanted(): WatchWish['who'] {
-    const { who } = this;
-    return ({ name, role }) => who === undefined || name === who || role === who;
+    const who = this.who === undefined ? undefined : parseWho(this.who);
+    if (!who) return () => true;
+    if (!who.role || who.brain || who.spawn) {
+      const token = JSON.stringify(oneLine(this.who ?? '', 80));
+      throw new KhloneError(
+        'usage',
+        `${token} names no clone to watch`,
+        'a clone or a role: mechanic.1, mechanic',
+      );
+    }
+    return ({ name, role }) =>
+      who.index === undefined ? role === who.role : name === `${who.role}.${who.index}`;
   }
 }
