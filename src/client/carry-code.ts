@@ -4,6 +4,8 @@ import type { Peer } from '../protocol/peer.ts';
 import type { App } from './app.ts';
 import type { Binding } from './bindings.ts';
 import { call } from './call.ts';
+import { seedState } from './patches/seed.ts';
+import { patchZoneOf } from './patches/zone.ts';
 import type { SiteConfig } from './site-config.ts';
 import type { Worktree } from './worktree.ts';
 
@@ -34,6 +36,20 @@ async function* counted(
   }
 }
 
+/**
+ * What was carried is what both sides have, unless an earlier carry was quicker: then nothing is noted, and the first
+ * sync compares both sides anew.
+ */
+const seed = async (
+  { worktree, config, binding }: CarryPlace,
+  tree: string,
+  began: string | undefined,
+): Promise<void> => {
+  if (began !== tree) return;
+  const { place } = patchZoneOf(binding, worktree, config);
+  await seedState(place.repository, place.zone, place.choice, tree).catch(() => {});
+};
+
 const carry = async (peer: Peer, place: CarryPlace, progress?: CarryProgress): Promise<Carried> => {
   const { worktree, config, binding } = place;
   const { manifest, body, leftOut } = await packWorktree({
@@ -51,7 +67,9 @@ const carry = async (peer: Peer, place: CarryPlace, progress?: CarryProgress): P
     { zone: binding.zone, manifest },
     { body: progress ? counted(body, progress) : body, klass: 'bulk', timeoutMs: CARRY_DEADLINE_MS },
   );
-  return { leftOut, ...answer };
+  const { tree, ...told } = answer;
+  await seed(place, manifest.tree, tree);
+  return { leftOut, ...told };
 };
 
 /**

@@ -11,7 +11,7 @@ import { type Path, pathText } from './listing.ts';
 import { isSafePath } from './safe-path.ts';
 import type { Shadow } from './shadow.ts';
 import { type Staged, stageBlobs } from './staging.ts';
-import { newMark, oldMark, type Swap, swapPath } from './swap.ts';
+import { newMark, type Swap, swapPath } from './swap.ts';
 import type { Change, Entry } from './tree.ts';
 
 /**
@@ -51,7 +51,7 @@ const EntryShape = z.strictObject({
   mode: z.enum(['100644', '100755', '120000']),
   oid: z.string().regex(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/u),
 });
-const Journal = z.strictObject({
+export const Journal = z.strictObject({
   version: z.literal(1),
   note: z.unknown(),
   changes: z.array(
@@ -159,8 +159,11 @@ const stage = async (place: ApplyPlace, shadow: Shadow, folder: string, steps: r
   if (!sync) await promisify(execFile)('sync', ['-f', folder], { timeout: SYNC_DEADLINE_MS });
 };
 
+export const TIME_CHARS = 9;
+
 /** Older applications sort first. */
-const newName = (): string => `${Date.now().toString(36).padStart(9, '0')}-${randomBytes(4).toString('hex')}`;
+const newName = (): string =>
+  `${Date.now().toString(36).padStart(TIME_CHARS, '0')}-${randomBytes(4).toString('hex')}`;
 
 /** Pairs of paths: what is removed at `from` shall be at `to`. */
 export type Move = { from: Path; to: Path };
@@ -228,7 +231,7 @@ const readJournal = async (folder: string): Promise<z.infer<typeof Journal> | un
   }
 };
 
-const foldersOf = async (place: ApplyPlace): Promise<string[]> => {
+export const foldersOf = async (place: ApplyPlace): Promise<string[]> => {
   const kept = await keepOf(place);
   return (await readdir(kept)).sort().map((name) => join(kept, name));
 };
@@ -256,35 +259,4 @@ const sweepUnbegun = async (folder: string): Promise<void> => {
   const names = await readdir(folder).catch(() => []);
   const isBegun = names.some((name) => name === 'done.json' || name.startsWith('old-'));
   if (!isBegun) await rm(folder, { recursive: true, force: true });
-};
-
-/** A displaced file: what stood at `path` before an application, and where it lies now. */
-export type Displaced = { path: Path; kept: string };
-
-/** What an application displaced. */
-export const displacedIn = async (folder: string): Promise<Displaced[]> => {
-  const text = await readFile(join(folder, 'done.json'), 'utf8').catch(() => undefined);
-  const journal = text === undefined ? undefined : Journal.safeParse(JSON.parse(text)).data;
-  const names = new Set(await readdir(folder).catch(() => []));
-  return (journal?.changes ?? []).flatMap(({ path }, n) =>
-    names.has(`old-${n}`) ? [{ path, kept: oldMark({ root: '', holding: folder, idLength: 0 }, n) }] : [],
-  );
-};
-
-/** Displaced files are kept this long, and up to this much of them. */
-export const DISPLACED_KEPT = { ms: 7 * 24 * 3600_000, bytes: 500_000_000 } as const;
-
-/** Removes the displaced files that are past their time, the oldest first. */
-export const sweepDisplaced = async (place: ApplyPlace, nowMs: number): Promise<void> => {
-  let bytes = 0;
-  for (const folder of (await foldersOf(place)).reverse()) {
-    const facts = await stat(join(folder, 'done.json')).catch(() => undefined);
-    if (!facts) continue;
-    for (const name of await readdir(folder)) {
-      bytes += (await lstat(join(folder, name)).catch(() => undefined))?.size ?? 0;
-    }
-    if (nowMs - facts.mtimeMs > DISPLACED_KEPT.ms || bytes > DISPLACED_KEPT.bytes) {
-      await rm(folder, { recursive: true, force: true });
-    }
-  }
 };

@@ -75,7 +75,7 @@ const kindOf = (notes: readonly Note[], contents: ReadonlyMap<Path, Stage>): Con
 const textOf = (notes: readonly Note[]): string =>
   [...new Set(notes.map(({ text }) => pathText(text)))].join('\n').slice(0, MAX_MESSAGE_CHARS);
 
-/** The conflict of one group. `message` is what git or we say about it. */
+/** The conflict of one group, with the notes about it; or with our own word for it. */
 export const conflictOf = (
   group: readonly Path[],
   sides: Sides,
@@ -89,10 +89,12 @@ export const conflictOf = (
   const stages = new Map(paths.map((path) => [path, stageOf(sides, path)]));
   const id = idOf(stages);
   if ('kind' in said) return { id, kind: said.kind, paths, stages, contents: stages, message: said.message };
-  const members = new Set(group);
-  const contents = new Map([...said.stages].filter(([path]) => members.has(path)));
-  const notes = said.notes.filter(
-    ({ type, paths: named }) => type.startsWith('CONFLICT') && named.some((path) => members.has(path)),
+  const contents = new Map(
+    group.flatMap((path) => {
+      const stage = said.stages.get(path);
+      return stage ? [[path, stage] as const] : [];
+    }),
   );
+  const notes = said.notes.filter(({ type }) => type.startsWith('CONFLICT'));
   return { id, kind: kindOf(notes, contents), paths, stages, contents, message: textOf(notes) };
 };

@@ -10,11 +10,30 @@ export type Sides = { base: Tree; local: Tree; remote: Tree; merged: Tree };
 export const pathsOf = ({ base, local, remote, merged }: Sides): Set<Path> =>
   new Set([...base.keys(), ...local.keys(), ...remote.keys(), ...merged.keys()]);
 
-const under = (path: Path, folder: Path): boolean => path.startsWith(`${folder}/`);
+/** The folders that a path lies in. */
+const foldersOf = (path: Path): Path[] => {
+  const folders: Path[] = [];
+  for (let at = path.indexOf('/'); at >= 0; at = path.indexOf('/', at + 1)) folders.push(path.slice(0, at));
+  return folders;
+};
 
-/** The paths among these that one takes with it: itself, all below, and a file in the place of its folder. */
-export const touchedBy = (paths: ReadonlySet<Path>, path: Path): Path[] =>
-  [...paths].filter((one) => one === path || under(one, path) || under(path, one));
+/**
+ * The paths that one of some names takes with it, each with the first such name: the same path, one below it, or a
+ * file in the place of a folder that it lies in.
+ */
+export const touchedBy = (paths: Iterable<Path>, names: readonly Path[]): Map<Path, Path> => {
+  const taken = new Set(names);
+  const folders = new Map<Path, Path>();
+  for (const name of names) {
+    for (const folder of foldersOf(name)) if (!folders.has(folder)) folders.set(folder, name);
+  }
+  const touched = new Map<Path, Path>();
+  for (const path of paths) {
+    const name = [path, ...foldersOf(path)].find((one) => taken.has(one)) ?? folders.get(path);
+    if (name !== undefined) touched.set(path, name);
+  }
+  return touched;
+};
 
 /** Commits of submodules: they are no files, so they are told and never merged or written. */
 export const submodulesIn = ({ base, local, remote }: Sides): Path[] => {
@@ -36,9 +55,7 @@ export const composed = (tree: Tree, other: Tree, at: ReadonlySet<Path>): Map<Pa
 const clashesIn = (tree: Tree): Rename[] => {
   const found: Rename[] = [];
   for (const path of tree.keys()) {
-    for (let at = path.indexOf('/'); at >= 0; at = path.indexOf('/', at + 1)) {
-      if (tree.has(path.slice(0, at))) found.push({ from: path.slice(0, at), to: path });
-    }
+    for (const folder of foldersOf(path)) if (tree.has(folder)) found.push({ from: folder, to: path });
   }
   return found;
 };

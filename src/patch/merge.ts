@@ -178,7 +178,7 @@ const without = async (shadow: Shadow, wish: Known, sides: Sides, paths: Set<Pat
 /** Submodules, which are no files, and conflicts that wait for a person already. */
 const setAside = (sides: Sides, known: readonly Conflict[]): { paths: Set<Path>; kept: Conflict[] } => {
   const all = pathsOf(sides);
-  const submodules = new Set(submodulesIn(sides).flatMap((path) => touchedBy(all, path)));
+  const submodules = new Set(touchedBy(all, submodulesIn(sides)).keys());
   const kept = known.filter((conflict) => isUnmoved(sides, conflict));
   const paths = new Set([...submodules, ...kept.flatMap((conflict) => conflict.paths)]);
   return canStandAside(sides, paths) ? { paths, kept } : { paths: submodules, kept: [] };
@@ -191,15 +191,23 @@ const decide = async (shadow: Shadow, wish: Known): Promise<Said> => {
   return mergeTree(shadow, wish);
 };
 
-/** The conflict of a group: the known one where it is the same, or what is left to say about it. */
-const namedConflict = (group: Path[], sides: Sides, said: Said, kept: readonly Conflict[]): Conflict => {
-  const conflict = conflictOf(group, sides, said);
-  const known = kept.filter(({ paths }) => paths.some((path) => group.includes(path)));
-  const [first] = known;
-  if (first === undefined) return conflict;
-  if (first.id === conflict.id) return first;
-  const contents = new Map([...known.flatMap((one) => [...one.contents]), ...conflict.contents]);
-  return { ...conflict, kind: first.kind, message: first.message, contents };
+/** The conflicts of the groups: a known one where it is the same, or what is left to say about it. */
+const conflictsOf = (groups: Path[][], sides: Sides, said: Said, kept: readonly Conflict[]): Conflict[] => {
+  const knownAt = new Map(kept.flatMap((known) => known.paths.map((path) => [path, known] as const)));
+  const notesAt = Map.groupBy(
+    said.notes.flatMap((note) => note.paths.map((path) => ({ path, note }))),
+    ({ path }) => path,
+  );
+  return groups.map((group) => {
+    const notes = [...new Set(group.flatMap((path) => (notesAt.get(path) ?? []).map(({ note }) => note)))];
+    const conflict = conflictOf(group, sides, { stages: said.stages, notes });
+    const known = [...new Set(group.flatMap((path) => knownAt.get(path) ?? []))];
+    const [first] = known;
+    if (first === undefined) return conflict;
+    if (first.id === conflict.id) return first;
+    const contents = new Map([...known.flatMap((one) => [...one.contents]), ...conflict.contents]);
+    return { ...conflict, kind: first.kind, message: first.message, contents };
+  });
 };
 
 const mergeByGit = async (shadow: Shadow, wish: Known, known: readonly Conflict[]): Promise<Merge> => {
@@ -219,7 +227,7 @@ const mergeByGit = async (shadow: Shadow, wish: Known, known: readonly Conflict[
   const back = blocked.map((path) => ({ path, after: whole.base.get(path) }));
   return {
     tree: await treeWith(shadow, said.tree, back),
-    conflicts: groups.map((group) => namedConflict(group, whole, said, kept)),
+    conflicts: conflictsOf(groups, whole, said, kept),
     renames,
     sides: { ...whole, merged: composed(whole.merged, whole.base, new Set(blocked)) },
   };

@@ -80,14 +80,18 @@ const movesIn = (changes: readonly Change[], renames: readonly Rename[]): Rename
 /** Plans both directions of one merge. A pull uses `toLocal`, a sync `toRemote`; never both from one plan. */
 export const planPatch = ({ sides, conflicts, renames, held }: PlanWish): Plan => {
   const paths = pathsOf(sides);
-  const reasons = new Map<Path, string>();
-  const seeds: Path[][] = conflicts.map((conflict) => conflict.paths);
-  const submodules = submodulesIn(sides).map((path) => ({ path, why: 'submodule' }));
-  for (const { path, why } of [...held, ...submodules]) {
-    const touched = touchedBy(paths, path.replace(/\/+$/u, ''));
-    seeds.push(touched);
-    for (const one of touched) if (!reasons.has(one)) reasons.set(one, why);
+  const whys = new Map<Path, string>();
+  for (const { path, why } of held) {
+    const name = path.replace(/\/+$/u, '');
+    if (!whys.has(name)) whys.set(name, why);
   }
+  for (const path of submodulesIn(sides)) whys.set(path, 'submodule');
+  const touched = touchedBy(paths, [...whys.keys()]);
+  const reasons = new Map([...touched].map(([path, name]) => [path, whys.get(name) ?? '']));
+  const seeds = [
+    ...conflicts.map((conflict) => conflict.paths),
+    ...[...touched.keys()].map((path) => [path]),
+  ];
   const inConflict = new Set(conflicts.flatMap((conflict) => conflict.paths));
   const groups = closeGroups(sides, seeds, renames);
   const blocked = new Set(groups.flat());

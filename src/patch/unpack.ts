@@ -26,7 +26,8 @@ export type UnpackWish = {
   shadowDir: string;
 };
 
-export type Unpacked = { head: string; files: number };
+/** `tree`: the state right after it was made, by this call or an earlier one. */
+export type Unpacked = { head: string; files: number; tree: string };
 
 /** The pack arrives at the pace of the link. */
 const RECEIVE_DEADLINE_MS = 12 * 60 * 60_000;
@@ -177,15 +178,15 @@ const build = async (dir: string, wish: UnpackWish): Promise<Unpacked> => {
   await writeMadeBy(dir, { version: 1, zone, ...(head && { head }), tree, files, madeMs: Date.now() });
   // The zone is called ready in a database that survives a power cut; its files should, too. Best effort.
   await promisify(execFile)('sync', ['-f', dir], { timeout: SYNC_DEADLINE_MS }).catch(() => undefined);
-  return { head: head ?? '', files };
+  return { head: head ?? '', files, tree };
 };
 
 /** What an earlier call made, as it is now. */
-const recognised = async (path: string, files: number): Promise<Unpacked> => {
+const recognised = async (path: string, { files, tree }: MadeBy): Promise<Unpacked> => {
   const head = await groundAt(path)
     .run(['rev-parse', '--verify', '--quiet', 'HEAD'])
     .catch(() => '');
-  return { head, files };
+  return { head, files, tree };
 };
 
 /**
@@ -196,7 +197,7 @@ const recognised = async (path: string, files: number): Promise<Unpacked> => {
 export const unpackWorktree = async (wish: UnpackWish): Promise<Unpacked> => {
   const { path, zone } = wish;
   const before = await inspect(path, zone);
-  if (before) return recognised(path, before.files);
+  if (before) return recognised(path, before);
   await mkdir(dirname(path), { recursive: true });
   await sweep(path);
   const temp = `${path}.khlone-${process.pid}-${randomBytes(6).toString('hex')}`;
@@ -205,7 +206,7 @@ export const unpackWorktree = async (wish: UnpackWish): Promise<Unpacked> => {
     await mkdir(temp, { mode: 0o700 });
     const made = await build(temp, wish);
     const meanwhile = await inspect(path, zone);
-    if (meanwhile) return await recognised(path, meanwhile.files);
+    if (meanwhile) return await recognised(path, meanwhile);
     await rename(temp, path);
     return made;
   } catch (thrown) {

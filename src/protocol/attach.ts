@@ -19,7 +19,10 @@ export const Terminal = z.strictObject({
 });
 export type Terminal = z.infer<typeof Terminal>;
 
-/** `view`: what a clone does, in words. `shell`: a shell of the person's own in the zone's worktree. */
+/**
+ * `view`: what a clone does, in words; it ends with its terminal. `shell`: a shell of the person's own in the zone's
+ * worktree; without a terminal it goes on for a day. A viewer that shows another sight than before begins anew.
+ */
 export const Sight = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('view'), clone }),
   z.strictObject({ kind: z.literal('shell') }),
@@ -27,8 +30,9 @@ export const Sight = z.discriminatedUnion('kind', [
 export type Sight = z.infer<typeof Sight>;
 
 /**
- * Why a viewer's bytes ended. `left`: Ctrl-D or tmux's own detach. `exited`: its shell ended. `detached`: by
- * `crew detach`. `gone`: the clone was let go or the zone removed. `lost`: tmux died; opening again brings it back.
+ * Why a viewer's bytes ended. `left`: Ctrl-D in a view, tmux's own detach, or nothing else is known. `exited`: its shell
+ * ended. `detached`: by `crew detach`. `gone`: the clone was let go or the zone removed. `lost`: tmux died; opening again
+ * brings it back. A halted zone keeps its viewers: they see that it is.
  */
 export const PARTINGS = ['left', 'exited', 'detached', 'gone', 'lost'] as const;
 export type Parting = (typeof PARTINGS)[number];
@@ -38,7 +42,9 @@ const sight = { zone, viewer, sight: Sight, terminal: Terminal };
 export const ATTACH_CALLS = {
   /**
    * Makes the viewer's tmux session where it is missing and answers the program that shows it, for a terminal on the
-   * server's own machine. `env` is all that the program may see beside the terminal's own TERM.
+   * server's own machine, or one that ssh makes there. `env` is all that the program may see; its TERM is the terminal's
+   * own where the host knows it. A view that no terminal comes for ends after a minute.
+   * Fails with `not-found`, `conflict` (no worktree yet), `rate-limited` (64 viewers, 8 shells of a zone), `tmux-failed`.
    */
   'attach.prepare': {
     params: z.strictObject(sight),
@@ -50,14 +56,20 @@ export const ATTACH_CALLS = {
   /**
    * The same with a terminal made on the server's machine. The call's body is what is typed, the answer's body is
    * what tmux draws; both are interactive. The answer's end is the viewer's end: `attach.end` says why. The call's
-   * own end (cancel, a lost connection) leaves a shell running for its return.
+   * own end (cancel, a lost connection, the end of what is typed) leaves a shell running for its return. Opening the
+   * same viewer again takes its place: the call before ends with `interrupted`. Fails as `attach.prepare` does, and with
+   * `no-pty` where the host has no script(1) of util-linux: there a terminal of ssh's can run what `attach.prepare` says.
    */
   'attach.open': { params: z.strictObject(sight), answer: z.object({}) },
+  /** Only for a terminal of `attach.open`; any other knows its size by itself. */
   'attach.resize': {
     params: z.strictObject({ viewer, columns: cells, rows: cells }),
     answer: z.object({}),
   },
-  /** Ends a viewer, its shell too, or tells how one ended that is over. */
+  /**
+   * Ends a viewer, its shell too, or tells how one ended that is over. `exitCode` with `exited`, where it is known: it is
+   * kept through the death of the server.
+   */
   'attach.end': {
     params: z.strictObject({ viewer }),
     answer: z.object({ parting: z.enum(PARTINGS), exitCode: z.number().int().min(0).max(255).optional() }),

@@ -180,7 +180,7 @@ const wants = {
   notes: z.array(text(2048)).max(8),
 };
 
-/** name → what is sent and what comes back. `task.add` carries a long prompt, `code.put` a pack, as the call's body. */
+/** name → what is sent and what comes back. `task.add` carries a long prompt as the call's body. */
 export const CALLS = {
   hello: {
     params: z.strictObject({ proto: z.tuple([count, count]), build: text(100) }),
@@ -232,10 +232,6 @@ export const CALLS = {
   'zone.del': {
     params: z.strictObject({ zone: zoneId, force: z.boolean() }),
     answer: z.object({ deleted: z.boolean(), kept: text(4096).optional() }),
-  },
-  'code.put': {
-    params: z.strictObject({ zone: zoneId, manifest: z.unknown() }),
-    answer: z.object({ head: text(100), files: count }),
   },
   'task.get': {
     params: z.strictObject({ task: text(40) }),

@@ -44,6 +44,11 @@ const Choice = z.strictObject({
 });
 
 export const PATCH_CALLS = {
+  /** The first code of a zone: a pack as the body. `tree` is the state that it began with, now or by an earlier call. */
+  'code.put': {
+    params: z.strictObject({ zone, manifest: z.unknown() }),
+    answer: z.object({ head: z.string().max(100), files: count.max(1_000_000), tree: objectId.optional() }),
+  },
   /**
    * The zone's state now. With `payload`, and where the state is none of `known`, the answer's body is what leads
    * there from one of them (`envelope.base`), or from nothing.

@@ -19,14 +19,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import {
-  type ApplyPlace,
-  applyChanges,
-  displacedIn,
-  type Move,
-  recoverApplications,
-  sweepDisplaced,
-} from '../../src/patch/apply.ts';
+import { type ApplyPlace, applyChanges, type Move, recoverApplications } from '../../src/patch/apply.ts';
+import { displacedIn, sweepDisplaced } from '../../src/patch/displaced.ts';
 import { openShadow, type Shadow } from '../../src/patch/shadow.ts';
 import { snapshotTree } from '../../src/patch/snapshot.ts';
 import { type Change, diffTrees } from '../../src/patch/tree.ts';

@@ -5,18 +5,23 @@ import { AwaitCommand } from './await.ts';
 import { CancelCommand } from './cancel.ts';
 import { ConfigGetCommand, ConfigListCommand, ConfigSetCommand, ConfigUnsetCommand } from './config.ts';
 import { CrewAddCommand, CrewCommand, CrewDelCommand, CrewDetachCommand } from './crew.ts';
+import { DiffCommand } from './diff.ts';
 import { DispatchToCommand } from './dispatch-to.ts';
 import { DoctorCommand } from './doctor.ts';
 import { HelpCommand, VersionCommand } from './help.ts';
 import { ListCommand } from './list.ts';
 import { LogCommand } from './log.ts';
 import { LoginCommand } from './login.ts';
+import { PatchApplyCommand, PatchExportCommand, PatchListCommand, PatchShowCommand } from './patch.ts';
+import { PullCommand } from './pull.ts';
 import { QueueCommand, QueueMoveCommand, QueuePauseCommand, QueueResumeCommand } from './queue.ts';
 import { QueueDropCommand } from './queue-drop.ts';
 import { ReconnectCommand } from './reconnect.ts';
+import { ResolveCommand } from './resolve.ts';
 import { RetryCommand } from './retry.ts';
 import { StatusCommand } from './status.ts';
 import { StopCommand } from './stop.ts';
+import { SyncCommand } from './sync.ts';
 import { TrustCommand } from './trust.ts';
 import { WatchCommand } from './watch.ts';
 import { ZoneDelCommand, ZoneHaltCommand, ZoneSetCommand } from './zone.ts';
@@ -27,6 +32,8 @@ export const COMMANDS = [
   ...[QueueCommand, QueuePauseCommand, QueueResumeCommand, QueueMoveCommand, QueueDropCommand],
   ...[StatusCommand, WatchCommand, ListCommand, LogCommand],
   ...[CrewCommand, CrewAddCommand, CrewDelCommand, AttachCommand, CrewDetachCommand, LoginCommand],
+  ...[SyncCommand, PullCommand, DiffCommand, ResolveCommand],
+  ...[PatchListCommand, PatchShowCommand, PatchApplyCommand, PatchExportCommand],
   ...[ZoneSetCommand, ZoneHaltCommand, ZoneDelCommand],
   ...[ConfigListCommand, ConfigGetCommand, ConfigSetCommand, ConfigUnsetCommand, TrustCommand],
   ...[ReconnectCommand, DoctorCommand, StopCommand],

@@ -4,7 +4,9 @@ import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import type { Answer, Body, Call, Peer } from '../../protocol/peer.ts';
 import type { App } from '../app.ts';
 import { callServer } from '../call.ts';
+import type { Connected } from '../link/link.ts';
 import { soonest } from '../patience.ts';
+import type { Channels } from './attach-channel.ts';
 
 /**
  * What a terminal's program and a zone's server say to each other about an attach goes through here, over the one
@@ -31,6 +33,8 @@ type Relayed = z.infer<typeof Relayed>;
 
 export type RelayFloor = {
   app: App;
+  /** Terminals on hosts that cannot make one otherwise. */
+  channels: Channels;
   /** Aborts as soon as the person stopped khlone. */
   stopping: AbortSignal;
   /** The hub makes room for another one. */
@@ -59,19 +63,19 @@ const lossOf = async (thrown: unknown, host: string, stopping: AbortSignal): Pro
   return error.code === 'unreachable' ? error : new KhloneError('unreachable', error.message, error.hint);
 };
 
-const peerOf = async (
+const connectedOf = async (
   { app, leaving }: RelayFloor,
   { host, env, name }: Relayed,
   signal: AbortSignal,
-): Promise<Peer> => {
+): Promise<Connected> => {
   if (leaving) throw new KhloneError('unreachable', 'the hub makes room for another one');
   const link = app.link(host);
   const here = link.current();
-  if (here) return here.peer;
+  if (here) return here;
   // A size alone is no reason to dial, or to start a server.
   const mayDial = name !== 'attach.resize';
   const made = mayDial && (await soonest(link.connect({ env, ask: undefined }), CONNECT_WITHIN_MS, signal));
-  if (made) return made.peer;
+  if (made) return made;
   throw new KhloneError('unreachable', `${host} does not answer`, 'khlone reconnect');
 };
 
@@ -109,26 +113,45 @@ async function* untilLost(
   }
 }
 
+type Passing = { relayed: Relayed; keys: Body | undefined; signal: AbortSignal };
+
+/** One call to the server with the bytes behind it, or its like on a channel where the host makes no terminal. */
+const pass = async (floor: RelayFloor, connected: Connected, passing: Passing): Promise<Answer> => {
+  const { channels } = floor;
+  const { keys, signal } = passing;
+  const { host, name, params } = passing.relayed;
+  const { openPty, peer } = connected;
+  if (name === 'attach.resize' && channels.resize(params)) return { value: {} };
+  if (name === 'attach.open' && openPty && channels.isChosen(host)) {
+    return channels.open(connected, openPty, { params, keys, signal, withinMs: ANSWER_WITHIN_MS });
+  }
+  const options = { signal, timeoutMs: ANSWER_WITHIN_MS };
+  const typed = keys && { body: keys, klass: 'interactive' as const };
+  try {
+    // The server judges the parameters: a later one may know more of them.
+    const { answer, body } = await callServer(peer, name, params as never, { ...options, ...typed });
+    return { value: answer, ...(body && { body, klass: 'interactive' }) };
+  } catch (thrown) {
+    if (asKhloneError(thrown).code !== 'no-pty' || !openPty) throw thrown;
+    // The keys of this call are gone with it, so the terminal asks again, and gets a channel then.
+    channels.choose(host);
+    throw new KhloneError('unreachable', 'the host makes no terminal; trying a channel');
+  }
+};
+
 /** Passes one call on to the server of the host, with the bytes behind it and behind its answer. */
 export const relayAttach = async (floor: RelayFloor, call: Call): Promise<Answer> => {
   const parsed = Relayed.safeParse(call.params);
   if (!parsed.success) throw new KhloneError('invalid-params', 'the call came in an unknown shape');
-  const { host, name, params } = parsed.data;
+  const relayed = parsed.data;
   const silent = new AbortController();
   const signal = AbortSignal.any([call.signal, silent.signal, floor.stopping]);
-  const lossOfIt = (thrown: unknown) => lossOf(thrown, host, floor.stopping);
+  const lossOfIt = (thrown: unknown) => lossOf(thrown, relayed.host, floor.stopping);
   try {
-    const peer = await peerOf(floor, parsed.data, signal);
-    const keys = call.body && {
-      body: attended(call.body, peer, () => silent.abort()),
-      klass: 'interactive' as const,
-    };
-    // The server judges the parameters: a later one may know more of them.
-    const { answer, body } = await callServer(peer, name, params as never, {
-      ...{ signal, timeoutMs: ANSWER_WITHIN_MS },
-      ...keys,
-    });
-    return { value: answer, ...(body && { body: untilLost(body, lossOfIt), klass: 'interactive' }) };
+    const connected = await connectedOf(floor, relayed, signal);
+    const keys = call.body && attended(call.body, connected.peer, () => silent.abort());
+    const { value, body } = await pass(floor, connected, { relayed, keys, signal });
+    return { value, ...(body && { body: untilLost(body, lossOfIt), klass: 'interactive' }) };
   } catch (thrown) {
     throw await lossOfIt(thrown);
   }

@@ -8,6 +8,7 @@ import type { App } from '../app.ts';
 import type { Caller } from '../caller.ts';
 import { runCommand } from '../cli.ts';
 import { createApp } from './app.ts';
+import { type Channels, createChannels } from './attach-channel.ts';
 import { relayAttach } from './attach-relay.ts';
 import { type Exchange, parseInvocation, startExchange } from './exchange.ts';
 import { RAW_MAGIC, serveRaw } from './raw.ts';
@@ -29,6 +30,7 @@ const STOPPED_EXIT = 4;
 type Hub = {
   spec: HubSpec;
   app: App;
+  channels: Channels;
   running: number;
   leaving: boolean;
   end: () => void;
@@ -140,7 +142,15 @@ export const serveHub = async (spec: HubSpec): Promise<void> => {
   const server = createServer((socket) => greet(hub, socket));
   server.maxConnections = MAX_CALLERS;
   const hub: Hub = {
-    ...{ spec, app, running: 0, leaving: false, end: ended.resolve, stopped: stopped.signal },
+    ...{
+      spec,
+      app,
+      channels: createChannels(),
+      running: 0,
+      leaving: false,
+      end: ended.resolve,
+      stopped: stopped.signal,
+    },
     stopping: stopping.signal,
     closeDoor: await listenByRename(server, socketPath),
   };

@@ -4,10 +4,11 @@ import { KhloneError } from '../../protocol/error.ts';
 import { HELLO_DEADLINE_MS, PROTOCOL } from '../../protocol/limits.ts';
 import { createPeer } from '../../protocol/peer.ts';
 import type { Connected } from './link.ts';
+import type { OpenPty } from './ssh-pty.ts';
 
 /** The first words of a connection: who the server is, and whether our build takes its place. */
 
-export type Wire = { duplex: Duplex; close(): void };
+export type Wire = { duplex: Duplex; close(): void; openPty?: OpenPty };
 
 export type Greeted = { made: Connected; wire: Wire };
 
@@ -42,7 +43,7 @@ const shouldReplace = ({ build, local }: Greeter, theirs: string): boolean => {
 
 const helloOver = async (wire: Wire, build: string): Promise<Connected> => {
   try {
-    return await hello(wire.duplex, build);
+    return { ...(await hello(wire.duplex, build)), ...(wire.openPty && { openPty: wire.openPty }) };
   } catch (error) {
     wire.close();
     throw error;

@@ -2,6 +2,7 @@ import type { KhloneError } from '../../protocol/error.ts';
 import type { Peer } from '../../protocol/peer.ts';
 import type { Question } from '../caller.ts';
 import type { LinkState } from './link-state.ts';
+import type { OpenPty } from './ssh-pty.ts';
 
 /** The way to a zone's server: local by its socket, or the one SSH connection to its host. */
 
@@ -17,7 +18,12 @@ export type Lender = {
 
 export type ServerFacts = { uuid: string; boot: string; build: string; host: string; home: string };
 
-export type Connected = { peer: Peer; server: ServerFacts };
+export type Connected = {
+  peer: Peer;
+  server: ServerFacts;
+  /** Makes a terminal on the host without its server's help; absent where the way there cannot. */
+  openPty?: OpenPty;
+};
 
 export type Link = {
   /** `local`, or the host as the person wrote it. */

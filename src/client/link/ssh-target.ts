@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import type { SshSettings } from './ssh-config.ts';
+import type { OpenPty } from './ssh-pty.ts';
 
 /** Asks the person at the terminal of the command that needs the link; undefined: there is no terminal. */
 export type Asker = { ask(question: { text: string; secret: boolean }): Promise<string> } | undefined;
@@ -21,6 +22,8 @@ export type Wire = {
   close(): void;
   /** One round trip in milliseconds as TCP measured it; absent behind a jump host or a proxy. */
   readonly rttMs?: number;
+  /** Opens a terminal on the host, on a channel beside this one; absent where the backend has no second channel. */
+  readonly openPty?: OpenPty;
   /** Settles when the connection is gone, with the reason if there was one. */
   readonly closed: Promise<Error | undefined>;
 };

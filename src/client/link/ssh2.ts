@@ -8,6 +8,7 @@ import { momentOf, type SshMoment, sshFailure, unreachable } from './ssh-error.t
 import { createHostKeyCheck, type HostKeyCheck } from './ssh-host-key.ts';
 import { collectIdentities, type Identity } from './ssh-keys.ts';
 import { createLoginPlan } from './ssh-login.ts';
+import { asPty, type OpenPty, type PtyChannel, ptyCommand } from './ssh-pty.ts';
 import { type RemoteProcess, type Spawn, startRelay } from './ssh-relay.ts';
 import { CONNECT_DEADLINE_MS, openFirstSocket } from './ssh-socket.ts';
 import type { Asker, SshTarget, Wire, WireDeps } from './ssh-target.ts';
@@ -175,6 +176,18 @@ const spawnOver =
     });
   };
 
+const ptyOver =
+  (client: Client, settings: SshSettings): OpenPty =>
+  ({ argv, env, size }) => {
+    const pty = { term: env.TERM ?? 'xterm', cols: size.columns, rows: size.rows, width: 0, height: 0 };
+    const opening = new Promise<PtyChannel>((resolve, reject) => {
+      const command = ptyCommand({ argv, env });
+      client.exec(command, { pty }, (error, channel) => (error ? reject(error) : resolve(asPty(channel))));
+    });
+    const late = () => unreachable(momentOf(settings, 'open'), 'opens no channel');
+    return withDeadline(opening, CHANNEL_DEADLINE_MS, late);
+  };
+
 /** Connects to each host of a route through the one before it. The clients come in the order of the hosts. */
 async function* connectRoute(
   ssh2: Ssh2,
@@ -235,7 +248,8 @@ export const openSshWire = async (target: SshTarget, asker: Asker, deps: WireDep
       node: ownNode(),
       progress: deps.progress,
     });
-    return { duplex, close, closed, ...(rttMs === undefined ? {} : { rttMs }) };
+    const openPty = ptyOver(client, settings);
+    return { duplex, close, closed, openPty, ...(rttMs === undefined ? {} : { rttMs }) };
   } catch (error) {
     close();
     throw deps.signal.aborted ? deps.signal.reason : error;

@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { type Application, applyChanges, recoverApplications, sweepDisplaced } from '../../patch/apply.ts';
+import { type Application, applyChanges, recoverApplications } from '../../patch/apply.ts';
+import { sweepDisplaced } from '../../patch/displaced.ts';
 import { sealEnvelope } from '../../patch/envelope.ts';
 import type { Path } from '../../patch/listing.ts';
 import { tidy } from '../../patch/pins.ts';

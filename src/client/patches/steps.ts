@@ -10,6 +10,7 @@ import { type Ground, keepState, openGround, present, snapshotOf } from './groun
 import { type Direction, flagsOf, ignoredBefore, judge, type Wish } from './judge.ts';
 import { inTurn } from './lock.ts';
 import { fetchRemote, type Meeting, meet } from './meet.ts';
+import { type ToldConflict, tellConflicts } from './told.ts';
 
 /** A whole pull or sync: what was begun before is finished, both sides are looked at, and then one of them changes. */
 
@@ -26,7 +27,12 @@ export type StepWish = {
 
 /** What stopped a step; nothing moved. */
 export type Halted = { halts: Halt[]; meeting: Meeting };
-export type Stepped = Done & { seen: Look };
+export type Stepped = Done & {
+  seen: Look;
+  conflicts: ToldConflict[];
+  /** Nothing waits: all that the step was to move has moved. */
+  isClear: boolean;
+};
 
 const QUESTION_DEADLINE_MS = 30_000;
 const MAX_ANSWER_BYTES = 64 * 1024;
@@ -37,7 +43,7 @@ const TRIES = 2;
  * What both sides had before they ever met: the tree of the commit that both come from. Undefined where they share
  * none, or the zone's commit is not here: then what differs is for the person to decide.
  */
-const firstBase = async ({ repository }: Ground, { head }: Look): Promise<string | undefined> => {
+export const firstBase = async ({ repository }: Ground, { head }: Look): Promise<string | undefined> => {
   if (head === undefined) return undefined;
   const options = { cwd: repository.worktree, deadlineMs: QUESTION_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES };
   const common = await git(['merge-base', 'HEAD', head], options);
@@ -90,8 +96,10 @@ export const pull = (
     const ignoredOnce = await ignoredBefore(ground, meeting);
     await keepState(ground, { ...ground.state, ignoredOnce });
     const done = await pullInto(ground, meeting);
-    if (isClear(meeting, done)) await far.agree({ tree: meeting.remote });
-    return { ...done, seen, flags: await flagsOf(ground, done.done, meeting) };
+    const clear = isClear(meeting, done);
+    if (clear) await far.agree({ tree: meeting.remote });
+    const conflicts = await tellConflicts(ground.shadow, meeting.merge.conflicts);
+    return { ...done, seen, conflicts, isClear: clear, flags: await flagsOf(ground, done.done, meeting) };
   });
 
 /**
@@ -114,9 +122,11 @@ export const sync = (
       if (halts.length > 0 && !wish.yes) return { halts, meeting };
       const done = await syncTo(ground, far, meeting);
       if (done === 'copied') continue;
-      if (isClear(meeting, done) && meeting.plan.toLocal.length === 0 && ground.state.remote)
+      const clear = isClear(meeting, done);
+      if (clear && meeting.plan.toLocal.length === 0 && ground.state.remote)
         await far.agree({ tree: ground.state.remote });
-      return { ...done, seen };
+      const conflicts = await tellConflicts(ground.shadow, meeting.merge.conflicts);
+      return { ...done, seen, conflicts, isClear: clear };
     }
     throw new KhloneError('conflict', 'another copy of this worktree syncs at the same time', 'try again');
   });

@@ -1,7 +1,10 @@
+import type { Halt } from '../../patch/halt.ts';
 import { type Path, pathText } from '../../patch/listing.ts';
-import { type LineRange, type Region, rangeText } from '../../patch/ranges.ts';
+import { type LineRange, rangeText } from '../../patch/ranges.ts';
+import { KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
 import type { Style } from '../caller.ts';
+import type { ToldConflict } from '../patches/told.ts';
 import { mark } from './receipt.ts';
 import { counted } from './status.ts';
 
@@ -14,13 +17,6 @@ export const shownPath = (path: Path): string => oneLine(pathText(path), 200);
 
 const sideText = (ranges: readonly LineRange[]): string => ranges.map(rangeText).join(', ');
 
-export type ShownConflict = {
-  path: Path;
-  kind: string;
-  message: string;
-  ranges: readonly Region[] | undefined;
-};
-
 const KIND_WORDS: Readonly<Record<string, string>> = {
   'modify-delete': 'changed on one side, deleted on the other',
   'add-add': 'made on both sides',
@@ -31,7 +27,7 @@ const KIND_WORDS: Readonly<Record<string, string>> = {
   'no-base': 'different, and what both had before is not known',
 };
 
-export const conflictLines = (conflicts: readonly ShownConflict[], style: Style): string[] => {
+export const conflictLines = (conflicts: readonly ToldConflict[], style: Style): string[] => {
   const lines = conflicts.slice(0, MAX_NAMED).flatMap(({ path, kind, ranges }) => {
     const what = KIND_WORDS[kind];
     const head = `${mark(style, 'attention')} conflict in ${shownPath(path)}${what ? ` (${what})` : ''}`;
@@ -65,4 +61,14 @@ export const reasonLines = (
   return paths.length > MAX_NAMED
     ? [...lines, `  and ${counted(paths.length - MAX_NAMED, 'more path')}`]
     : lines;
+};
+
+/** What stopped a step, as the error that it ends with: nothing moved. */
+export const haltError = (halts: readonly Halt[]): KhloneError => {
+  const [branch] = halts.filter(({ why }) => why === 'branch');
+  const what = halts.map(({ message }) => oneLine(message, 300)).join('; ');
+  const hint = branch
+    ? 'git switch back, or khlone zone set --branch for a zone of this branch'
+    : 'finish that first, or --yes';
+  return new KhloneError('conflict', `nothing was moved: ${what}`, hint);
 };

@@ -47,7 +47,7 @@ const unpack = async (
     store.run("UPDATE zones SET state = 'ready' WHERE id = ? AND state = 'preparing'", zone.id),
   );
   await release(deps.hall, zone.id, ['code']);
-  return { head: made.head, files: Math.min(made.files, MAX_COUNT) };
+  return { head: made.head, files: Math.min(made.files, MAX_COUNT), tree: made.tree };
 };
 
 /** One unpack per zone at a time: whoever comes second gets the answer of the first. */

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readState } from '../../../src/client/patches/state.ts';
 import { pull, sync } from '../../../src/client/patches/steps.ts';
-import { displacedIn } from '../../../src/patch/apply.ts';
+import { displacedIn } from '../../../src/patch/displaced.ts';
 import { snapshotTree } from '../../../src/patch/snapshot.ts';
 import { commitAll, fingerprint, gitIn, makeDirty, put, ZONE } from '../../patch/ground.ts';
 import { freely, makeTwoSides, placeAt, stepped, type TwoSides } from './two-sides.ts';

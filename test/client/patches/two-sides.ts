@@ -1,7 +1,6 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Choice, Far } from '../../../src/client/patches/far.ts';
-import { openGround } from '../../../src/client/patches/ground.ts';
 import { seedState } from '../../../src/client/patches/seed.ts';
 import type { Halted, StepPlace, StepWish } from '../../../src/client/patches/steps.ts';
 import { packWorktree } from '../../../src/patch/carry.ts';
@@ -38,7 +37,7 @@ export const makeTwoSides = async (prepare: (root: string) => void = () => {}) =
   });
   const shadowDir = join(zonesDir, ZONE, 'shadow.git');
   await unpackWorktree({ manifest, body, path: farRoot, zone: ZONE, shadowDir });
-  await seedState(await openGround(place.repository, ZONE, CHOICE), manifest.tree);
+  await seedState(place.repository, ZONE, CHOICE, manifest.tree);
   const patchPlace = { zone: ZONE, path: farRoot, zonesDir };
   const far: Far = {
     look: (wish) => look(patchPlace, { zone: ZONE, choice: CHOICE, ...wish }),

@@ -1,0 +1,74 @@
+import { Command, Option } from 'clipanion';
+import { sanitize } from '../../protocol/sanitize.ts';
+import { ago } from '../duration.ts';
+import type { Far } from '../patches/far.ts';
+import { pathFrom, pathsFrom } from '../patches/named.ts';
+import { waitsFor } from '../patches/queue.ts';
+import { conflictText, patchText, viewPatches } from '../patches/view.ts';
+import { farSide, isOwnWorktree, type PatchZone, patchZoneOf } from '../patches/zone.ts';
+import type { Place } from '../place.ts';
+import { placeOf } from '../place.ts';
+import { conflictLines } from '../render/patches.ts';
+import { mark } from '../render/receipt.ts';
+import { serverOfZone } from '../server-call.ts';
+import { KhloneCommand } from './base.ts';
+
+const ANSWER_WITHIN_MS = 3_000;
+
+export class DiffCommand extends KhloneCommand {
+  static override paths = [['diff']];
+  static override usage = Command.Usage({
+    category: 'Patches',
+    description: 'what a pull would change here, or the conflict in a file',
+    details: 'When the host does not answer, it is told from what was last seen of the zone.',
+    examples: [
+      ['all of it', 'khlone diff'],
+      ['what a sync would change there', 'khlone diff --out'],
+    ],
+  });
+  out = Option.Boolean('--out', false, { description: 'what a sync would change in the zone instead' });
+  files = Option.Rest();
+
+  override async execute(): Promise<number> {
+    const { app, caller } = this;
+    const place = await placeOf(app, caller, { zone: this.zone });
+    if (isOwnWorktree(place.binding)) {
+      this.say('this zone is your own worktree: git diff shows its changes');
+      return 0;
+    }
+    const zone = patchZoneOf(place.binding, place.worktree, place.config);
+    const far = await this.far(zone, place);
+    const [file] = this.files;
+    if (file !== undefined && this.files.length === 1) {
+      const path = pathFrom(caller.cwd, place.worktree.root, file);
+      const found = await conflictText(zone.place, far, path);
+      if (found) return this.tellConflict(found);
+    }
+    const files = pathsFrom(caller.cwd, place.worktree.root, this.files);
+    const patch = await patchText(zone.place, far, this.out ? 'out' : 'in', files);
+    const { conflicts, asOfMs } = await viewPatches(zone.place, far);
+    if (asOfMs !== undefined) this.say(`as of ${ago(Date.now() - asOfMs)} ago`);
+    for (const line of conflictLines(conflicts, this.style('stderr'))) this.say(line);
+    caller.out(sanitize(patch.toString('utf8')));
+    if (patch.length === 0) this.say(`nothing to ${this.out ? 'send' : 'pull'}`);
+    return 0;
+  }
+
+  /** The zone's side where it answers; what was last seen of it where it does not. */
+  async far(zone: PatchZone, { binding }: Place): Promise<Far | undefined> {
+    try {
+      return farSide(zone, await serverOfZone(this.app, this.caller, binding, ANSWER_WITHIN_MS));
+    } catch (thrown) {
+      if (!waitsFor(thrown)) throw thrown;
+      return undefined;
+    }
+  }
+
+  tellConflict({ told, text }: NonNullable<Awaited<ReturnType<typeof conflictText>>>): number {
+    for (const line of conflictLines([told], this.style('stderr'))) this.say(line);
+    if (this.json) this.give({ path: told.path, kind: told.kind, ranges: told.ranges });
+    else if (text) this.caller.out(sanitize(text.toString('utf8')));
+    else this.say(`${mark(this.style('stderr'), 'attention')} ${sanitize(told.message)}`);
+    return 0;
+  }
+}

@@ -1,0 +1,185 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { Command, Option } from 'clipanion';
+import { displacedFolders } from '../../patch/displaced.ts';
+import { KhloneError } from '../../protocol/error.ts';
+import { oneLine, sanitize } from '../../protocol/sanitize.ts';
+import { ago } from '../duration.ts';
+import type { Far } from '../patches/far.ts';
+import { applyPatchFile } from '../patches/foreign.ts';
+import { pathsFrom } from '../patches/named.ts';
+import { waitsFor } from '../patches/queue.ts';
+import { patchText, viewPatches } from '../patches/view.ts';
+import { farSide, isOwnWorktree, type PatchZone, patchZoneOf } from '../patches/zone.ts';
+import { type Place, placeOf } from '../place.ts';
+import { conflictLines, reasonLines, shownPath } from '../render/patches.ts';
+import { mark } from '../render/receipt.ts';
+import { counted } from '../render/status.ts';
+import { serverOfZone } from '../server-call.ts';
+import { patchesHere } from '../zone-status.ts';
+import { KhloneCommand } from './base.ts';
+
+const ANSWER_WITHIN_MS = 3_000;
+const MAX_PATCH_BYTES = 256 * 1024 * 1024;
+/** Applications whose displaced files are listed. */
+const MAX_LISTED = 20;
+
+/** What the commands about patches share. */
+abstract class PatchCommand extends KhloneCommand {
+  async patchZone(): Promise<{ place: Place; zone: PatchZone }> {
+    const place = await placeOf(this.app, this.caller, { zone: this.zone });
+    return { place, zone: patchZoneOf(place.binding, place.worktree, place.config) };
+  }
+
+  /** The zone's side where it answers; undefined where there is none, or it is away. */
+  async far(zone: PatchZone): Promise<Far | undefined> {
+    try {
+      return farSide(zone, await serverOfZone(this.app, this.caller, zone.binding, ANSWER_WITHIN_MS));
+    } catch (thrown) {
+      if (!waitsFor(thrown)) throw thrown;
+      return undefined;
+    }
+  }
+
+  keptIn({ place: { repository } }: PatchZone) {
+    const place = { worktree: repository.worktree, keep: `${repository.gitDir}/khlone/displaced` };
+    return displacedFolders(place);
+  }
+}
+
+export class PatchListCommand extends PatchCommand {
+  static override paths = [['patch'], ['patch', 'list']];
+  static override usage = Command.Usage({
+    category: 'Patches',
+    description: 'what waits between your worktree and the zone, and what was kept aside',
+  });
+
+  override async execute(): Promise<number> {
+    const { zone } = await this.patchZone();
+    const style = this.style('stdout');
+    const kept = await this.keptIn(zone);
+    const own = isOwnWorktree(zone.binding);
+    const view = own ? undefined : await viewPatches(zone.place, await this.far(zone));
+    const queued = patchesHere(this.app, zone.binding.zone);
+    if (this.json) {
+      this.give({ ...view, queued, kept: kept.map(({ id, atMs, files }) => ({ id, atMs, files })) });
+      return 0;
+    }
+    const asOf = view?.asOfMs === undefined ? '' : `  (as of ${ago(Date.now() - view.asOfMs)} ago)`;
+    const lines = [
+      ...(view ? [`out   ${counted(view.toSend, 'file')} to send${asOf}`] : []),
+      ...(view ? [`in    ${counted(view.toPull, 'file')} to pull${asOf}`] : []),
+      ...(queued.count > 0
+        ? [`queued here  ${counted(queued.count, 'sync')} of ${counted(queued.files, 'file')}`]
+        : []),
+      ...conflictLines(view?.conflicts ?? [], style),
+      ...reasonLines('held', view?.held ?? [], style),
+      ...kept.slice(0, MAX_LISTED).flatMap(({ id, atMs, files }) => [
+        `kept  ${id}  ${ago(Date.now() - atMs)} ago, ${counted(files.length, 'file')}: ${files
+          .slice(0, 3)
+          .map(({ path }) => shownPath(path))
+          .join(', ')}`,
+      ]),
+    ];
+    this.caller.out(`${lines.join('\n')}\n`);
+    return 0;
+  }
+}
+
+const WHICH = 'in (what a pull brings), out (what a sync sends), or the id of something kept';
+
+export class PatchShowCommand extends PatchCommand {
+  static override paths = [['patch', 'show']];
+  static override usage = Command.Usage({
+    category: 'Patches',
+    description: 'one patch, or where files that were kept aside lie',
+    details: WHICH,
+  });
+  which = Option.String({ required: false });
+  files = Option.Rest();
+
+  override async execute(): Promise<number> {
+    const { place, zone } = await this.patchZone();
+    const which = this.which ?? 'in';
+    if (which !== 'in' && which !== 'out') return this.showKept(zone, which);
+    const files = pathsFrom(this.caller.cwd, place.worktree.root, this.files);
+    const patch = await patchText(zone.place, await this.far(zone), which, files);
+    this.caller.out(sanitize(patch.toString('utf8')));
+    return 0;
+  }
+
+  async showKept(zone: PatchZone, id: string): Promise<number> {
+    const found = (await this.keptIn(zone)).filter((one) => one.id.startsWith(id));
+    const [one] = found;
+    if (!one || found.length > 1) throw new KhloneError('not-found', `no patch ${oneLine(id, 60)}`, WHICH);
+    if (this.json) this.give(one);
+    else
+      for (const { path, kept } of one.files) this.caller.out(`${shownPath(path)}  ${oneLine(kept, 400)}\n`);
+    return 0;
+  }
+}
+
+export class PatchExportCommand extends PatchCommand {
+  static override paths = [['patch', 'export']];
+  static override usage = Command.Usage({
+    category: 'Patches',
+    description: 'a patch as a file that plain git apply takes',
+    examples: [
+      ['what a pull would bring', 'khlone patch export --to work.patch'],
+      ['what a sync would send', 'khlone patch export out --to work.patch'],
+    ],
+  });
+  to = Option.String('--to', { description: 'the file; without it standard output' });
+  which = Option.String({ required: false });
+  files = Option.Rest();
+
+  override async execute(): Promise<number> {
+    const { caller } = this;
+    const which = this.which ?? 'in';
+    if (which !== 'in' && which !== 'out') throw new KhloneError('usage', 'export what?', 'in or out');
+    const { place, zone } = await this.patchZone();
+    const files = pathsFrom(caller.cwd, place.worktree.root, this.files);
+    const patch = await patchText(zone.place, await this.far(zone), which, files);
+    if (this.to !== undefined) {
+      await writeFile(resolve(caller.cwd, this.to), patch, { flag: 'wx' }).catch((thrown) => {
+        const { code } = thrown as NodeJS.ErrnoException;
+        throw new KhloneError('usage', `${this.to} cannot be made: ${code}`, 'another --to');
+      });
+      this.say(`${mark(this.style('stderr'), 'done')} ${oneLine(this.to, 200)}: ${patch.length} bytes`);
+      return 0;
+    }
+    const text = patch.toString('utf8');
+    if (caller.terminal.stdout) caller.out(sanitize(text));
+    else if (Buffer.from(text).equals(patch)) caller.out(text);
+    else throw new KhloneError('usage', 'this patch holds bytes that are no text', '--to FILE');
+    return 0;
+  }
+}
+
+export class PatchApplyCommand extends PatchCommand {
+  static override paths = [['patch', 'apply']];
+  static override usage = Command.Usage({
+    category: 'Patches',
+    description: 'apply a patch file to your worktree, whole or not at all; what it replaces is kept',
+    examples: [['work that a removed zone left', 'khlone patch apply ~/.khlone/server/recovery/z-….patch']],
+  });
+  file = Option.String();
+
+  override async execute(): Promise<number> {
+    const { caller } = this;
+    const { zone } = await this.patchZone();
+    const patch =
+      this.file === '-'
+        ? await caller.readStdin(MAX_PATCH_BYTES)
+        : await readFile(resolve(caller.cwd, this.file)).catch((thrown) => {
+            const { code } = thrown as NodeJS.ErrnoException;
+            throw new KhloneError('not-found', `${this.file} cannot be read: ${code}`);
+          });
+    const { done, refused } = await applyPatchFile(zone.place, patch);
+    const style = this.style('stderr');
+    if (this.json) this.give({ done, refused });
+    for (const line of reasonLines('left', refused, style)) this.say(line);
+    this.say(`${mark(style, 'done')} ${counted(done.length, 'file')} changed`);
+    return refused.length > 0 ? 3 : 0;
+  }
+}

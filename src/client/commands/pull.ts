@@ -1,0 +1,142 @@
+import { Command, Option } from 'clipanion';
+import { asKhloneError } from '../../protocol/error.ts';
+import { oneLine } from '../../protocol/sanitize.ts';
+import type { Binding } from '../bindings.ts';
+import { pullCommits } from '../patches/commits.ts';
+import { pathsFrom } from '../patches/named.ts';
+import { resolveConflict } from '../patches/resolve.ts';
+import { pull, type Stepped } from '../patches/steps.ts';
+import {
+  farSide,
+  isOwnWorktree,
+  type PatchZone,
+  patchZoneAt,
+  patchZoneOf,
+  wishFor,
+} from '../patches/zone.ts';
+import { placeOf } from '../place.ts';
+import { conflictLines, haltError, reasonLines, shownPath } from '../render/patches.ts';
+import { mark } from '../render/receipt.ts';
+import { serverOf } from '../server-call.ts';
+import { KhloneCommand } from './base.ts';
+
+export class PullCommand extends KhloneCommand {
+  static override paths = [['pull']];
+  static override usage = Command.Usage({
+    category: 'Patches',
+    description: 'bring the zone’s changes to your worktree',
+    details:
+      'What both sides changed in other lines is merged; the same lines are a conflict: nothing is overwritten, and the rest comes. Commits that clones made arrive as refs/remotes/khlone/ZONE/BRANCH; your branch, index and HEAD stay where they are.',
+    examples: [
+      ['what this zone has', 'khlone pull'],
+      ['also move the branch forward to the clones’ commits', 'khlone pull --commits'],
+      ['the zone’s version of every conflict; yours is kept aside', 'khlone pull --force'],
+    ],
+  });
+  all = Option.Boolean('--all', false, { description: 'every zone, into its own worktree' });
+  commits = Option.Boolean('--commits', false, {
+    description: 'fast-forward the branch to the zone’s commits',
+  });
+  force = Option.Boolean('--force', false, {
+    description: 'take the zone’s version of what is in conflict; yours is saved first',
+  });
+  yes = Option.Boolean('--yes,-y', false, { description: 'go on where khlone would ask first' });
+  files = Option.Rest();
+
+  override async execute(): Promise<number> {
+    if (this.all) return this.pullAll();
+    const { app, caller } = this;
+    const place = await placeOf(app, caller, { zone: this.zone });
+    if (isOwnWorktree(place.binding)) {
+      this.say('this zone is your own worktree: there is nothing to pull');
+      return 0;
+    }
+    const zone = patchZoneOf(place.binding, place.worktree, place.config);
+    return this.pullOne(zone, pathsFrom(caller.cwd, place.worktree.root, this.files));
+  }
+
+  async pullAll(): Promise<number> {
+    let worst = 0;
+    for (const binding of this.app.bindings.all().filter((one) => !isOwnWorktree(one))) {
+      this.say(oneLine(binding.address, 200));
+      try {
+        worst = Math.max(worst, await this.pullOne(await patchZoneAt(binding), undefined));
+      } catch (thrown) {
+        const error = asKhloneError(thrown);
+        if (error.code === 'interrupted') throw error;
+        this.caller.err(`${mark(this.style('stderr'), 'failed')} ${oneLine(error.message, 500)}\n`);
+        worst = Math.max(worst, error.exit);
+      }
+    }
+    return worst;
+  }
+
+  async pullOne(zone: PatchZone, files: string[] | undefined): Promise<number> {
+    const { app, caller } = this;
+    const { binding } = zone;
+    const connected = await serverOf(app, caller, binding.host);
+    await app.flush(binding.host);
+    const far = farSide(zone, connected);
+    const wish = wishFor(zone, { ...(files && { files }), yes: this.yes });
+    const outcome = await pull(zone.place, far, wish);
+    if ('halts' in outcome) throw haltError(outcome.halts);
+    const forced = this.force ? await this.takeTheirs(zone, outcome) : [];
+    const commits = await pullCommits(zone, far, { forward: this.commits });
+    const { head, tree } = outcome.seen;
+    if (head && outcome.isClear) await far.agree({ tree, head });
+    app.known.touch(binding.zone);
+    return this.tell(binding, { ...outcome, forced, commits });
+  }
+
+  /** Decides every conflict for the zone. */
+  async takeTheirs(zone: PatchZone, { conflicts }: Stepped): Promise<string[]> {
+    const taken: string[] = [];
+    for (const { path } of conflicts) {
+      const { paths, refused } = await resolveConflict(zone.place, path, { keep: 'remote' });
+      if (refused.length === 0) taken.push(...paths);
+    }
+    return taken;
+  }
+
+  tell(
+    binding: Binding,
+    outcome: Stepped & { flags: { path: string; why: string }[]; forced: string[]; commits: string[] },
+  ): number {
+    const style = this.style('stderr');
+    const { done, refused, meeting, flags, forced, commits } = outcome;
+    const isForced = new Set(forced);
+    const conflicts = outcome.conflicts.filter(({ paths }) => !paths.every((path) => isForced.has(path)));
+    if (this.json) {
+      const paths = conflicts.map(({ path, kind, ranges }) => ({ path, kind, ranges }));
+      this.give({
+        zone: binding.address,
+        pulled: done,
+        forced,
+        conflicts: paths,
+        held: meeting.plan.held,
+        refused,
+        flags,
+      });
+    }
+    for (const line of conflictLines(conflicts, style)) this.say(line);
+    for (const line of reasonLines(
+      'held',
+      meeting.plan.held.filter(({ why }) => why !== 'not named'),
+      style,
+    ))
+      this.say(line);
+    for (const line of reasonLines('left', refused, style)) this.say(line);
+    for (const line of reasonLines('look at', flags, style)) this.say(line);
+    for (const line of commits) this.say(`${mark(style, 'done')} ${line}`);
+    for (const path of forced.slice(0, 20)) {
+      this.say(`${mark(style, 'done')} ${shownPath(path)} is the zone’s; yours is kept: khlone patch list`);
+    }
+    const other = conflicts.length > 0 ? ' other' : '';
+    this.say(
+      done.length > 0
+        ? `${mark(style, 'done')} ${done.length}${other} ${done.length === 1 ? 'file' : 'files'} pulled`
+        : `${mark(style, 'done')} nothing${other ? ' else' : ''} to pull`,
+    );
+    return conflicts.length > 0 || refused.length > 0 ? 3 : 0;
+  }
+}

@@ -1,0 +1,89 @@
+import { Command, Option } from 'clipanion';
+import { oneLine } from '../../protocol/sanitize.ts';
+import { pathsFrom } from '../patches/named.ts';
+import { queueSync, syncZone, waitsFor } from '../patches/queue.ts';
+import type { Halted, Stepped } from '../patches/steps.ts';
+import { isOwnWorktree, type PatchZone, patchZoneOf, wishFor } from '../patches/zone.ts';
+import { placeOf } from '../place.ts';
+import { conflictLines, haltError, reasonLines } from '../render/patches.ts';
+import { mark } from '../render/receipt.ts';
+import { counted } from '../render/status.ts';
+import { serverOfZone } from '../server-call.ts';
+import { KhloneCommand } from './base.ts';
+
+const ANSWER_WITHIN_MS = 3_000;
+
+export class SyncCommand extends KhloneCommand {
+  static override paths = [['sync']];
+  static override usage = Command.Usage({
+    category: 'Patches',
+    description: 'bring your changes to the zone',
+    details:
+      'Tracked and untracked files count, ignored ones do not, and nothing has to be committed. What both sides changed in other lines is merged; the same lines are a conflict, which waits. When the host does not answer, the present state is queued in order with the tasks.',
+    examples: [
+      ['everything', 'khlone sync'],
+      ['one folder', 'khlone sync src/api'],
+    ],
+  });
+  yes = Option.Boolean('--yes,-y', false, { description: 'go on where khlone would ask first' });
+  files = Option.Rest();
+
+  override async execute(): Promise<number> {
+    const { app, caller } = this;
+    const place = await placeOf(app, caller, { zone: this.zone });
+    if (isOwnWorktree(place.binding)) {
+      this.say('this zone is your own worktree: there is nothing to sync');
+      return 0;
+    }
+    const zone = patchZoneOf(place.binding, place.worktree, place.config);
+    const files = pathsFrom(caller.cwd, place.worktree.root, this.files);
+    try {
+      const connected = await serverOfZone(app, caller, place.binding, ANSWER_WITHIN_MS);
+      await app.flush(place.binding.host);
+      const outcome = await syncZone(
+        connected,
+        zone,
+        wishFor(zone, { ...(files && { files }), yes: this.yes }),
+      );
+      app.known.touch(place.binding.zone);
+      return this.tell(outcome);
+    } catch (thrown) {
+      if (!waitsFor(thrown) || files) throw thrown;
+      return this.queue(zone);
+    }
+  }
+
+  async queue(zone: PatchZone): Promise<number> {
+    const files = await queueSync(this.app, zone);
+    this.app.known.touch(zone.binding.zone);
+    const host = oneLine(zone.binding.host, 100);
+    if (this.json) this.give({ queued: true, files });
+    this.say(
+      `${mark(this.style('stderr'), 'attention')} ${counted(files, 'file')} [queued here: ${host} unreachable]`,
+    );
+    return 0;
+  }
+
+  tell(outcome: Stepped | Halted): number {
+    if ('halts' in outcome) throw haltError(outcome.halts);
+    const style = this.style('stderr');
+    const { conflicts, done, refused, meeting } = outcome;
+    if (this.json) {
+      const paths = conflicts.map(({ path, kind, ranges }) => ({ path, kind, ranges }));
+      this.give({ sent: done, conflicts: paths, held: meeting.plan.held, refused });
+    }
+    for (const line of conflictLines(conflicts, style)) this.say(line);
+    for (const line of reasonLines('held', told(meeting.plan.held), style)) this.say(line);
+    for (const line of reasonLines('not sent', refused, style)) this.say(line);
+    const other = conflicts.length > 0 ? ' other' : '';
+    this.say(
+      done.length > 0
+        ? `${mark(style, 'done')} ${done.length}${other} ${done.length === 1 ? 'file' : 'files'} sent`
+        : `${mark(style, 'done')} nothing${other ? ' else' : ''} to send`,
+    );
+    return conflicts.length > 0 || refused.length > 0 ? 3 : 0;
+  }
+}
+
+const told = (held: readonly { path: string; why: string }[]) =>
+  held.filter(({ why }) => why !== 'not named');
