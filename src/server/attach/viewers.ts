@@ -36,7 +36,7 @@ export type Wish = { zone: string; viewer: string; sight: Sight; terminal: Termi
 export type Viewers = {
   prepare(wish: Wish): Promise<AnswerOf<'attach.prepare'>>;
   /** What the client draws, until it ends. `signal`: its terminal is gone. */
-  open(wish: Wish, typed: Body, signal: AbortSignal): Promise<Body>;
+  open(wish: Wish, typed: Body | undefined, signal: AbortSignal): Promise<Body>;
   resize(viewer: string, size: Size): void;
   end(viewer: string): Promise<End>;
   /** Ends the viewers of a zone; how many there were. */
@@ -134,8 +134,11 @@ const end = async (floor: Floor, viewer: string, parting: 'left' | 'detached'): 
   });
 };
 
-const typeAll = async (pty: Pty, typed: Body): Promise<void> => {
+/** The end of what is typed is the end of the terminal; where nothing ever is, it only looks on. */
+const typeAll = async (pty: Pty, typed: Body | undefined): Promise<void> => {
+  if (!typed) return;
   for await (const bytes of typed) await pty.type(bytes);
+  pty.end();
 };
 
 /** What a client draws. Its end is told only when `attach.end` knows why. */

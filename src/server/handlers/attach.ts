@@ -4,13 +4,11 @@ import { route } from './route.ts';
 
 /** Calls of terminals that look into a zone. */
 
-async function* nothing(): AsyncGenerator<Uint8Array> {}
-
 export const attachRoutes = (viewers: Viewers) => [
   route('attach.prepare', ({ params }) => viewers.prepare(params)),
   route('attach.open', async ({ params, body, signal }) => ({
     answer: {},
-    body: await viewers.open(params, body ?? nothing(), signal),
+    body: await viewers.open(params, body, signal),
     klass: 'interactive' as const,
   })),
   route('attach.resize', ({ params }) => {
