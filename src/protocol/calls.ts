@@ -159,7 +159,6 @@ export const Item = z.object({
 export type Item = z.infer<typeof Item>;
 export const Gap = z.object({ epoch: z.string(), gap: z.object({ from: z.number(), to: z.number() }) });
 export type Gap = z.infer<typeof Gap>;
-
 const Cursor = z.union([
   z.literal('start'),
   z.literal('live'),
