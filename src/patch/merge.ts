@@ -153,6 +153,8 @@ const groupsOf = (
     .filter(({ type, paths }) => type.startsWith('CONFLICT') && paths.some((path) => said.stages.has(path)))
     .map(({ paths }) => paths.filter((path) => said.stages.has(path) || isKnown(path)));
   const seeds = [...[...said.stages.keys()].map((path) => [path]), ...named, ...kept.map((one) => one.paths)];
+  // Git's own tree is sound as it is.
+  if (seeds.length === 0) return [];
   return closeGroups(sides, seeds, [...renames, ...movedAway(sides, said)]);
 };
 

@@ -93,7 +93,7 @@ export const planPatch = ({ sides, conflicts, renames, held }: PlanWish): Plan =
     ...[...touched.keys()].map((path) => [path]),
   ];
   const inConflict = new Set(conflicts.flatMap((conflict) => conflict.paths));
-  const groups = closeGroups(sides, seeds, renames);
+  const groups = seeds.length === 0 ? [] : closeGroups(sides, seeds, renames);
   const blocked = new Set(groups.flat());
   const { base, local, remote, merged } = sides;
   const wouldMove = (path: Path): boolean =>
