@@ -40,7 +40,7 @@ const ACT: Scenario = { name: 'an act', tasks: [act('mechanic')] };
 const ASK: Scenario = { name: 'an ask', tasks: [ask] };
 const QUEUE: Scenario = {
   name: 'a queue',
-  tasks: [act('mechanic'), act('mechanic'), act('reviewer'), act('mechanic')],
+  tasks: [act('mechanic'), act('reviewer'), act('mechanic')],
 };
 const SLOW: Scenario = { name: 'a slow act', tasks: [slow, act('mechanic'), ask], before: true };
 const CANCEL: Scenario = { name: 'a cancelled act', tasks: [endless], cancelled: true };
@@ -55,16 +55,19 @@ const each = (points: readonly Point[]): Step[] =>
     [point, 3, QUEUE],
   ]);
 
+/** Two queues for each of the first commits that a queue makes; how many there are depends on what shares one. */
+const passings = (point: Point): Step[] => Array.from({ length: 20 }, (_, i) => [point, (i % 8) + 1, QUEUE]);
+
 const TABLE: Record<string, { steps: Step[]; fresh?: true }> = {
   'around the input': { steps: each(['input-noted', 'input-half', 'input-written']) },
   'around the output': {
     steps: each(['effect-read', 'effect-committed', 'end-read', 'end-committed']),
   },
   'before a commit': {
-    steps: Array.from({ length: 17 }, (_, i) => ['journal-synced', i + 1, QUEUE]),
+    steps: passings('journal-synced'),
   },
   'after a commit': {
-    steps: Array.from({ length: 17 }, (_, i) => ['committed', i + 1, QUEUE]),
+    steps: passings('committed'),
   },
   // A session of its own for each task, because a process that goes on needs no new one.
   'around the start of a run': {
@@ -104,7 +107,7 @@ afterAll(async () => {
 describe('a server that dies', () => {
   test.concurrent.each(Object.entries(TABLE))(
     '%s loses, repeats and reorders nothing',
-    { timeout: TIMES * 120_000 },
+    { timeout: TIMES * 300_000 },
     async (_name, { steps, fresh }) => {
       const ground = await makeGround();
       grounds.push(ground);
