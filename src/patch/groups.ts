@@ -11,7 +11,7 @@ export const pathsOf = ({ base, local, remote, merged }: Sides): Set<Path> =>
   new Set([...base.keys(), ...local.keys(), ...remote.keys(), ...merged.keys()]);
 
 /** The folders that a path lies in. */
-const foldersOf = (path: Path): Path[] => {
+export const foldersOf = (path: Path): Path[] => {
   const folders: Path[] = [];
   for (let at = path.indexOf('/'); at >= 0; at = path.indexOf('/', at + 1)) folders.push(path.slice(0, at));
   return folders;

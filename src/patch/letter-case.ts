@@ -1,5 +1,5 @@
 import { type Conflict, conflictOf } from './conflict.ts';
-import type { Sides } from './groups.ts';
+import { foldersOf, type Sides } from './groups.ts';
 import { type Path, pathText } from './listing.ts';
 import type { Shadow } from './shadow.ts';
 import type { Change } from './tree.ts';
@@ -16,12 +16,7 @@ export const ignoresCase = async (shadow: Shadow): Promise<boolean> => {
 };
 
 /** The path itself and every folder that it lies in. */
-const prefixes = (path: Path): Path[] => {
-  const all = [path];
-  for (let at = path.lastIndexOf('/'); at > 0; at = path.lastIndexOf('/', at - 1))
-    all.push(path.slice(0, at));
-  return all;
-};
+const prefixes = (path: Path): Path[] => [path, ...foldersOf(path)];
 
 /**
  * Conflicts of a plan with a disk that ignores case: a new name that would fall on another one. `names` are all

@@ -1,5 +1,5 @@
 import type { Conflict } from './conflict.ts';
-import { closeGroups, composed, pathsOf, type Sides, submodulesIn, touchedBy } from './groups.ts';
+import { closeGroups, composed, foldersOf, pathsOf, type Sides, submodulesIn, touchedBy } from './groups.ts';
 import { folded } from './letter-case.ts';
 import type { Path } from './listing.ts';
 import { type Change, type Rename, sameEntry, type Tree, type Wish } from './tree.ts';
@@ -50,25 +50,18 @@ const byPath = (one: Change, other: Change): number => (one.path < other.path ? 
  */
 const ordered = (changes: readonly Change[]): Change[] => {
   const written = changes.filter(({ after }) => after !== undefined).sort(byPath);
-  const needed = new Set<Path>();
-  for (const { path } of written) {
-    needed.add(folded(path));
-    for (let at = path.lastIndexOf('/'); at > 0; at = path.lastIndexOf('/', at - 1)) {
-      needed.add(folded(path.slice(0, at)));
-    }
-  }
-  const places = new Set(written.map(({ path }) => path));
-  const isInTheWay = ({ path }: Change): boolean => {
-    if (needed.has(folded(path))) return true;
-    for (let at = path.indexOf('/'); at >= 0; at = path.indexOf('/', at + 1)) {
-      if (places.has(path.slice(0, at))) return true;
-    }
-    return false;
-  };
   const removed = changes
     .filter(({ after }) => after === undefined)
     .sort(byPath)
     .reverse();
+  if (removed.length === 0) return written;
+  const names = new Set(written.flatMap(({ path }) => [path, ...foldersOf(path)]));
+  const needed = new Set([...names].map(folded));
+  const places = new Set(written.map(({ path }) => path));
+  const isInTheWay = ({ path }: Change): boolean => {
+    if (needed.has(folded(path))) return true;
+    return foldersOf(path).some((folder) => places.has(folder));
+  };
   return [...removed.filter(isInTheWay), ...written, ...removed.filter((change) => !isInTheWay(change))];
 };
 
