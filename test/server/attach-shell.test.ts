@@ -97,6 +97,8 @@ describe('a shell', () => {
 
   test('lives through the death of the server, which must not type Ctrl-D into it', async () => {
     const remote = await openShell();
+    remote.type('kept=mine; echo s""et\r');
+    await remote.sees('set');
     const viewer = newViewer();
     const local = await openScreen(peer, server, { zone, sight: SHELL, viewer });
     local.keys('kept=here', 'Enter');
@@ -105,8 +107,8 @@ describe('a shell', () => {
     expect(await remote.over).toMatchObject({ code: 'unreachable' });
     peer = await server.peer();
     const again = await openViewer(peer, zone, SHELL, { viewer: remote.viewer });
-    again.type('echo al""ive\r');
-    await again.sees('alive');
+    again.type('echo "it is $kept"\r');
+    await again.sees('it is mine');
     local.keys('echo $kept,', 'Enter');
     await until('its answer', () => local.text().includes('here,'));
     local.keys('exit 3', 'Enter');

@@ -10,13 +10,14 @@ const MAX_TTY_CHARS = 100;
 const STTY_DEADLINE_MS = 2_000;
 
 /**
- * What runs in the terminal. Its size is set before tmux asks for it; its name goes to descriptor 3, for later sizes.
- * The words of the client are in variables: no line of shell is made of data.
+ * What runs in the terminal. Its size is set before tmux asks for it, and what is typed before tmux reads is not echoed;
+ * its name goes to descriptor 3, for later sizes. The words of the client are in variables: no line of shell is made of
+ * data.
  */
 const inTerminal = (words: number): string =>
   [
     'tty >&3; exec 3>&-',
-    'stty cols "$KHLONE_COLUMNS" rows "$KHLONE_ROWS"',
+    'stty -echo cols "$KHLONE_COLUMNS" rows "$KHLONE_ROWS"',
     `exec ${Array.from({ length: words }, (_, n) => `"$KHLONE_WORD_${n}"`).join(' ')}`,
   ].join('\n');
 

@@ -27,7 +27,7 @@ import { viewProgram } from './view-program.ts';
  * only here are the terminals on a pty of ours, which end with their call, and how the last viewers ended.
  */
 
-/** Viewers of the whole server; each view is a process of some 45 MB. */
+/** Viewers of the whole server; each view is a process of 65 MB, a third of it its own. */
 const MOST_VIEWERS = 64;
 const MOST_SHELLS_OF_A_ZONE = 8;
 
