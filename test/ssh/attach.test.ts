@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '../fixtures/khlone.ts';
 import { openPersonTerminal, type PersonTerminal } from '../fixtures/person-terminal.ts';
@@ -6,6 +9,21 @@ import { createFarWorld, type FarWorld } from './far-world.ts';
 import { type FaultLine, faultLine } from './fault-line.ts';
 
 /** Looking into a zone on another host, over a line that is cut, falls silent, and comes back. */
+
+/** Types into the shell until it says its word: keys that are typed while it is away go nowhere. */
+const answers = (at: PersonTerminal, text: string): Promise<void> =>
+  until(
+    'the shell answers',
+    async () => {
+      await at.press('C-c');
+      await at.line(`echo ${text}-$word`);
+      return at.until(new RegExp(`^${text}-kept`, 'm'), 2_000).then(
+        () => true,
+        () => false,
+      );
+    },
+    30_000,
+  );
 
 describe.skipIf(sshdMissing)(`attach over ssh${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
   let far: FarWorld;
@@ -110,11 +128,7 @@ describe.skipIf(sshdMissing)(`attach over ssh${sshdMissing ? ` (${sshdMissing})`
     const deaths = { hub: () => far.hubPid(), server: () => far.farServerPid() };
     for (const [name, pid] of Object.entries(deaths)) {
       await far.kill(pid());
-      await until('the shell answers', async () => {
-        await at.press('C-c');
-        await at.line(`clear; echo ${name}-$word`);
-        return new RegExp(`^${name}-kept`, 'm').test(await at.screen());
-      });
+      await answers(at, name);
     }
     await at.line('exit 3');
     await at.until(/code=3/);
@@ -136,5 +150,45 @@ describe.skipIf(sshdMissing)(`attach over ssh${sshdMissing ? ` (${sshdMissing})`
     await far.sshd.restartWithOtherKey();
     expect(await at.until(/code=5/)).toMatch(/✗ .*key/);
     expect(await at.fact('#{alternate_on}')).toBe('0');
+  });
+});
+
+describe.skipIf(sshdMissing)(`a host without script(1)${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
+  let far: FarWorld;
+  let at: PersonTerminal;
+
+  let bin = '';
+
+  beforeAll(async () => {
+    // As on BSD: there is a program of that name, which cannot do it.
+    bin = mkdtempSync(join(tmpdir(), 'khlone-bin-'));
+    writeFileSync(join(bin, 'script'), '#!/bin/sh\necho usage >&2\nexit 1\n', { mode: 0o755 });
+    far = await createFarWorld({ sshd: { path: `${bin}:/usr/local/bin:/usr/bin:/bin` } });
+    await far.ok(['act', '--who', 'mechanic@sh', '--await', 'echo hello from afar']);
+    at = await openPersonTerminal(far);
+  }, 60_000);
+  afterAll(async () => {
+    await at?.end();
+    await far?.dispose();
+    rmSync(bin, { recursive: true, force: true });
+  });
+
+  it('is looked into over a channel of the same connection, which has sizes, codes and drops as well', async () => {
+    await at.line('clear; khlone attach --shell; echo "code=$?"');
+    await at.until(/org\/app\/main/);
+    await at.line('word=kept; clear; stty size');
+    await at.until(/^24 100/m);
+    await at.resize(80, 20);
+    await until('the new size is there', async () => {
+      await at.line('clear; stty size');
+      return /^20 80/m.test(await at.until(/^\d+ \d+/m));
+    });
+    expect(far.sshd.sessions()).toHaveLength(1);
+    await far.sshd.close();
+    await at.until(/reconnecting to zone…/);
+    await far.sshd.open();
+    await answers(at, 'still');
+    await at.line('exit 5');
+    expect(await at.until(/code=5/)).toContain('the shell of @main ended');
   });
 });
