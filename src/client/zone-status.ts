@@ -60,6 +60,10 @@ export const patchesHere = (app: App, zone: string): { count: number; files: num
 
 export const queuedHere = (app: App, zone: string): number => waitingHere(app, zone).length;
 
+/** Cancels that wait for a host; they name no zone. */
+const cancelsHere = (app: App, host: string): number =>
+  app.outbox.list(host).filter(({ entry }) => !entry.held && entry.call.name === 'task.cancel').length;
+
 /** For how long the oldest of them has waited, in ms. */
 const queuedSinceMs = (app: App, zone: string): number | undefined => {
   const [oldest] = waitingHere(app, zone);
@@ -86,6 +90,7 @@ export const knownStatus = (
     trouble: link.state() === 'refused' ? link.trouble() : app.carrier.trouble(binding.zone),
     heldHere: app.outbox.list(binding.host).flatMap(({ entry }) => (entry.held ? [taskOf(entry)] : [])),
     queuedHere: queuedHere(app, binding.zone),
+    cancelsHere: cancelsHere(app, binding.host),
     queuedSinceMs: queuedSinceMs(app, binding.zone),
   };
 };

@@ -14,7 +14,7 @@ import { type FaultLine, faultLine } from './fault-line.ts';
 
 const LONG = process.env.KHLONE_LONG === '1';
 const SEED = Number(process.env.KHLONE_SEED ?? Date.now() % 1_000_000);
-const DROPS = LONG ? 1_000 : 200;
+const DROPS = LONG ? 1_000 : 100;
 const TICKS = LONG ? 2_000 : 400;
 const OUTAGES_MS = LONG ? [1_000, 3_000, 6_000, 12_000, 25_000, 60_000] : [3_500, 7_000];
 const SLEEP_MS = LONG ? 60_000 : 5_000;
@@ -91,7 +91,7 @@ describe.skipIf(sshdMissing)(`a line with faults${sshdMissing ? ` (${sshdMissing
       const which = random(3);
       if (which !== 0) line.swallow.up = true;
       if (which !== 1) line.swallow.down = true;
-      await delay(random(4_000));
+      await delay(random(3_000));
       line.swallow = { up: false, down: false };
     };
     const slow = async () => {
@@ -103,7 +103,7 @@ describe.skipIf(sshdMissing)(`a line with faults${sshdMissing ? ` (${sshdMissing
       kill(pid());
     };
     const few = [swallow, slow, killOne('hub', far.hubPid), killOne('server', far.farServerPid)];
-    return [...Array(8).fill(reset), ...Array(12).fill(cut), ...Array(3).fill(session), ...few];
+    return [...Array(14).fill(reset), ...Array(5).fill(cut), ...Array(4).fill(session), ...few];
   };
 
   it(
@@ -115,7 +115,7 @@ describe.skipIf(sshdMissing)(`a line with faults${sshdMissing ? ` (${sshdMissing
       const goesOn = (): boolean => !over && sum(tally.drops) < DROPS;
       const faults = faultsOf(random, tally);
       const breaker = async () => {
-        for (; goesOn(); await delay(random(150))) await faults[random(faults.length)]?.();
+        for (; goesOn(); await delay(random(500))) await faults[random(faults.length)]?.();
         line.heal();
       };
       const sent = { one: [] as string[], two: [] as string[] };

@@ -34,7 +34,7 @@ describe.skipIf(sshdMissing)(`a host that went away${sshdMissing ? ` (${sshdMiss
     const four = await far.ok(note('four'));
     const status = await far.ok(['status']);
     expect(status.stdout).toMatch(/^⚠ zone @main \(ssh zone, offline/);
-    expect(status.stdout).toContain('queued here  3 tasks');
+    expect(status.stdout).toMatch(/queued here {2}3 tasks \(for \ds\)/);
     expect(outbox()).toHaveLength(3);
     await far.sshd.open();
     await until('the outbox is empty', () => outbox().length === 0, 35_000);
@@ -50,6 +50,8 @@ describe.skipIf(sshdMissing)(`a host that went away${sshdMissing ? ` (${sshdMiss
     await far.sshd.open();
     const back = await far.ok(['reconnect']);
     expect(back.stderr).toContain('✓ connected to zone\n✓ sent 2 tasks\n');
+    const again = JSON.parse((await far.ok(['reconnect', '--json'])).stdout);
+    expect(again).toEqual([{ host: 'zone', connected: true, sent: { tasks: 0, cancels: 0 }, held: 0 }]);
     await far.ok(['await', idOf(six)]);
     expect(order().slice(-2)).toEqual(['five', 'six']);
   });

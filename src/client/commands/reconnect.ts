@@ -1,6 +1,7 @@
 import { Command, Option } from 'clipanion';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
+import type { App } from '../app.ts';
 import { connectWithin } from '../dispatch.ts';
 import { mark } from '../render/receipt.ts';
 import { counted, percent } from '../render/status.ts';
@@ -10,6 +11,19 @@ import { KhloneCommand } from './base.ts';
 /** A connection that is there has this long to prove it. */
 const VERIFY_MS = 2_000;
 const CONNECT_WITHIN_MS = 15_000;
+
+type Waiting = { tasks: number; cancels: number; held: number };
+
+type Outcome =
+  | { host: string; connected: true; sent: Omit<Waiting, 'held'>; held: number }
+  | { host: string; connected: false; code: string; message: string };
+
+const waiting = (app: App, host: string): Waiting => {
+  const all = app.outbox.list(host).map((q) => q.entry);
+  const free = all.filter((entry) => !entry.held);
+  const tasks = free.filter((entry) => entry.call.name === 'task.add').length;
+  return { tasks, cancels: free.length - tasks, held: all.length - free.length };
+};
 
 export class ReconnectCommand extends KhloneCommand {
   static override paths = [['reconnect']];
@@ -21,34 +35,51 @@ export class ReconnectCommand extends KhloneCommand {
   host = Option.String({ required: false });
 
   override async execute(): Promise<number> {
-    const { app, caller } = this;
     const here = await this.hereOrNone();
-    const waiting = (host: string): number =>
-      app.outbox.list(host).filter((q) => q.entry.call.name === 'task.add' && !q.entry.held).length;
-    const queued = app.outbox.list().map((q) => q.entry.host);
+    const queued = this.app.outbox.list().map((q) => q.entry.host);
     const hosts = this.host ? [this.host] : [...new Set([...(here ? [here.host] : []), ...queued])];
     if (hosts.length === 0) throw new KhloneError('usage', 'connect to which host?', 'khlone reconnect HOST');
     let worst = 0;
+    const outcomes: Outcome[] = [];
     for (const host of hosts) {
-      const before = waiting(host);
-      const style = this.style('stderr');
       try {
-        // A connection that only looks alive would make this wait; one that answers is kept.
-        await app.link(host).verify(VERIFY_MS);
-        await connectWithin(app.link(host), caller, CONNECT_WITHIN_MS);
-        this.say(`${mark(style, 'done')} connected to ${oneLine(host, 100)}`);
-        await this.tellActive(host);
-        await app.flush(host);
-        const sent = before - waiting(host);
-        if (sent > 0) this.say(`${mark(style, 'done')} sent ${counted(sent, 'task')}`);
+        outcomes.push(await this.reconnect(host));
       } catch (thrown) {
         const error = asKhloneError(thrown);
         if (hosts.length === 1) throw error;
-        caller.err(`${mark(style, 'failed')} ${oneLine(host, 100)}: ${oneLine(error.message, 500)}\n`);
+        const failed = mark(this.style('stderr'), 'failed');
+        this.caller.err(`${failed} ${oneLine(host, 100)}: ${oneLine(error.message, 500)}\n`);
+        outcomes.push({ host, connected: false, code: error.code, message: error.message });
         worst = error.exit;
       }
     }
+    if (this.json) this.give(outcomes);
     return worst;
+  }
+
+  /** Connects to one host and sends what waits. Throws what connecting throws, and what ended the sending. */
+  async reconnect(host: string): Promise<Outcome> {
+    const { app, caller } = this;
+    const style = this.style('stderr');
+    const before = waiting(app, host);
+    // A connection that only looks alive would make this wait; one that answers is kept.
+    await app.link(host).verify(VERIFY_MS);
+    await connectWithin(app.link(host), caller, CONNECT_WITHIN_MS);
+    this.say(`${mark(style, 'done')} connected to ${oneLine(host, 100)}`);
+    await this.tellActive(host);
+    await app.flush(host);
+    const after = waiting(app, host);
+    const sent = { tasks: before.tasks - after.tasks, cancels: before.cancels - after.cancels };
+    const words = [
+      ...(sent.tasks > 0 ? [counted(sent.tasks, 'task')] : []),
+      ...(sent.cancels > 0 ? [counted(sent.cancels, 'cancel')] : []),
+    ];
+    if (words.length > 0) this.say(`${mark(style, 'done')} sent ${words.join(', ')}`);
+    if (after.held > 0) {
+      const them = `${counted(after.held, 'task')} may have run on a server that is gone`;
+      this.say(`${mark(style, 'attention')} ${them} ${style.utf8 ? '↳' : '->'} khlone status`);
+    }
+    return { host, connected: true, sent, held: after.held };
   }
 
   async tellActive(host: string): Promise<void> {
@@ -59,7 +90,7 @@ export class ReconnectCommand extends KhloneCommand {
         const done = clone.progress ? ` (${percent(clone)})` : '';
         const dash = style.utf8 ? '—' : '-';
         this.say(
-          `${mark(style, 'done')} ${clone.name} active${done} ${dash} ${oneLine(clone.title ?? '', 100)}`,
+          `${mark(style, 'done')} ${oneLine(clone.name, 60)} active${done} ${dash} ${oneLine(clone.title ?? '', 100)}`,
         );
       }
     }

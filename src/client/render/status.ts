@@ -15,6 +15,8 @@ export type ZoneStatus = {
   ageMs: number;
   offlineMs: number | undefined;
   queuedHere: number;
+  /** Cancels that wait for the host. */
+  cancelsHere: number;
   /** For how long the oldest of what is queued here has waited. */
   queuedSinceMs: number | undefined;
   /** When the link is tried again, where that is planned; 0 while it is being tried. */
@@ -108,10 +110,14 @@ const attentionLine = (task: TaskView, style: Style): string => {
 };
 
 /** What waits here, and for how long. */
-const queuedLine = ({ queuedHere, queuedSinceMs }: ZoneStatus): string[] => {
-  if (queuedHere === 0) return [];
+const queuedLine = ({ queuedHere, cancelsHere, queuedSinceMs }: ZoneStatus): string[] => {
+  const words = [
+    ...(queuedHere > 0 ? [counted(queuedHere, 'task')] : []),
+    ...(cancelsHere > 0 ? [counted(cancelsHere, 'cancel')] : []),
+  ];
+  if (words.length === 0) return [];
   const since = queuedSinceMs === undefined ? '' : ` (for ${ago(queuedSinceMs)})`;
-  return [`queued here  ${counted(queuedHere, 'task')}${since}`];
+  return [`queued here  ${words.join(', ')}${since}`];
 };
 
 /** Lines cut to the terminal, so that a narrow one shows a tree and not a tangle. */

@@ -118,6 +118,7 @@ describe('what is printed of a lying server', () => {
       offlineMs: 60_000,
       queuedHere: 1,
       queuedSinceMs: 1,
+      cancelsHere: 1,
     },
     ...{ nextTryMs: 1, trouble: { message: EVIL, hint: EVIL }, heldHere: [] },
   };
