@@ -1,7 +1,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createPeer } from '../../src/protocol/peer.ts';
+import { socketPathIn } from '../../src/protocol/resident.ts';
 import { until } from '../fixtures/khlone.ts';
 import { openPersonTerminal, type PersonTerminal } from '../fixtures/person-terminal.ts';
 import { sshdMissing } from '../fixtures/sshd.ts';
@@ -132,6 +135,18 @@ describe.skipIf(sshdMissing)(`attach over ssh${sshdMissing ? ` (${sshdMissing})`
     }
     await at.line('exit 3');
     await at.until(/code=3/);
+  });
+
+  it('goes on in the same shell when the server there makes room for another build', async () => {
+    const at = await shell();
+    const before = far.farServerPid();
+    const peer = createPeer(connect(socketPathIn(far.farHome, 'server')), {});
+    await peer.call('stop', { keep: true });
+    peer.close();
+    await answers(at, 'next');
+    expect(far.farServerPid()).not.toBe(before);
+    await at.line('exit 4');
+    await at.until(/code=4/);
   });
 
   it('ends when the person stops khlone, and starts nothing anew', async () => {

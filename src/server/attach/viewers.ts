@@ -228,7 +228,11 @@ export const createViewers = (deps: ViewersDeps): Viewers => {
     },
     close: () => {
       sweeper.stop();
-      for (const { pty } of floor.known.values()) pty?.end();
+      for (const known of floor.known.values()) {
+        // The viewer goes on with the next server, so its bytes break off here and do not end.
+        known.turn += 1;
+        known.pty?.end();
+      }
     },
   };
 };
