@@ -3,7 +3,9 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { createLink } from '../../../src/client/link/connection.ts';
 import type { Link, LinkState } from '../../../src/client/link/link.ts';
 import { KhloneError } from '../../../src/protocol/error.ts';
+import { PROTOCOL } from '../../../src/protocol/limits.ts';
 import { createPeer, type Peer } from '../../../src/protocol/peer.ts';
+import { agree } from '../../../src/server/handlers/machine.ts';
 import { socketPair, until } from '../../protocol/wire.ts';
 
 /** One link over real sockets, to a server that can fall silent and a path that can go away. */
@@ -19,12 +21,14 @@ type World = {
   sockets: Socket[];
   /** What the next dials do. */
   path: 'open' | KhloneError;
+  /** The protocols that the server speaks. */
+  speaks: { min: number; max: number };
 };
 
 const worlds: World[] = [];
 const world = (): World => {
   const made: World = {
-    ...{ states: [], servers: [], sockets: [], path: 'open' as const },
+    ...{ states: [], servers: [], sockets: [], path: 'open' as const, speaks: PROTOCOL },
     link: createLink({
       ...{ name: 'box', build: '1.0.0', pings: true },
       dial: async () => {
@@ -33,7 +37,10 @@ const world = (): World => {
         made.sockets.push(far);
         made.servers.push(
           createPeer(far, {
-            hello: () => ({ value: HELLO }),
+            hello: ({ params }) => {
+              const { proto } = params as { proto: [number, number] };
+              return { value: { ...HELLO, proto: agree(proto, made.speaks) } };
+            },
             work: () => new Promise(() => {}),
             quick: () => ({ value: made.servers.length }),
             take: async ({ body }) => {
@@ -138,4 +145,26 @@ describe('a link in doubt', () => {
     expect(Date.now() - (made.link.lastSeenMs() ?? 0)).toBeGreaterThan(9_000);
     expect(made.states.at(-2)).not.toBe('online');
   }, 20_000);
+});
+
+describe('a server of another time', () => {
+  it('is used within the range of protocols', async () => {
+    const made = world();
+    made.speaks = { min: 1, max: PROTOCOL.max + 5 };
+    expect((await made.link.connect(LENDER)).server.uuid).toBe('u');
+  });
+
+  it('is refused outside of it, in one line with the way on, and waits for a person', async () => {
+    const made = world();
+    made.speaks = { min: PROTOCOL.max + 1, max: PROTOCOL.max + 5 };
+    const refused = await made.link.connect(LENDER).catch((error: KhloneError) => error);
+    expect(refused).toMatchObject({ code: 'version', hint: 'upgrade khlone where you work' });
+    expect(made.link.state()).toBe('refused');
+    expect(made.link.trouble()?.message).toBe(
+      `the client speaks protocol ${PROTOCOL.min} to ${PROTOCOL.max}, this server ${PROTOCOL.max + 1} to ${PROTOCOL.max + 5}`,
+    );
+    made.speaks = PROTOCOL;
+    await made.link.connect(LENDER);
+    expect(made.states).toEqual(['connecting', 'refused', 'connecting', 'online']);
+  });
 });
