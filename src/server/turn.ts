@@ -189,6 +189,16 @@ const createInterrupter = (deps: RunDeps, run: LiveRun) => {
   };
 };
 
+/** Whether a turn will not be heard of: nothing was, and its input is cut off. One that was heard of goes on without it. */
+const createEar = (run: LiveRun): (() => boolean) => {
+  const begun = run.row.out_offset;
+  let fedMs = performance.now();
+  return () => {
+    if (run.row.out_offset > begun || isFed(run)) fedMs = performance.now();
+    return performance.now() - fedMs > DEAF_MS;
+  };
+};
+
 /** Reads to the end of a turn, or to the proved end of the run. The task has left its running state afterwards. */
 export const followTurn = async (
   deps: RunDeps,
@@ -201,12 +211,7 @@ export const followTurn = async (
   const read = run.brain.reader(task.uuid);
   const interrupt = createInterrupter(deps, run);
   const begun = run.row.out_offset;
-  let fedMs = performance.now();
-  /** Only of a turn that nothing was heard of: another one goes on to its end without its input. */
-  const isDeaf = (): boolean => {
-    if (run.row.out_offset > begun || isFed(run)) fedMs = performance.now();
-    return performance.now() - fedMs > DEAF_MS;
-  };
+  const isDeaf = createEar(run);
   const passed = (): TaskEvent | undefined => {
     if (control.limitAtMs !== undefined && Date.now() >= control.limitAtMs) return TIME_PASSED;
     return run.row.out_offset - begun > TURN_OUTPUT_MAX_BYTES ? OUTPUT_PASSED : undefined;
