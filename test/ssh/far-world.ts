@@ -13,6 +13,8 @@ export type FarWorld = World & {
   /** Living processes of the account on the host. */
   farProcesses(): number[];
   farServerPid(): number | undefined;
+  /** The tmux server of the account, which holds its runs. */
+  farTmuxPid(): number | undefined;
   /** The zone's worktree on the host. */
   zone: string;
   /** Runs words, and shows what was said where they end otherwise than expected. */
@@ -33,6 +35,14 @@ const wordsOf = (pid: number): string[] => {
     return readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
   } catch {
     return [];
+  }
+};
+
+const nameOf = (pid: number): string => {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'latin1').trim();
+  } catch {
+    return '';
   }
 };
 
@@ -68,6 +78,7 @@ export const createFarWorld = async (wish: FarWish = {}): Promise<FarWorld> => {
     farHome: join(sshd.remoteHome, '.khlone'),
     farProcesses,
     farServerPid: () => farProcesses().find((pid) => wordsOf(pid)[2] === 'serve'),
+    farTmuxPid: () => farProcesses().find((pid) => nameOf(pid) === 'tmux: server'),
     ok,
     dispose: async () => {
       await world.dispose();

@@ -102,7 +102,12 @@ describe.skipIf(sshdMissing)(`a line with faults${sshdMissing ? ` (${sshdMissing
       add(others, name);
       kill(pid());
     };
-    const few = [swallow, slow, killOne('hub', far.hubPid), killOne('server', far.farServerPid)];
+    const kills = [
+      killOne('hub', far.hubPid),
+      killOne('server', far.farServerPid),
+      killOne('tmux', far.farTmuxPid),
+    ];
+    const few = [swallow, slow, ...kills];
     return [...Array(14).fill(reset), ...Array(5).fill(cut), ...Array(4).fill(session), ...few];
   };
 
