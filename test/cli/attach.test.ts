@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -155,6 +156,35 @@ describe('whatever dies', () => {
       expect(await stateOf(at)).toBe(before);
     },
   );
+});
+
+describe('what is looked at', () => {
+  test('comes back when tmux died', async () => {
+    const at = await open();
+    await lookAt(at);
+    await at.until(VIEW);
+    const asked = execFileSync('tmux', ['-S', world.home.tmuxSocket, 'display-message', '-p', '#{pid}']);
+    await world.kill(Number(asked.toString()));
+    await world.khlone(['act', '--who', 'mechanic.1', '--await', 'echo risen']);
+    await at.until(/\n {2}risen/);
+    await at.press('C-d');
+    await at.until(/code=0/);
+  });
+
+  test('may be let go, and that is told', async () => {
+    await world.khlone(['crew', 'add', '--role', 'reviewer', '--brain', 'sh']);
+    const at = await open();
+    await at.line('clear; khlone attach; echo "code=$?"');
+    expect(await at.until(/code=2/)).toMatch(/✗ which clone\?\n {2}↳ the crew: mechanic\.1, reviewer\.1/);
+    await lookAt(at, 'reviewer');
+    await at.until(/idle/);
+    await world.khlone(['crew', 'del', 'reviewer.1']);
+    expect(await at.until(/code=0/)).toContain('⚠ reviewer.1 is no longer there');
+    await lookAt(at, '');
+    await at.until(VIEW);
+    await at.press('C-d');
+    await at.until(/code=0/);
+  });
 });
 
 describe('khlone stop', () => {

@@ -1,3 +1,4 @@
+import { oneLine } from '../../protocol/sanitize.ts';
 import type { Lines } from './look.ts';
 import type { AttachOrder } from './order.ts';
 import type { Ended } from './visit.ts';
@@ -7,7 +8,7 @@ import type { Ended } from './visit.ts';
 export const linesFor = ({ host, sight, utf8 }: AttachOrder): Lines => ({
   reconnecting: (seconds) => {
     const since = seconds > 0 ? ` ${seconds} s` : '';
-    return ` reconnecting to ${host === 'local' ? 'khlone' : host}${utf8 ? '…' : '...'}${since} (~. leaves) `;
+    return ` reconnecting to ${host === 'local' ? 'khlone' : oneLine(host, 100)}${utf8 ? '…' : '...'}${since} (~. leaves) `;
   },
   anywhere: sight.kind === 'view',
   help: ' ~. leaves   ~~ types ~   Ctrl-D leaves a view, in a shell it ends the shell   Ctrl-B [ scrolls ',
