@@ -1,4 +1,5 @@
 import { Command, Option } from 'clipanion';
+import { pathText } from '../../patch/listing.ts';
 import { sanitize } from '../../protocol/sanitize.ts';
 import { ago } from '../duration.ts';
 import type { Far } from '../patches/far.ts';
@@ -33,6 +34,7 @@ export class DiffCommand extends KhloneCommand {
     const { app, caller } = this;
     const place = await placeOf(app, caller, { zone: this.zone });
     if (isOwnWorktree(place.binding)) {
+      if (this.json) this.give({ patch: '', conflicts: [] });
       this.say('this zone is your own worktree: git diff shows its changes');
       return 0;
     }
@@ -47,6 +49,13 @@ export class DiffCommand extends KhloneCommand {
     const files = pathsFrom(caller.cwd, place.worktree.root, this.files);
     const patch = await patchText(zone.place, far, this.out ? 'out' : 'in', files);
     const { conflicts, asOfMs } = await viewPatches(zone.place, far);
+    if (this.json) {
+      // A JSON text holds no bytes that are no text: patch export gives those.
+      const text = patch.toString('utf8');
+      const told = conflicts.map(({ path, kind, ranges }) => ({ path: pathText(path), kind, ranges }));
+      this.give({ patch: text, conflicts: told, ...(asOfMs !== undefined && { asOfMs }) });
+      return 0;
+    }
     if (asOfMs !== undefined) this.say(`as of ${ago(Date.now() - asOfMs)} ago`);
     for (const line of conflictLines(conflicts, this.style('stderr'))) this.say(line);
     caller.out(sanitize(patch.toString('utf8')));
@@ -66,7 +75,8 @@ export class DiffCommand extends KhloneCommand {
 
   tellConflict({ told, text }: NonNullable<Awaited<ReturnType<typeof conflictText>>>): number {
     for (const line of conflictLines([told], this.style('stderr'))) this.say(line);
-    if (this.json) this.give({ path: told.path, kind: told.kind, ranges: told.ranges });
+    const { path, kind, ranges } = told;
+    if (this.json) this.give({ path: pathText(path), kind, ranges, text: text?.toString('utf8') });
     else if (text) this.caller.out(sanitize(text.toString('utf8')));
     else this.say(`${mark(this.style('stderr'), 'attention')} ${sanitize(told.message)}`);
     return 0;

@@ -2,17 +2,18 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Command, Option } from 'clipanion';
 import { displacedFolders } from '../../patch/displaced.ts';
+import { pathText } from '../../patch/listing.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { oneLine, sanitize } from '../../protocol/sanitize.ts';
 import { ago } from '../duration.ts';
 import type { Far } from '../patches/far.ts';
 import { applyPatchFile } from '../patches/foreign.ts';
-import { pathsFrom } from '../patches/named.ts';
+import { asText, pathsFrom } from '../patches/named.ts';
 import { waitsFor } from '../patches/queue.ts';
 import { patchText, viewPatches } from '../patches/view.ts';
 import { farSide, isOwnWorktree, type PatchZone, patchZoneOf } from '../patches/zone.ts';
 import { type Place, placeOf } from '../place.ts';
-import { conflictLines, reasonLines, shownPath } from '../render/patches.ts';
+import { conflictLines, conflictsText, reasonLines, shownPath } from '../render/patches.ts';
 import { mark } from '../render/receipt.ts';
 import { counted } from '../render/status.ts';
 import { serverOfZone } from '../server-call.ts';
@@ -62,7 +63,9 @@ export class PatchListCommand extends PatchCommand {
     const view = own ? undefined : await viewPatches(zone.place, await this.far(zone));
     const queued = patchesHere(this.app, zone.binding.zone);
     if (this.json) {
-      this.give({ ...view, queued, kept: kept.map(({ id, atMs, files }) => ({ id, atMs, files })) });
+      const { conflicts = [], held = [], ...counts } = view ?? {};
+      const told = { ...counts, conflicts: conflictsText(conflicts), held: asText(held) };
+      this.give({ ...told, queued, kept: kept.map((one) => ({ ...one, files: asText(one.files) })) });
       return 0;
     }
     const asOf = view?.asOfMs === undefined ? '' : `  (as of ${ago(Date.now() - view.asOfMs)} ago)`;
@@ -81,10 +84,21 @@ export class PatchListCommand extends PatchCommand {
           .join(', ')}`,
       ]),
     ];
-    this.caller.out(`${lines.join('\n')}\n`);
+    if (lines.length === 0) this.say('nothing is under way, and nothing was kept');
+    else this.caller.out(`${lines.join('\n')}\n`);
     return 0;
   }
 }
+
+/** A zone that is the person's own worktree has no patches under way. */
+const assertElsewhere = ({ binding }: PatchZone): void => {
+  if (isOwnWorktree(binding))
+    throw new KhloneError(
+      'usage',
+      'this zone is your own worktree: there is no patch',
+      'git diff shows its changes',
+    );
+};
 
 const WHICH = 'in (what a pull brings), out (what a sync sends), or the id of something kept';
 
@@ -95,14 +109,14 @@ export class PatchShowCommand extends PatchCommand {
     description: 'one patch, or where files that were kept aside lie',
     details: WHICH,
   });
-  which = Option.String({ required: false });
-  files = Option.Rest();
+  words = Option.Rest();
 
   override async execute(): Promise<number> {
     const { place, zone } = await this.patchZone();
-    const which = this.which ?? 'in';
+    const [which = 'in', ...named] = this.words;
     if (which !== 'in' && which !== 'out') return this.showKept(zone, which);
-    const files = pathsFrom(this.caller.cwd, place.worktree.root, this.files);
+    assertElsewhere(zone);
+    const files = pathsFrom(this.caller.cwd, place.worktree.root, named);
     const patch = await patchText(zone.place, await this.far(zone), which, files);
     this.caller.out(sanitize(patch.toString('utf8')));
     return 0;
@@ -112,7 +126,7 @@ export class PatchShowCommand extends PatchCommand {
     const found = (await this.keptIn(zone)).filter((one) => one.id.startsWith(id));
     const [one] = found;
     if (!one || found.length > 1) throw new KhloneError('not-found', `no patch ${oneLine(id, 60)}`, WHICH);
-    if (this.json) this.give(one);
+    if (this.json) this.give({ ...one, files: asText(one.files) });
     else
       for (const { path, kept } of one.files) this.caller.out(`${shownPath(path)}  ${oneLine(kept, 400)}\n`);
     return 0;
@@ -130,15 +144,15 @@ export class PatchExportCommand extends PatchCommand {
     ],
   });
   to = Option.String('--to', { description: 'the file; without it standard output' });
-  which = Option.String({ required: false });
-  files = Option.Rest();
+  words = Option.Rest();
 
   override async execute(): Promise<number> {
     const { caller } = this;
-    const which = this.which ?? 'in';
+    const [which = 'in', ...named] = this.words;
     if (which !== 'in' && which !== 'out') throw new KhloneError('usage', 'export what?', 'in or out');
     const { place, zone } = await this.patchZone();
-    const files = pathsFrom(caller.cwd, place.worktree.root, this.files);
+    assertElsewhere(zone);
+    const files = pathsFrom(caller.cwd, place.worktree.root, named);
     const patch = await patchText(zone.place, await this.far(zone), which, files);
     if (this.to !== undefined) {
       await writeFile(resolve(caller.cwd, this.to), patch, { flag: 'wx' }).catch((thrown) => {
@@ -177,7 +191,7 @@ export class PatchApplyCommand extends PatchCommand {
           });
     const { done, refused } = await applyPatchFile(zone.place, patch);
     const style = this.style('stderr');
-    if (this.json) this.give({ done, refused });
+    if (this.json) this.give({ done: done.map(pathText), refused: asText(refused) });
     for (const line of reasonLines('left', refused, style)) this.say(line);
     this.say(`${mark(style, 'done')} ${counted(done.length, 'file')} changed`);
     return refused.length > 0 ? 3 : 0;

@@ -1,9 +1,12 @@
 import { Command, Option } from 'clipanion';
-import { asKhloneError } from '../../protocol/error.ts';
+import { type Path, pathText } from '../../patch/listing.ts';
+import type { Flag } from '../../patch/policy.ts';
+import { asKhloneError, type KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
 import type { Binding } from '../bindings.ts';
 import { pullCommits } from '../patches/commits.ts';
-import { pathsFrom } from '../patches/named.ts';
+import type { Far } from '../patches/far.ts';
+import { assertKnown, asText, pathsFrom } from '../patches/named.ts';
 import { resolveConflict } from '../patches/resolve.ts';
 import { pull, type Stepped } from '../patches/steps.ts';
 import {
@@ -15,7 +18,7 @@ import {
   wishFor,
 } from '../patches/zone.ts';
 import { placeOf } from '../place.ts';
-import { conflictLines, haltError, reasonLines, shownPath } from '../render/patches.ts';
+import { conflictLines, conflictsText, haltError, named, reasonLines, shownPath } from '../render/patches.ts';
 import { mark } from '../render/receipt.ts';
 import { serverOf } from '../server-call.ts';
 import { KhloneCommand } from './base.ts';
@@ -48,6 +51,7 @@ export class PullCommand extends KhloneCommand {
     const { app, caller } = this;
     const place = await placeOf(app, caller, { zone: this.zone });
     if (isOwnWorktree(place.binding)) {
+      if (this.json) this.give({ pulled: [], forced: [], conflicts: [], held: [], refused: [], flags: [] });
       this.say('this zone is your own worktree: there is nothing to pull');
       return 0;
     }
@@ -56,8 +60,10 @@ export class PullCommand extends KhloneCommand {
   }
 
   async pullAll(): Promise<number> {
+    const elsewhere = this.app.bindings.all().filter((one) => !isOwnWorktree(one));
+    if (elsewhere.length === 0) this.say('no zone is elsewhere: there is nothing to pull');
     let worst = 0;
-    for (const binding of this.app.bindings.all().filter((one) => !isOwnWorktree(one))) {
+    for (const binding of elsewhere) {
       this.say(oneLine(binding.address, 200));
       try {
         worst = Math.max(worst, await this.pullOne(await patchZoneAt(binding), undefined));
@@ -81,11 +87,28 @@ export class PullCommand extends KhloneCommand {
     const outcome = await pull(zone.place, far, wish);
     if ('halts' in outcome) throw haltError(outcome.halts);
     const forced = this.force ? await this.takeTheirs(zone, outcome) : [];
-    const commits = await pullCommits(zone, far, { forward: this.commits });
+    const { commits, stays } = await this.fetchCommits(zone, far);
     const { head, tree } = outcome.seen;
     if (head && outcome.isClear) await far.agree({ tree, head });
     app.known.touch(binding.zone);
-    return this.tell(binding, { ...outcome, forced, commits });
+    const code = this.tell(binding, { ...outcome, forced, commits, stays });
+    if (stays && !this.json) throw stays;
+    await assertKnown(zone.place, outcome.meeting, files);
+    return code;
+  }
+
+  /** The files are here already, so a branch that has to stay is told behind them. */
+  async fetchCommits(
+    zone: PatchZone,
+    far: Far,
+  ): Promise<{ commits: string[]; stays: KhloneError | undefined }> {
+    try {
+      return { commits: await pullCommits(zone, far, { forward: this.commits }), stays: undefined };
+    } catch (thrown) {
+      const error = asKhloneError(thrown);
+      if (error.code !== 'conflict') throw error;
+      return { commits: [], stays: error };
+    }
   }
 
   /** Decides every conflict for the zone. */
@@ -100,31 +123,27 @@ export class PullCommand extends KhloneCommand {
 
   tell(
     binding: Binding,
-    outcome: Stepped & { flags: { path: string; why: string }[]; forced: string[]; commits: string[] },
+    outcome: Stepped & { flags: Flag[]; forced: Path[]; commits: string[]; stays: KhloneError | undefined },
   ): number {
     const style = this.style('stderr');
-    const { done, refused, meeting, flags, forced, commits } = outcome;
+    const { done, refused, meeting, flags, forced, commits, stays } = outcome;
     const isForced = new Set(forced);
     const conflicts = outcome.conflicts.filter(({ paths }) => !paths.every((path) => isForced.has(path)));
     if (this.json) {
-      const paths = conflicts.map(({ path, kind, ranges }) => ({ path, kind, ranges }));
       this.give({
         zone: binding.address,
-        pulled: done,
-        forced,
-        conflicts: paths,
-        held: meeting.plan.held,
-        refused,
-        flags,
+        pulled: done.map(pathText),
+        forced: forced.map(pathText),
+        conflicts: conflictsText(conflicts),
+        held: asText(named(meeting.plan.held)),
+        refused: asText(refused),
+        flags: asText(flags),
+        commits,
+        ...(stays && { stays: stays.message }),
       });
     }
     for (const line of conflictLines(conflicts, style)) this.say(line);
-    for (const line of reasonLines(
-      'held',
-      meeting.plan.held.filter(({ why }) => why !== 'not named'),
-      style,
-    ))
-      this.say(line);
+    for (const line of reasonLines('held', named(meeting.plan.held), style)) this.say(line);
     for (const line of reasonLines('left', refused, style)) this.say(line);
     for (const line of reasonLines('look at', flags, style)) this.say(line);
     for (const line of commits) this.say(`${mark(style, 'done')} ${line}`);
@@ -137,6 +156,6 @@ export class PullCommand extends KhloneCommand {
         ? `${mark(style, 'done')} ${done.length}${other} ${done.length === 1 ? 'file' : 'files'} pulled`
         : `${mark(style, 'done')} nothing${other ? ' else' : ''} to pull`,
     );
-    return conflicts.length > 0 || refused.length > 0 ? 3 : 0;
+    return conflicts.length + refused.length > 0 || stays ? 3 : 0;
   }
 }

@@ -1,8 +1,9 @@
 import { Command, Option } from 'clipanion';
+import { pathText } from '../../patch/listing.ts';
 import { KhloneError } from '../../protocol/error.ts';
-import { pathFrom } from '../patches/named.ts';
+import { asText, pathFrom } from '../patches/named.ts';
 import { type Choice, resolveConflict } from '../patches/resolve.ts';
-import { patchZoneOf } from '../patches/zone.ts';
+import { isOwnWorktree, patchZoneOf } from '../patches/zone.ts';
 import { placeOf } from '../place.ts';
 import { reasonLines, shownPath } from '../render/patches.ts';
 import { mark } from '../render/receipt.ts';
@@ -28,12 +29,19 @@ export class ResolveCommand extends KhloneCommand {
   override async execute(): Promise<number> {
     const { app, caller } = this;
     const place = await placeOf(app, caller, { zone: this.zone });
+    if (isOwnWorktree(place.binding))
+      throw new KhloneError(
+        'not-found',
+        'this zone is your own worktree: there is no conflict',
+        'git status',
+      );
     const zone = patchZoneOf(place.binding, place.worktree, place.config);
     const path = pathFrom(caller.cwd, place.worktree.root, this.file);
     const { paths, refused } = await resolveConflict(zone.place, path, this.choice());
     app.known.touch(place.binding.zone);
     const style = this.style('stderr');
-    if (this.json) this.give({ resolved: refused.length === 0 ? paths : [], refused });
+    if (this.json)
+      this.give({ resolved: refused.length === 0 ? paths.map(pathText) : [], refused: asText(refused) });
     for (const line of reasonLines('left', refused, style)) this.say(line);
     if (refused.length > 0) return 3;
     for (const one of paths)

@@ -1,11 +1,12 @@
 import { Command, Option } from 'clipanion';
+import { type Path, pathText } from '../../patch/listing.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
-import { pathsFrom } from '../patches/named.ts';
+import { assertKnown, asText, pathsFrom } from '../patches/named.ts';
 import { queueSync, syncZone, waitsFor } from '../patches/queue.ts';
 import type { Halted, Stepped } from '../patches/steps.ts';
 import { isOwnWorktree, type PatchZone, patchZoneOf, wishFor } from '../patches/zone.ts';
 import { placeOf } from '../place.ts';
-import { conflictLines, haltError, reasonLines } from '../render/patches.ts';
+import { conflictLines, conflictsText, haltError, named, reasonLines } from '../render/patches.ts';
 import { mark } from '../render/receipt.ts';
 import { counted } from '../render/status.ts';
 import { serverOfZone } from '../server-call.ts';
@@ -32,6 +33,7 @@ export class SyncCommand extends KhloneCommand {
     const { app, caller } = this;
     const place = await placeOf(app, caller, { zone: this.zone });
     if (isOwnWorktree(place.binding)) {
+      if (this.json) this.give({ sent: [], conflicts: [], held: [], refused: [] });
       this.say('this zone is your own worktree: there is nothing to sync');
       return 0;
     }
@@ -46,15 +48,17 @@ export class SyncCommand extends KhloneCommand {
         wishFor(zone, { ...(files && { files }), yes: this.yes }),
       );
       app.known.touch(place.binding.zone);
-      return this.tell(outcome);
+      const code = this.tell(outcome);
+      await assertKnown(zone.place, outcome.meeting, files);
+      return code;
     } catch (thrown) {
-      if (!waitsFor(thrown) || files) throw thrown;
-      return this.queue(zone);
+      if (!waitsFor(thrown)) throw thrown;
+      return this.queue(zone, files);
     }
   }
 
-  async queue(zone: PatchZone): Promise<number> {
-    const files = await queueSync(this.app, zone);
+  async queue(zone: PatchZone, named: readonly Path[] | undefined): Promise<number> {
+    const files = await queueSync(this.app, zone, { yes: this.yes, files: named });
     this.app.known.touch(zone.binding.zone);
     const host = oneLine(zone.binding.host, 100);
     if (this.json) this.give({ queued: true, files });
@@ -69,11 +73,11 @@ export class SyncCommand extends KhloneCommand {
     const style = this.style('stderr');
     const { conflicts, done, refused, meeting } = outcome;
     if (this.json) {
-      const paths = conflicts.map(({ path, kind, ranges }) => ({ path, kind, ranges }));
-      this.give({ sent: done, conflicts: paths, held: meeting.plan.held, refused });
+      const [held, told] = [named(meeting.plan.held), conflictsText(conflicts)];
+      this.give({ sent: done.map(pathText), conflicts: told, held: asText(held), refused: asText(refused) });
     }
     for (const line of conflictLines(conflicts, style)) this.say(line);
-    for (const line of reasonLines('held', told(meeting.plan.held), style)) this.say(line);
+    for (const line of reasonLines('held', named(meeting.plan.held), style)) this.say(line);
     for (const line of reasonLines('not sent', refused, style)) this.say(line);
     const other = conflicts.length > 0 ? ' other' : '';
     this.say(
@@ -84,6 +88,3 @@ export class SyncCommand extends KhloneCommand {
     return conflicts.length > 0 || refused.length > 0 ? 3 : 0;
   }
 }
-
-const told = (held: readonly { path: string; why: string }[]) =>
-  held.filter(({ why }) => why !== 'not named');

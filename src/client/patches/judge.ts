@@ -40,7 +40,8 @@ const planAgain = (meeting: Meeting, held: readonly Held[]): Meeting => {
   return { ...meeting, held: all, plan: planPatch({ sides, conflicts, renames, held: all }) };
 };
 
-const isNamed = (files: readonly Path[], path: Path): boolean =>
+/** Whether the person named this path, or a folder above it. */
+export const isNamed = (files: readonly Path[], path: Path): boolean =>
   files.some((file) => path === file || path.startsWith(`${file}/`));
 
 const unnamed = (changes: readonly Change[], files: readonly Path[] | undefined): Held[] =>

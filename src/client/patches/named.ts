@@ -1,8 +1,15 @@
 import { isAbsolute, relative, resolve, sep } from 'node:path';
-import type { Path } from '../../patch/listing.ts';
+import { type Path, pathText } from '../../patch/listing.ts';
+import { openShadow, shadowDirOf } from '../../patch/shadow.ts';
+import { listTree } from '../../patch/tree.ts';
 import { KhloneError } from '../../protocol/error.ts';
+import { oneLine } from '../../protocol/sanitize.ts';
+import type { Trees } from './meet.ts';
+import type { StepPlace } from './steps.ts';
 
 /** Files as a person names them, from wherever they stand, as paths of the worktree. */
+
+const LIST_DEADLINE_MS = 60_000;
 
 const asPath = (text: string): Path => Buffer.from(text, 'utf8').toString('latin1');
 
@@ -18,4 +25,34 @@ export const pathFrom = (cwd: string, root: string, file: string): Path => {
 export const pathsFrom = (cwd: string, root: string, files: readonly string[]): Path[] | undefined => {
   const paths = files.map((file) => pathFrom(cwd, root, file));
   return paths.length === 0 || paths.includes('') ? undefined : paths;
+};
+
+/** Paths with their reasons, as people and scripts read them. */
+export const asText = <T extends { path: Path }>(told: readonly T[]): T[] =>
+  told.map((one) => ({ ...one, path: pathText(one.path) }));
+
+/** Whether a tree has the path, or files below it. */
+const hasPath = (names: Iterable<Path>, path: Path): boolean => {
+  for (const name of names) if (name === path || name.startsWith(`${path}/`)) return true;
+  return false;
+};
+
+/** Throws `usage` for a file that neither side has nor had: a slip of the hand is told, not passed over. */
+export const assertKnown = async (
+  { repository }: StepPlace,
+  { base, local, remote }: Trees,
+  files: readonly Path[] | undefined,
+): Promise<void> => {
+  if (!files) return;
+  const shadow = await openShadow(repository, shadowDirOf(repository.gitDir), LIST_DEADLINE_MS);
+  const trees = [local, remote, base].filter((tree) => tree !== undefined);
+  const names = await Promise.all(trees.map(async (tree) => [...(await listTree(shadow, tree)).keys()]));
+  const wrong = files.filter((file) => !names.some((all) => hasPath(all, file)));
+  if (wrong.length === 0) return;
+  const shown = wrong.slice(0, 5).map((path) => oneLine(pathText(path), 200));
+  throw new KhloneError(
+    'usage',
+    `neither here nor in the zone: ${shown.join(', ')}`,
+    'khlone diff, or git status',
+  );
 };

@@ -1,10 +1,14 @@
+import { operationHalts } from '../../patch/halt.ts';
+import type { Path } from '../../patch/listing.ts';
 import { pin, pinned, unpin } from '../../patch/pins.ts';
-import { diffTrees } from '../../patch/tree.ts';
+import { diffTrees, treeWith } from '../../patch/tree.ts';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import type { App } from '../app.ts';
 import type { Connected } from '../link/link.ts';
+import { haltError } from '../render/patches.ts';
 import { recoverPull } from './exchange.ts';
-import { openGround, present, snapshotOf } from './ground.ts';
+import { type Ground, openGround, present, snapshotOf } from './ground.ts';
+import { isNamed } from './judge.ts';
 import { inTurn } from './lock.ts';
 import { type Halted, type StepPlace, type Stepped, type StepWish, sync } from './steps.ts';
 import { farSide, type PatchZone, patchZoneAt, wishFor } from './zone.ts';
@@ -14,13 +18,41 @@ import { farSide, type PatchZone, patchZoneAt, wishFor } from './zone.ts';
  * a tree, and goes over when its turn comes. Two that follow each other without a task between them are one.
  */
 
-/** Puts the present state of a worktree into the outbox. Answers how many of its paths differ from what is agreed on. */
-export const queueSync = (app: App, zone: PatchZone): Promise<number> =>
+export type QueueWish = {
+  /** The person meant it, whatever git is in the middle of. */
+  yes: boolean;
+  /** Only these paths and what lies below them; the others stay as the zone was told before. */
+  files: readonly Path[] | undefined;
+};
+
+/** The state that goes over: all of the worktree, or what was queued or agreed on before with the named files in it. */
+const stateOf = async (app: App, ground: Ground, files: QueueWish['files']): Promise<string> => {
+  const { tree } = await snapshotOf(ground);
+  if (!files) return tree;
+  const waiting = app.outbox
+    .list()
+    .flatMap(({ entry: { call } }) =>
+      call.name === 'patch.sync' && call.params.zone === ground.zone ? [call.params.tree] : [],
+    );
+  const from = await present(ground, waiting.at(-1) ?? ground.state.base);
+  if (from === undefined)
+    throw new KhloneError('unreachable', 'what the zone has is not known here', 'khlone sync without files');
+  const changes = (await diffTrees(ground.shadow, from, tree)).filter(({ path }) => isNamed(files, path));
+  return treeWith(ground.shadow, from, changes);
+};
+
+/**
+ * Puts the present state of a worktree into the outbox. Answers how many of its paths differ from what is agreed on.
+ * Throws `conflict` where git is in the middle of something: when the state is sent that is no longer known.
+ */
+export const queueSync = (app: App, zone: PatchZone, { yes, files: named }: QueueWish): Promise<number> =>
   inTurn(zone.place.repository.gitDir, async () => {
     const { repository, zone: id, choice } = zone.place;
+    const halts = yes ? [] : await operationHalts(repository.gitDir);
+    if (halts.length > 0) throw haltError(halts);
     const ground = await openGround(repository, id, choice);
     await recoverPull(ground);
-    const { tree } = await snapshotOf(ground);
+    const tree = await stateOf(app, ground, named);
     await pin(ground.shadow, queuedName(id, tree), tree);
     const base = await present(ground, ground.state.base);
     const files = base === undefined ? 0 : (await diffTrees(ground.shadow, base, tree)).length;

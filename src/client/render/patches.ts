@@ -4,6 +4,7 @@ import { type LineRange, rangeText } from '../../patch/ranges.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
 import type { Style } from '../caller.ts';
+import { NOT_NAMED } from '../patches/judge.ts';
 import type { ToldConflict } from '../patches/told.ts';
 import { mark } from './receipt.ts';
 import { counted } from './status.ts';
@@ -48,6 +49,17 @@ export const conflictLines = (conflicts: readonly ToldConflict[], style: Style):
     `  ${mark(style, 'next')} khlone diff ${file}, then khlone resolve ${file} --keep local|remote|--merge`,
   ];
 };
+
+/** Conflicts as scripts read them. */
+export const conflictsText = (conflicts: readonly ToldConflict[]) =>
+  conflicts.map(({ path, paths, kind, ranges }) => ({
+    ...{ path: pathText(path), paths: paths.map(pathText), kind },
+    ...(ranges && { ranges }),
+  }));
+
+/** What was held for another reason than that the person named other files. */
+export const named = <T extends { why: string }>(held: readonly T[]): T[] =>
+  held.filter(({ why }) => why !== NOT_NAMED);
 
 /** Named paths with their reasons, the rest counted. */
 export const reasonLines = (
