@@ -1,12 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sshdMissing } from '../fixtures/sshd.ts';
 import { createFarWorld, type FarWorld, idOf } from './far-world.ts';
 import { type FaultLine, faultLine } from './fault-line.ts';
 
 const BYTES_PER_SECOND = 150_000;
+const DROPPED_MS = process.env.KHLONE_LONG === '1' ? 60_000 : 6_000;
 const NOISE_BYTES = (process.env.KHLONE_LONG === '1' ? 60 : 8) * BYTES_PER_SECOND;
 
 describe.skipIf(sshdMissing)(`a slow line${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
@@ -47,5 +49,25 @@ describe.skipIf(sshdMissing)(`a slow line${sshdMissing ? ` (${sshdMissing})` : '
     );
     expect(sorted[sorted.length >> 1]).toBeLessThan(1_000);
     expect(sorted.at(-1)).toBeLessThan(2_500);
+  }, 150_000);
+
+  it('that becomes 60 times slower in the middle is not taken for a dead one', async () => {
+    await far.khlone(['zone', 'del', '--force', '--yes']);
+    line.rate.up = 60 * BYTES_PER_SECOND;
+    // A file alone would be over what is carried.
+    for (const n of [1, 2, 3]) writeFileSync(join(far.repo, `more-${n}`), randomBytes(8 * 1024 * 1024));
+    const act = await far.ok(['act', '--who', '@sh', 'cat more-* | wc -c']);
+    const before = line.connections();
+    await delay(700);
+    line.rate.up = BYTES_PER_SECOND;
+    const end = performance.now() + DROPPED_MS;
+    while (performance.now() < end) {
+      const { stdout } = await far.ok(['status']);
+      expect(stdout).toContain('preparing');
+      expect(stdout).toContain('(ssh zone, connected)');
+    }
+    line.rate.up = Number.POSITIVE_INFINITY;
+    expect((await far.ok(['await', idOf(act)])).stdout.trim()).toBe(String(24 * 1024 * 1024));
+    expect(line.connections()).toBe(before);
   }, 150_000);
 });
