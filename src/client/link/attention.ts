@@ -1,4 +1,4 @@
-import type { CallOptions, Peer } from '../../protocol/peer.ts';
+import type { Body, CallOptions, Peer } from '../../protocol/peer.ts';
 
 /**
  * Notices silence. A server may work long on an answer and a person may be away, so silence alone proves nothing: it is
@@ -24,12 +24,20 @@ type Watched = { waiting: number; spokeMs: number; toldMs: number };
 const isTyped = (options: CallOptions | undefined): boolean =>
   options?.body !== undefined && options.klass === 'interactive';
 
-async function* noted(body: AsyncIterable<Uint8Array>, note: () => void): AsyncGenerator<Uint8Array> {
-  for await (const piece of body) {
-    note();
-    yield piece;
-  }
-}
+/** The same body, each of whose pieces is noted. Its end is passed on at once, also while a piece is waited for. */
+const noted = (body: Body, note: () => void): Body => ({
+  [Symbol.asyncIterator]: () => {
+    const source = body[Symbol.asyncIterator]();
+    return {
+      next: async () => {
+        const step = await source.next();
+        if (!step.done) note();
+        return step;
+      },
+      return: async () => (await source.return?.()) ?? { done: true, value: undefined },
+    };
+  },
+});
 
 /** Milliseconds until silence is worth telling: after the last byte, the last telling, and the last word of ours. */
 const dueInMs = ({ waiting, spokeMs, toldMs }: Watched, receivedMs: number): number => {

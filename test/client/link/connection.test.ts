@@ -112,6 +112,26 @@ describe('a link in doubt', () => {
     expect(performance.now() - begun).toBeLessThan(2_700);
   });
 
+  it('lets go of what somebody types when the call ends, also while no key comes', async () => {
+    const made = world();
+    const { peer } = await made.link.connect(LENDER);
+    const left = Promise.withResolvers<void>();
+    const keys = {
+      [Symbol.asyncIterator]: () => ({
+        next: () => new Promise<IteratorResult<Uint8Array>>(() => {}),
+        return: async () => {
+          left.resolve();
+          return { done: true as const, value: undefined };
+        },
+      }),
+    };
+    const leave = new AbortController();
+    const call = peer.call('take', {}, { body: keys, klass: 'interactive', signal: leave.signal });
+    setImmediate(() => leave.abort());
+    await expect(call).rejects.toMatchObject({ code: 'interrupted' });
+    await left.promise;
+  });
+
   it('is verified at once after a sleep, and calm when it answers', async () => {
     const made = world();
     await made.link.connect(LENDER);
