@@ -1,15 +1,14 @@
-import { spawn } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KhloneError } from '../../protocol/error.ts';
 import { writeConfig } from './config.ts';
 import { type Control, openControl } from './control.ts';
+import { endOrphans, killServer } from './ending.ts';
 import { literalFormat } from './quote.ts';
 import { tmuxVersion } from './version.ts';
 
 /** Waits before each new try to reach tmux: so many tries, then the caller is told. */
 const RETRY_DELAYS_MS = [0, 50, 250];
 const MAX_CLONE_BYTES = 200;
-const KILL_DEADLINE_MS = 5_000;
 /** A line of list-panes starts with a constant, so that none can look like a line of the protocol. */
 const ROW_FORMAT = 'k #{pane_id} #{pane_pid} #{pane_dead} #{pane_dead_status} #{@khlone_clone}';
 const ROW = /^k (%\d+) (\d+) ([01]) (\d*) (.+)$/;
@@ -91,18 +90,6 @@ export const respawn = (control: Control, pane: string, spec: PaneProgram): Prom
   return control.command(['respawn-pane', ...where, ...values, '--', ...launchWords(spec)]);
 };
 
-/** Ends whatever tmux listens there; where none does, there is nothing to end. */
-const killServer = (socketPath: string, env: Record<string, string>): Promise<void> =>
-  new Promise((resolve) => {
-    const child = spawn('tmux', ['-S', socketPath, 'kill-server'], {
-      env,
-      stdio: 'ignore',
-      timeout: KILL_DEADLINE_MS,
-    });
-    child.on('error', () => resolve());
-    child.on('close', () => resolve());
-  });
-
 const checkSpec = ({ clone, argv, env, cwd }: PaneSpec): void => {
   const wrong =
     /^$|[\x00-\x1f\x7f]/.test(clone) || Buffer.byteLength(clone) > MAX_CLONE_BYTES
@@ -149,6 +136,7 @@ export const createHolder = (where: { socketPath: string; configPath: string; pa
     opened.onGone(() => {
       if (control === opened) control = undefined;
     });
+    await endOrphans(opened);
     return opened;
   };
 

@@ -104,7 +104,7 @@ describe('a start', () => {
     const second = await holder.start(sleeping('mechanic.1'));
     expect(second).toEqual(first);
     expect(environmentOf(await processOf('mechanic.1'))).not.toHaveProperty('ONCE');
-    expect(isAlive(before)).toBe(false);
+    await eventually('the end of the first', () => !isAlive(before));
     expect(await holder.list()).toHaveLength(1);
   });
 
