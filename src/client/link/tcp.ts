@@ -14,6 +14,11 @@ export type Opened = {
  * first one that is let in is used. It is not done where nothing is known: a slow sshd would see strangers come and go.
  */
 const KNOCK_EVERY_MS = 500;
+/**
+ * Sockets that knock at a time. When the path is back, all of them may be let in within one round trip, and sshd counts
+ * those that leave again. The first one stays: on a line that became very slow it is the one that is answered.
+ */
+const MAX_KNOCKS = 3;
 /** A late answer to the first knock is not mistaken for none, on a line of any length. */
 const KNOCK_ROUND_TRIPS = 3;
 
@@ -21,9 +26,13 @@ const KNOCK_ROUND_TRIPS = 3;
 const roundTrips = new Map<string, number>();
 const MAX_PLACES = 256;
 
+/** A handshake from here on may have had its first packet repeated, and tells less than what is known. */
+const REPEATED_MS = 900;
+
 const remember = (place: string, rttMs: number): void => {
+  const known = roundTrips.get(place);
   roundTrips.delete(place);
-  roundTrips.set(place, rttMs);
+  roundTrips.set(place, rttMs < REPEATED_MS ? rttMs : (known ?? rttMs));
   const [oldest] = roundTrips.keys();
   if (roundTrips.size > MAX_PLACES && oldest !== undefined) roundTrips.delete(oldest);
 };
@@ -47,21 +56,24 @@ const knock = (
   return sock;
 };
 
+/** An abandoned socket may still say something, which interests nobody. */
+const abandon = (sock: Socket): void => {
+  sock.removeAllListeners('error').on('error', () => {});
+  sock.destroy();
+};
+
 /** Rejects with the error of the socket, ETIMEDOUT after `withinMs`, or the signal's reason. */
 export const openTcp = (host: string, port: number, withinMs: number, signal: AbortSignal): Promise<Opened> =>
   new Promise((resolve, reject) => {
     const place = `${host} ${port}`;
-    const knocks = new Set<Socket>();
+    const knocks: Socket[] = [];
     const settle = (opened?: Opened): void => {
       clearTimeout(deadline);
       clearInterval(again);
       signal.removeEventListener('abort', onAbort);
       for (const sock of knocks) {
-        sock.off('error', fail);
-        if (sock === opened?.sock) continue;
-        // What an abandoned socket still says interests nobody.
-        sock.on('error', () => {});
-        sock.destroy();
+        if (sock === opened?.sock) sock.off('error', fail);
+        else abandon(sock);
       }
     };
     const fail = (why: Error): void => {
@@ -74,7 +86,10 @@ export const openTcp = (host: string, port: number, withinMs: number, signal: Ab
       resolve(opened);
     };
     const onAbort = (): void => fail(signal.reason);
-    const knockOnce = (): void => void knocks.add(knock(host, port, done, fail));
+    const knockOnce = (): void => {
+      if (knocks.length >= MAX_KNOCKS) knocks.splice(1, 1).forEach(abandon);
+      knocks.push(knock(host, port, done, fail));
+    };
     const knownMs = roundTrips.get(place);
     const deadline = setTimeout(() => fail(timedOut()), withinMs);
     const everyMs = Math.max(KNOCK_EVERY_MS, KNOCK_ROUND_TRIPS * (knownMs ?? 0));
