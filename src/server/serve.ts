@@ -13,6 +13,7 @@ import { createHall, type Hall } from './hall.ts';
 import { attachRoutes, withFarewell } from './handlers/attach.ts';
 import { codeRoutes } from './handlers/code.ts';
 import { machineRoutes } from './handlers/machine.ts';
+import { patchRoutes } from './handlers/patches.ts';
 import { subscribeHandler } from './handlers/subscribe.ts';
 import { taskRoutes } from './handlers/tasks.ts';
 import { zoneRoutes } from './handlers/zones.ts';
@@ -115,6 +116,7 @@ const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Pa
       ...withFarewell(zoneRoutes(deps), viewers),
       ...attachRoutes(viewers),
       ...codeRoutes(deps),
+      ...patchRoutes(deps),
     ]),
     subscribe: subscribeHandler(store),
   };
