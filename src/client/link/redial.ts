@@ -40,6 +40,8 @@ const REACHED_WAIT_MS = 3_000;
 const ONE_WISH_MS = 10_000;
 /** A connection that ends sooner counts as one more failed try, so that a host that hangs up is not hammered. */
 const STABLE_MS = 10_000;
+/** One that lasted this long worked: what follows is a new outage, as between two tunnels. */
+const WORKED_MS = 1_000;
 
 /** Full jitter: hubs that lost a host at the same moment do not come back at the same moment. `chance` is 0..1. Pure. */
 export const waitMs = (tries: number, awayMs: number, chance: number): number => {
@@ -53,13 +55,14 @@ const reachedSshd = (trouble: KhloneError | undefined): boolean =>
 /** One outage of a host: when it began, and when a connection was there in between. */
 type Outage = { tries: number; sinceMs: number; connectedMs: number | undefined };
 
-/** The outage that goes on, or a new one where a connection held in between. */
+/** The outage that goes on, or a new one where a connection worked in between; its waits are short only if that held. */
 const outageFrom = (known: Outage | undefined): Outage => {
   const now = performance.now();
-  const held = known?.connectedMs !== undefined && now - known.connectedMs >= STABLE_MS;
-  return known && !held
-    ? { ...known, connectedMs: undefined }
-    : { tries: 0, sinceMs: now, connectedMs: undefined };
+  const fresh = { tries: 0, sinceMs: now, connectedMs: undefined };
+  if (!known) return fresh;
+  const heldMs = known.connectedMs === undefined ? 0 : now - known.connectedMs;
+  if (heldMs >= STABLE_MS) return fresh;
+  return { tries: known.tries, sinceMs: heldMs >= WORKED_MS ? now : known.sinceMs, connectedMs: undefined };
 };
 
 export const createRedial = (deps: RedialDeps): Redial => {

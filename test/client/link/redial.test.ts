@@ -89,6 +89,18 @@ describe('redial', () => {
     expect(await during(5_000)).toBeGreaterThanOrEqual(5);
   });
 
+  it('has short waits between two tunnels, however long the journey', async () => {
+    for (let tunnel = 0; tunnel < 10; tunnel += 1) {
+      redial.soon('box');
+      for (let n = 0; n < 40; n += 1) expect(await during(750)).toBeGreaterThan(0);
+      state = 'online';
+      await during(750);
+      redial.connected('box');
+      await during(3_000);
+      state = 'offline';
+    }
+  });
+
   it('does not begin anew for a host that takes connections and drops them', async () => {
     const waits: number[] = [];
     for (let n = 0; n < 30; n += 1) {
