@@ -14,7 +14,7 @@ import { type FaultLine, faultLine } from './fault-line.ts';
 
 const LONG = process.env.KHLONE_LONG === '1';
 const SEED = Number(process.env.KHLONE_SEED ?? Date.now() % 1_000_000);
-const DROPS = LONG ? 1_000 : 100;
+const DROPS = LONG ? 1_000 : 120;
 const TICKS = LONG ? 2_000 : 400;
 const OUTAGES_MS = LONG ? [1_000, 3_000, 6_000, 12_000, 25_000, 60_000] : [3_500, 7_000];
 const SLEEP_MS = LONG ? 60_000 : 5_000;
@@ -120,7 +120,7 @@ describe.skipIf(sshdMissing)(`a line with faults${sshdMissing ? ` (${sshdMissing
       const goesOn = (): boolean => !over && sum(tally.drops) < DROPS;
       const faults = faultsOf(random, tally);
       const breaker = async () => {
-        for (; goesOn(); await delay(random(500))) await faults[random(faults.length)]?.();
+        for (; goesOn(); await delay(random(250))) await faults[random(faults.length)]?.();
         line.heal();
       };
       const sent = { one: [] as string[], two: [] as string[] };
