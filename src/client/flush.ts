@@ -52,6 +52,7 @@ const sendState = async (
     app.outbox.refuse(queued, error);
     return;
   }
+  faultPoint('outbox-answered');
   // Another state may have taken its place meanwhile: that one is still to be sent.
   const now = app.outbox.list().find(({ file }) => file === queued.file);
   if (now?.entry.call === queued.entry.call) app.outbox.remove(queued);

@@ -4,6 +4,7 @@ import { ZoneView } from '../protocol/calls.ts';
 import type { Home } from '../protocol/home.ts';
 import type { App, Known } from './app.ts';
 import type { Binding } from './bindings.ts';
+import { knownCounts, lookSoon } from './patches/counts.ts';
 import { type IndexRow, removeZoneLine, writeIndex, writeZoneLine, type ZoneLine } from './shell-state.ts';
 import { queuedHere } from './zone-status.ts';
 
@@ -21,15 +22,19 @@ const connOf = (app: App, host: string): 'online' | 'offline' | 'connecting' => 
 
 const sum = (numbers: readonly number[]): number => numbers.reduce((total, n) => total + n, 0);
 
+const apart = (binding: Binding): Pick<ZoneLine, 'patches' | 'conflicts'> => {
+  const known = knownCounts(binding);
+  return { patches: known?.toPull ?? 0, conflicts: known?.conflicts.length ?? 0 };
+};
+
 /** The zone in one line for prompts: what the server said last, and what waits here. */
 const lineOf = (app: App, binding: Binding, view: ZoneView | undefined): ZoneLine => ({
+  ...apart(binding),
   label: `@${binding.branch}`,
   mode: binding.mode,
   conn: connOf(app, binding.host),
   active: view?.crew.filter((clone) => clone.state === 'active').length ?? 0,
   queued: sum(view?.crew.map((clone) => clone.queued) ?? []) + queuedHere(app, binding.zone),
-  patches: 0,
-  conflicts: 0,
   attention: view?.attention.length ?? 0,
   epochSeconds: Math.floor(Date.now() / 1000),
 });
@@ -105,6 +110,8 @@ export const createKnown = (home: Home, appOf: () => App): Known => {
     put: (view) => {
       views.set(view.id, { view, atMs: Date.now() });
       touch(view.id);
+      const binding = appOf().bindings.byZone(view.id);
+      if (binding) lookSoon(appOf(), binding);
       unsaved.add(view.id);
       if (timer === undefined) timer = setTimeout(save, SAVE_WITHIN_MS).unref();
     },

@@ -96,6 +96,8 @@ export type Outbox = {
   /** The server refused it: it is kept aside with the reason, where `status` and `await` find it. */
   refuse(queued: Queued, why: KhloneError): void;
   refused(): Refused[];
+  /** Forgets what was refused under this name: a later attempt went well. */
+  forgive(id: string): void;
   /** Files of entries that this build cannot read: kept for the one that wrote them. */
   unreadable(): readonly string[];
 };
@@ -157,6 +159,12 @@ const readRefused = (dir: string): Refused[] => {
   }
 };
 
+const forgive = (dir: string, id: string): void => {
+  const all = readRefused(dir);
+  const others = all.filter((one) => one.id !== id);
+  if (others.length < all.length) writeDurably(dir, 'refused.json', JSON.stringify(others));
+};
+
 /** Opens the outbox of a home. An unreadable entry is left where it is and named: a person may look at it. */
 export const openOutbox = (dir: string): Outbox => {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
@@ -207,6 +215,7 @@ export const openOutbox = (dir: string): Outbox => {
       queued.entry = entry;
     },
     refused: () => readRefused(dir),
+    forgive: (id) => forgive(dir, id),
     unreadable: () => unreadable,
     refuse: (queued, why) => {
       const id = nameOf(queued.entry);

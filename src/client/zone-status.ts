@@ -5,6 +5,7 @@ import type { Binding } from './bindings.ts';
 import { call } from './call.ts';
 import type { Caller } from './caller.ts';
 import type { Entry } from './outbox.ts';
+import { knownCounts } from './patches/counts.ts';
 import type { ZoneStatus } from './render/status.ts';
 import { serverOfZone } from './server-call.ts';
 
@@ -66,8 +67,19 @@ const cancelsHere = (app: App, host: string): number =>
 
 /** For how long the oldest of them has waited, in ms. */
 const queuedSinceMs = (app: App, zone: string): number | undefined => {
-  const [oldest] = waitingHere(app, zone);
+  const syncs = app.outbox.list().flatMap(({ entry }) => {
+    return entry.call.name === 'patch.sync' && entry.call.params.zone === zone ? [entry] : [];
+  });
+  const [oldest] = [...waitingHere(app, zone), ...syncs].sort((a, b) => a.queuedMs - b.queuedMs);
   return oldest && Math.max(0, Date.now() - oldest.queuedMs);
+};
+
+/** How far both sides are apart, as of the last look at them. */
+const syncOf = (binding: Binding): ZoneStatus['sync'] => {
+  const known = knownCounts(binding);
+  if (known?.seenMs === undefined) return undefined;
+  const { toSend, toPull, conflicts, seenMs } = known;
+  return { toSend, toPull, conflicts: conflicts.length, ageMs: Math.max(0, Date.now() - seenMs) };
 };
 
 /** The zone as it was last seen, without asking: what `view` and `ageMs` say of it where it was just asked for. */
@@ -92,6 +104,8 @@ export const knownStatus = (
     queuedHere: queuedHere(app, binding.zone),
     cancelsHere: cancelsHere(app, binding.host),
     queuedSinceMs: queuedSinceMs(app, binding.zone),
+    patchesHere: patchesHere(app, binding.zone),
+    sync: syncOf(binding),
   };
 };
 

@@ -1,8 +1,12 @@
 import { Command, Option } from 'clipanion';
+import { pathText } from '../../patch/listing.ts';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
 import type { App } from '../app.ts';
 import { connectWithin } from '../dispatch.ts';
+import { knownCounts } from '../patches/counts.ts';
+import { SYNC } from '../patches/queue.ts';
+import { shownPath } from '../render/patches.ts';
 import { mark } from '../render/receipt.ts';
 import { counted, percent } from '../render/status.ts';
 import { zoneStatus } from '../zone-status.ts';
@@ -12,17 +16,27 @@ import { KhloneCommand } from './base.ts';
 const VERIFY_MS = 2_000;
 const CONNECT_WITHIN_MS = 15_000;
 
-type Waiting = { tasks: number; cancels: number; held: number };
+/** Conflicts that are named before the rest is counted. */
+const MAX_CONFLICTS = 5;
+
+type Waiting = { tasks: number; cancels: number; files: number; held: number };
 
 type Outcome =
-  | { host: string; connected: true; sent: Omit<Waiting, 'held'>; held: number }
+  | { host: string; connected: true; sent: Omit<Waiting, 'held'>; held: number; conflicts: string[] }
   | { host: string; connected: false; code: string; message: string };
 
 const waiting = (app: App, host: string): Waiting => {
   const all = app.outbox.list(host).map((q) => q.entry);
   const free = all.filter((entry) => !entry.held);
-  const tasks = free.filter((entry) => entry.call.name === 'task.add').length;
-  return { tasks, cancels: free.length - tasks, held: all.length - free.length };
+  const count = (name: string): number => free.filter(({ call }) => call.name === name).length;
+  // Each state that waits is counted from the same one: the last of a zone has the files of all.
+  const files = new Map(
+    free.flatMap(({ call }) => (call.name === 'patch.sync' ? [[call.params.zone, call.params.files]] : [])),
+  );
+  return {
+    ...{ tasks: count('task.add'), cancels: count('task.cancel'), held: all.length - free.length },
+    files: [...files.values()].reduce((sum, n) => sum + n, 0),
+  };
 };
 
 export class ReconnectCommand extends KhloneCommand {
@@ -69,17 +83,40 @@ export class ReconnectCommand extends KhloneCommand {
     await this.tellActive(host);
     await app.flush(host);
     const after = waiting(app, host);
-    const sent = { tasks: before.tasks - after.tasks, cancels: before.cancels - after.cancels };
+    const stopped = app.outbox.refused().filter((one) => one.host === host && one.say === SYNC);
+    const sent = {
+      ...{ tasks: before.tasks - after.tasks, cancels: before.cancels - after.cancels },
+      files: stopped.length > 0 ? 0 : before.files - after.files,
+    };
     const words = [
       ...(sent.tasks > 0 ? [counted(sent.tasks, 'task')] : []),
       ...(sent.cancels > 0 ? [counted(sent.cancels, 'cancel')] : []),
     ];
-    if (words.length > 0) this.say(`${mark(style, 'done')} sent ${words.join(', ')}`);
+    const synced = sent.files > 0 ? [`synced ${counted(sent.files, 'file')}`] : [];
+    const did = [...(words.length > 0 ? [`sent ${words.join(', ')}`] : []), ...synced];
+    if (did.length > 0) this.say(`${mark(style, 'done')} ${did.join(', ')}`);
+    for (const { message, hint } of stopped)
+      this.say(`${mark(style, 'attention')} ${oneLine(message, 300)} ${mark(style, 'next')} ${hint}`);
+    const conflicts = this.tellConflicts(host);
     if (after.held > 0) {
       const them = `${counted(after.held, 'task')} may have run on a server that is gone`;
       this.say(`${mark(style, 'attention')} ${them} ${style.utf8 ? '↳' : '->'} khlone status`);
     }
-    return { host, connected: true, sent, held: after.held };
+    return { host, connected: true, sent, held: after.held, conflicts };
+  }
+
+  /** Conflicts of the zones of a host, as they are known now. */
+  tellConflicts(host: string): string[] {
+    const style = this.style('stderr');
+    const dash = style.utf8 ? '—' : '-';
+    const paths = this.app.bindings
+      .all()
+      .filter((binding) => binding.host === host)
+      .flatMap((binding) => knownCounts(binding)?.conflicts ?? []);
+    for (const path of paths.slice(0, MAX_CONFLICTS))
+      this.say(`${mark(style, 'attention')} conflict in ${shownPath(path)} ${dash} khlone pull to resolve`);
+    if (paths.length > MAX_CONFLICTS) this.say(`  and ${paths.length - MAX_CONFLICTS} more`);
+    return paths.map(pathText);
   }
 
   async tellActive(host: string): Promise<void> {

@@ -4,6 +4,7 @@ import { oneLine } from '../../protocol/sanitize.ts';
 import { fetchTask } from '../await-task.ts';
 import type { Binding } from '../bindings.ts';
 import { locateTask } from '../find-task.ts';
+import { SYNC } from '../patches/queue.ts';
 import { mark } from '../render/receipt.ts';
 import { cut, unreadableLine, zoneLines } from '../render/status.ts';
 import { serverOf } from '../server-call.ts';
@@ -40,7 +41,9 @@ export class StatusCommand extends KhloneCommand {
       const name = (await this.isHere(found)) ? 'short' : 'whole';
       for (const status of shown) this.caller.out(`${zoneLines(status, style, width, name).join('\n')}\n`);
       for (const refused of this.app.outbox.refused().slice(-3)) {
-        const line = `${mark(style, 'failed')} ${refused.id} was refused: ${oneLine(refused.message, 300)}`;
+        const hint = refused.say === SYNC && refused.hint ? ` ${mark(style, 'next')} ${refused.hint}` : '';
+        const what = refused.say === SYNC ? '' : `${refused.id} was refused: `;
+        const line = `${mark(style, 'failed')} ${what}${oneLine(refused.message, 300)}${hint}`;
         this.caller.out(`${cut(line, width, style)}\n`);
       }
       const odd = unreadableLine(this.app.outbox.unreadable());

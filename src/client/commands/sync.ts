@@ -2,7 +2,7 @@ import { Command, Option } from 'clipanion';
 import { type Path, pathText } from '../../patch/listing.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
 import { assertKnown, asText, pathsFrom } from '../patches/named.ts';
-import { queueSync, syncZone, waitsFor } from '../patches/queue.ts';
+import { queueSync, settleStopped, syncZone, waitsFor } from '../patches/queue.ts';
 import type { Halted, Stepped } from '../patches/steps.ts';
 import { isOwnWorktree, type PatchZone, patchZoneOf, wishFor } from '../patches/zone.ts';
 import { placeOf } from '../place.ts';
@@ -47,6 +47,7 @@ export class SyncCommand extends KhloneCommand {
         zone,
         wishFor(zone, { ...(files && { files }), yes: this.yes }),
       );
+      if (!('halts' in outcome)) await settleStopped(app, zone);
       app.known.touch(place.binding.zone);
       const code = this.tell(outcome);
       await assertKnown(zone.place, outcome.meeting, files);

@@ -59,24 +59,38 @@ export const queueSync = (app: App, zone: PatchZone, { yes, files: named }: Queu
     app.outbox.put({
       host: zone.binding.host,
       queuedMs: Date.now(),
-      say: 'sync',
+      say: SYNC,
       call: { name: 'patch.sync', params: { zone: id, tree, files } },
     });
     return files;
   });
 
+/** What a queued sync is called where tasks have their words. */
+export const SYNC = 'sync';
+
 const queuedName = (zone: string, tree: string): string => `queued/${zone}/${tree}`;
 
-/** Lets go of queued states that wait no more. */
-const release = (app: App, { repository, zone, choice }: StepPlace): Promise<void> =>
+/** Lets go of queued states that wait no more; one that was stopped is kept until a later sync went well. */
+const release = (app: App, { repository, zone, choice }: StepPlace, wentWell: boolean): Promise<void> =>
   inTurn(repository.gitDir, async () => {
     const { shadow } = await openGround(repository, zone, choice);
-    const waiting = app.outbox
-      .list()
-      .flatMap(({ entry: { call } }) => (call.name === 'patch.sync' ? [call.params.tree] : []));
-    for (const [name, tree] of await pinned(shadow, `queued/${zone}`))
-      if (!waiting.includes(tree)) await unpin(shadow, name);
+    const waiting = new Set(
+      app.outbox
+        .list()
+        .flatMap(({ entry: { call } }) => (call.name === 'patch.sync' ? [call.params.tree] : [])),
+    );
+    const stopped = new Set(app.outbox.refused().map(({ id }) => id));
+    for (const [name, tree] of await pinned(shadow, `queued/${zone}`)) {
+      if (waiting.has(tree) || (stopped.has(tree) && !wentWell)) continue;
+      app.outbox.forgive(tree);
+      await unpin(shadow, name);
+    }
   });
+
+/** Notes that a whole sync went well: what was stopped before it is settled. */
+export const settleStopped = async (app: App, { place }: PatchZone): Promise<void> => {
+  if (app.outbox.refused().some(({ say }) => say === SYNC)) await release(app, place, true);
+};
 
 /** Sends a state that was queued. What is in conflict waits in the zone's state; a halt is an error that is kept. */
 export const sendQueued = async (
@@ -90,10 +104,14 @@ export const sendQueued = async (
   const wish = { ...wishFor(zone, { yes: false }), localTree: tree };
   const outcome = await syncZone(connected, zone, wish);
   app.known.touch(id);
-  await release(app, zone.place);
+  await release(app, zone.place, !('halts' in outcome));
   if ('halts' in outcome) {
     const why = outcome.halts.map(({ message }) => message).join('; ');
-    throw new KhloneError('conflict', `a queued sync was stopped: ${why}`, 'khlone sync');
+    throw new KhloneError(
+      'conflict',
+      `a queued sync was stopped: ${why}`,
+      'khlone sync --yes, if that is meant',
+    );
   }
 };
 

@@ -17,6 +17,10 @@ export type ZoneStatus = {
   queuedHere: number;
   /** Cancels that wait for the host. */
   cancelsHere: number;
+  /** States of the worktree that wait, and of how many files the last one is. */
+  patchesHere?: { count: number; files: number };
+  /** How far both sides were apart when they were last compared; undefined: they never were, or are one folder. */
+  sync?: { toSend: number; toPull: number; conflicts: number; ageMs: number } | undefined;
   /** For how long the oldest of what is queued here has waited. */
   queuedSinceMs: number | undefined;
   /** When the link is tried again, where that is planned; 0 while it is being tried. */
@@ -110,14 +114,34 @@ const attentionLine = (task: TaskView, style: Style): string => {
 };
 
 /** What waits here, and for how long. */
-const queuedLine = ({ queuedHere, cancelsHere, queuedSinceMs }: ZoneStatus): string[] => {
+const queuedLine = ({ queuedHere, cancelsHere, queuedSinceMs, patchesHere }: ZoneStatus): string[] => {
+  const { count, files } = patchesHere ?? { count: 0, files: 0 };
+  const patches = `${count} ${count === 1 ? 'patch' : 'patches'} (${counted(files, 'file')})`;
   const words = [
     ...(queuedHere > 0 ? [counted(queuedHere, 'task')] : []),
+    ...(count > 0 ? [patches] : []),
     ...(cancelsHere > 0 ? [counted(cancelsHere, 'cancel')] : []),
   ];
   if (words.length === 0) return [];
   const since = queuedSinceMs === undefined ? '' : ` (for ${ago(queuedSinceMs)})`;
   return [`queued here  ${words.join(', ')}${since}`];
+};
+
+/** Older counts are told with their age. */
+const FRESH_MS = 6_000;
+
+/** How far both sides are apart; nothing where they were just seen to be in step. */
+const syncLine = ({ sync }: ZoneStatus): string[] => {
+  if (!sync) return [];
+  const { toSend, toPull, conflicts, ageMs } = sync;
+  const words = [
+    ...(toSend > 0 ? [`${counted(toSend, 'file')} to send`] : []),
+    ...(toPull > 0 ? [`${toSend > 0 ? toPull : counted(toPull, 'file')} to pull`] : []),
+    ...(conflicts > 0 ? [counted(conflicts, 'conflict')] : []),
+  ];
+  const isFresh = ageMs < FRESH_MS;
+  if (words.length === 0 && isFresh) return [];
+  return [`sync  ${words.join(', ') || 'in step'}${isFresh ? '' : ` (as of ${ago(ageMs)} ago)`}`];
 };
 
 /** Lines cut to the terminal, so that a narrow one shows a tree and not a tangle. */
@@ -156,6 +180,7 @@ export const zoneLines = (
     ...(waiting > 0 || view.paused
       ? [`queue  ${counted(waiting, 'task')}${view.paused ? ', paused' : ''}`]
       : []),
+    ...syncLine(status),
     ...queuedLine(status),
     ...(view.tokens > 0
       ? [`spent  ${view.tokens.toLocaleString('en-US')} tokens, ${dollars(view.costUsd)}`]
