@@ -13,6 +13,7 @@ import { hostArgv } from '../../src/client/link/ssh-config.ts';
 import { type Entry, openOutbox } from '../../src/client/outbox.ts';
 import { zoneStatus } from '../../src/client/zone-status.ts';
 import { KhloneError } from '../../src/protocol/error.ts';
+import { homeOf } from '../../src/protocol/home.ts';
 import { createPeer, type Handlers, items } from '../../src/protocol/peer.ts';
 import { peers, socketPair, until } from '../protocol/wire.ts';
 
@@ -62,7 +63,7 @@ const appTo = async (handlers: Handlers): Promise<App> => {
   const connected = { peer: near, server: { uuid: 'u', boot: 'b', build: '1', host: 'h', home: '/' } };
   const app: unknown = {
     outbox: openOutbox(dir),
-    home: { root: dir },
+    home: homeOf({ KHLONE_HOME: dir }),
     link: () => ({ name: 'box', current: () => connected }),
     environments: new Map([[ZONE.id, { A: 'b' }]]),
     bindings: { all: () => [] },
@@ -165,6 +166,7 @@ test('what a server tells of another zone is not taken for this one', async () =
     zone: ZONE.id,
     host: 'box',
     root: '/w',
+    gitDir: dir,
     ...ZONE,
     usedMs: Date.now(),
   } as unknown as Binding;
