@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { isDeepStrictEqual } from 'node:util';
 import { asKhloneError } from '../protocol/error.ts';
 import { faultPoint } from '../protocol/fault-point.ts';
 import { inheritRun, runOfTask } from './inherit.ts';
@@ -7,7 +6,7 @@ import { dueTask, type Job, type NextDeps, nextStep } from './next-task.ts';
 import type { TakePlace } from './places.ts';
 import { type PrepareDeps, prepare, type Ready } from './prepare.ts';
 import { isRunning, type TaskEvent } from './queue.ts';
-import { endRun, isFed, judge, type LiveRun, type RunDeps, repairInput, startRun } from './run.ts';
+import { endRun, judge, type LiveRun, type RunDeps, repairInput, startRun, suits } from './run.ts';
 import { writeInput } from './run-dir.ts';
 import { noteInput } from './store/runs.ts';
 import { advance, headTask, promptOf, type TaskRow, taskRow } from './store/tasks.ts';
@@ -78,15 +77,13 @@ const move = ({ deps }: Worker, task: TaskRow, event: TaskEvent): Promise<TaskRo
 /** The clone's live run if it fits; else the old one is ended and a new one resumes the session. */
 const runFor = async (worker: Worker, task: TaskRow, ready: Ready): Promise<LiveRun> => {
   const { deps } = worker;
+  const wish = { ...ready, mode: task.kind, session: task.session };
   if (worker.run) {
-    const { row, environment } = worker.run;
-    const known = environment === undefined || isDeepStrictEqual(environment, ready.environment);
-    const fits = row.mode === task.kind && row.session === task.session && known;
-    if (fits && judge(deps, worker.run).type === 'alive' && isFed(worker.run)) return worker.run;
+    if (suits(deps, worker.run, wish)) return worker.run;
     await endRun(deps, worker.run, 'gracefully');
     worker.run = undefined;
   }
-  worker.run = await startRun(deps, { ...ready, mode: task.kind, session: task.session });
+  worker.run = await startRun(deps, wish);
   return worker.run;
 };
 

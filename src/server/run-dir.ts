@@ -48,7 +48,9 @@ cd "$cwd" 2>> "$dir/err.log" || { ended 72; exit 72; }
 sh -c 'echo $$ > "$1/tail.pid"; exec tail -c +1 -f "$1/in.jsonl"' tail "$dir" 2>/dev/null | {
   "$@" >> "$dir/out.jsonl" 2>> "$dir/err.log"
   ended $?
-  kill "$(cat "$dir/tail.pid")" 2>/dev/null
+  # By then another process may have its number: only what carries the mark of this run is ended.
+  read -r tail < "$dir/tail.pid" 2>/dev/null
+  grep -qszxF "KHLONE_RUN=$KHLONE_RUN" "/proc/$tail/environ" && kill "$tail" 2>/dev/null
 }
 `;
 
@@ -123,6 +125,15 @@ export const makeRunDir = (dir: string, spec: unknown): void => {
     const fd = openSync(join(dir, name), 'a', 0o600);
     if (text && statSync(join(dir, name)).size === 0) writeSync(fd, text);
     closeSync(fd);
+  }
+};
+
+/** The terms that a run was started on; undefined where its spec cannot be read. */
+export const termsIn = (dir: string): string | undefined => {
+  try {
+    return (JSON.parse(readText(join(dir, 'spec.json')) ?? '') as { terms?: string }).terms;
+  } catch {
+    return undefined;
   }
 };
 

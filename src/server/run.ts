@@ -1,7 +1,8 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import type { Brain } from '../brains/brain.ts';
 import type { View } from '../brains/view.ts';
 import type { Policy } from '../protocol/calls.ts';
@@ -16,6 +17,7 @@ import {
   RUNNER,
   signalRun,
   tailOf,
+  termsIn,
   type Verdict,
   verdictOf,
   writeInput,
@@ -152,6 +154,21 @@ const wrapped = async (deps: RunDeps, wish: RunWish, dir: string, argv: string[]
   }).argv;
 };
 
+/** What a process is given once: trust in the repository's own hooks (an ask has none), its role, its model, its view. */
+const termsOf = ({ mode, policy, clone, model, view }: RunWish): string => {
+  const terms = [mode === 'act' && policy.trusted, policy.roles[clone.role], model, view?.kind];
+  return createHash('sha256').update(JSON.stringify(terms)).digest('hex');
+};
+
+/** Whether a run can take another turn as it is wished: one that was started on other terms cannot, and one that is deaf. */
+export const suits = (deps: RunDeps, run: LiveRun, wish: RunWish): boolean =>
+  run.row.mode === wish.mode &&
+  run.row.session === wish.session &&
+  (run.environment === undefined || isDeepStrictEqual(run.environment, wish.environment)) &&
+  termsIn(run.dir) === termsOf(wish) &&
+  judge(deps, run).type === 'alive' &&
+  isFed(run);
+
 /** The brain's command line, behind the runner that keeps the run's files, with the environment of the clone. */
 const launch = async (deps: RunDeps, wish: RunWish, run: LiveRun): Promise<void> => {
   const { clone, brain } = wish;
@@ -169,7 +186,8 @@ const launch = async (deps: RunDeps, wish: RunWish, run: LiveRun): Promise<void>
     tmpDir: join(run.dir, 'tmp'),
     isRoot: process.getuid?.() === 0,
   });
-  makeRunDir(run.dir, { argv: spawn.argv, cwd: wish.zone.path, mode: wish.mode, session: wish.session });
+  const spec = { argv: spawn.argv, cwd: wish.zone.path, mode: wish.mode, session: wish.session };
+  makeRunDir(run.dir, { ...spec, terms: termsOf(wish) });
   const argv = await wrapped(deps, wish, run.dir, spawn.argv);
   const env = {
     ...wish.environment,

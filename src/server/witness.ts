@@ -5,7 +5,7 @@ import type { TaskEvent } from './queue.ts';
 import type { LiveRun, RunDeps } from './run.ts';
 import { knownGitDirs } from './store/git-dirs.ts';
 import type { Store } from './store/store.ts';
-import type { TaskRow } from './store/tasks.ts';
+import { keptTreeOf } from './store/tasks.ts';
 import type { ZoneRow } from './store/zones.ts';
 import { gitDirsOf } from './zone-paths.ts';
 import { zoneShadowDir } from './zone-removal.ts';
@@ -62,9 +62,10 @@ const named = (paths: readonly string[]): string => {
 };
 
 /** What changed in the worktree since the task's turn began, in words for its brain. */
-export const changedSince = async (deps: Deps, zone: ZoneRow, task: TaskRow): Promise<string | undefined> => {
-  if (!task.tree) return undefined;
-  const changes = await changesSince(deps, zone, JSON.parse(String(task.tree)) as WorktreeState);
+export const changedSince = async (deps: Deps, zone: ZoneRow, task: string): Promise<string | undefined> => {
+  const kept = keptTreeOf(deps.store, task);
+  if (kept === null) return undefined;
+  const changes = await changesSince(deps, zone, JSON.parse(kept) as WorktreeState);
   if (!changes) return undefined;
   if (!changes.changed) return 'Nothing in the worktree has changed since that attempt began.';
   const commits = changes.refsMoved ? ' Commits or branches moved, too.' : '';

@@ -1,7 +1,10 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { addTask, bringEnvironment, makeZone, startServer, untilTask } from '../fixtures/server.ts';
+import { MARK, makeRunDir, RUNNER } from '../../src/server/run-dir.ts';
+import { addTask, bringEnvironment, makeZone, startServer, until, untilTask } from '../fixtures/server.ts';
 
 /** The runner and each program that it starts, killed before and after their work: no task waits long, none is done twice. */
 
@@ -33,7 +36,7 @@ const PROGRAMS = {
   mkdir: '/started',
   meta: '/meta.json',
   exit: '/exit',
-  cat: '/tail.pid',
+  grep: '/environ',
   tail: '/in.jsonl',
 };
 
@@ -53,7 +56,7 @@ describe('a runner in which', () => {
       try {
         const bin = join(home.work, 'bin');
         mkdirSync(bin);
-        for (const program of ['mkdir', 'mv', 'cat', 'tail']) {
+        for (const program of ['mkdir', 'mv', 'grep', 'tail']) {
           writeFileSync(join(bin, program), FATED, { mode: 0o755 });
         }
         home.env.PATH = `${bin}:${home.env.PATH}`;
@@ -86,4 +89,28 @@ describe('a runner in which', () => {
     },
     60_000,
   );
+});
+
+test('a runner whose feeding tail has ended before it leaves the process alone that has its number now', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'khlone-runner-'));
+  makeRunDir(dir, {});
+  const stranger = spawn('sleep', ['60'], { stdio: 'ignore' });
+  const strangersEnd = new Promise((resolve) => stranger.once('close', (_code, signal) => resolve(signal)));
+  const brain =
+    'until test -s "$1/tail.pid"; do :; done; cp "$1/tail.pid" "$1/true.pid"; echo $2 > "$1/tail.pid"';
+  const words = ['sh', '-c', brain, 'brain', dir, String(stranger.pid)];
+  const env = { ...process.env, [MARK]: `test/${process.pid}/runner` };
+  const runner = spawn('sh', ['-c', RUNNER, 'runner', dir, dir, ...words], { env, stdio: 'ignore' });
+  const runnersEnd = new Promise((resolve) => runner.once('close', resolve));
+  try {
+    await until('the end of the brain', () => existsSync(join(dir, 'exit')));
+    // The runner waits for its own tail, which nobody ended: its last step is behind it when it ends.
+    process.kill(Number(readFileSync(join(dir, 'true.pid'), 'utf8')), 'SIGTERM');
+    await runnersEnd;
+    stranger.kill('SIGKILL');
+    expect(await strangersEnd).toBe('SIGKILL');
+  } finally {
+    stranger.kill('SIGKILL');
+    rmSync(dir, { recursive: true, force: true });
+  }
 });

@@ -1,34 +1,28 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { Subscribe, ZoneSpec } from '../../src/protocol/calls.ts';
+import type { Subscribe } from '../../src/protocol/calls.ts';
 import { apart } from '../../src/protocol/items.ts';
 import { follow } from '../../src/server/handlers/subscribe.ts';
 import { SEGMENT_MAX_BYTES } from '../../src/server/journal.ts';
-import { openStore, type Store } from '../../src/server/store/store.ts';
-import { findOrMakeZone } from '../../src/server/store/zones.ts';
-import { POLICY } from '../fixtures/server.ts';
+import type { Store } from '../../src/server/store/store.ts';
+import { addZone, openGround, type StoreGround, ZONE_ID } from './store-ground.ts';
 
 /** Watching a journal: everything once, in order, and what is gone is said to be gone. */
 
-const ZONE: ZoneSpec = { id: 'z-0123456789abcdef', address: 'a/b@c', branch: 'c', mode: 'local', path: '/' };
-let root = '';
+let ground: StoreGround;
 let store: Store;
 let leave: AbortController;
 
 beforeEach(async () => {
-  root = mkdtempSync(join(tmpdir(), 'khlone-watch-'));
-  store = openStore(join(root, 'state.db'), join(root, 'zones'));
+  ground = openGround();
+  ({ store } = ground);
   leave = new AbortController();
-  await store.write(() => findOrMakeZone(store, join(root, 'zones'), ZONE, POLICY, 1));
+  await addZone(ground);
 });
 afterEach(async () => {
   leave.abort();
   // Who stops reading says so: the file that it reads from is closed by that.
   await Promise.all(watchers.splice(0).map((watcher) => watcher.return(undefined)));
-  store.close();
-  rmSync(root, { recursive: true, force: true });
+  ground.dispose();
 });
 
 type Seen = { seq?: number; gap?: { from: number; to: number } };
@@ -37,12 +31,12 @@ async function* itemsOf(sub: Subscribe): AsyncGenerator<unknown> {
   for await (const given of follow(store, sub, leave.signal)) yield* apart(given);
 }
 const watch = (over: Partial<Subscribe> = {}): AsyncGenerator<unknown> => {
-  const watcher = itemsOf({ zone: ZONE.id, from: 'start', until: 'never', ...over });
+  const watcher = itemsOf({ zone: ZONE_ID, from: 'start', until: 'never', ...over });
   watchers.push(watcher);
   return watcher;
 };
 const say = (text = ''): Promise<void> =>
-  store.write((tx) => tx.emit(ZONE.id, { atMs: 0, event: { type: 'note', text } }));
+  store.write((tx) => tx.emit(ZONE_ID, { atMs: 0, event: { type: 'note', text } }));
 const sayBig = (): Promise<void> => say('x'.repeat(SEGMENT_MAX_BYTES / 2));
 const take = async (watcher: AsyncGenerator<unknown>, count: number): Promise<(number | string)[]> => {
   const seen: (number | string)[] = [];
@@ -56,7 +50,7 @@ const take = async (watcher: AsyncGenerator<unknown>, count: number): Promise<(n
 };
 const all = async (over: Partial<Subscribe>): Promise<(number | string)[]> =>
   take(watch({ until: 'now', ...over }), Number.POSITIVE_INFINITY);
-const epoch = (): string => store.head(ZONE.id)?.epoch ?? '';
+const epoch = (): string => store.head(ZONE_ID)?.epoch ?? '';
 
 describe('a cursor', () => {
   beforeEach(async () => {
@@ -87,7 +81,7 @@ describe('pruned segments', () => {
   });
 
   test('are a gap for a cursor that points into them', async () => {
-    store.dropSegment(ZONE.id, 1);
+    store.dropSegment(ZONE_ID, 1);
     expect(await all({ from: { epoch: epoch(), seq: 0 } })).toEqual(['gap 1-1', 2, 3, 4, 5, 6]);
     expect(await all({ from: { epoch: epoch(), seq: 3 } })).toEqual([4, 5, 6]);
   });
@@ -95,9 +89,9 @@ describe('pruned segments', () => {
   test('that went while a watcher was slow are told, not passed over in silence', async () => {
     const watcher = watch();
     expect(await take(watcher, 1)).toEqual([1]);
-    store.dropSegment(ZONE.id, 2);
-    store.dropSegment(ZONE.id, 1);
-    store.dropSegment(ZONE.id, 3);
+    store.dropSegment(ZONE_ID, 2);
+    store.dropSegment(ZONE_ID, 1);
+    store.dropSegment(ZONE_ID, 3);
     expect(await take(watcher, 4)).toEqual(['gap 2-3', 4, 5, 6]);
   });
 });
@@ -107,7 +101,7 @@ test('a cursor into a long segment is found whatever the length of its lines', a
   const count = 600;
   const texts = Array.from({ length: count }, (_, i) => 'x'.repeat(lengths[(i * 7) % lengths.length] ?? 1));
   for (let i = 0; i < count; i += 50) await Promise.all(texts.slice(i, i + 50).map(say));
-  expect(store.segments(ZONE.id).length).toBeGreaterThan(2);
+  expect(store.segments(ZONE_ID).length).toBeGreaterThan(2);
   for (let seq = 0; seq <= count; seq += 23) {
     const [first] = await take(watch({ from: { epoch: epoch(), seq }, until: 'now' }), 1);
     expect(first).toBe(seq < count ? seq + 1 : undefined);

@@ -59,7 +59,7 @@ const onRetry = async (deps: TaskDeps, prefix: string, id: string): Promise<Retr
   const { store } = deps.hall;
   const old = taskByPrefix(store, prefix);
   const zone = zoneRow(store, old.zone);
-  const changes = zone && (await changedSince({ store, zonesDir: deps.zonesDir }, zone, old));
+  const changes = zone && (await changedSince({ store, zonesDir: deps.zonesDir }, zone, old.id));
   const retried = await store.write((tx): Retried => {
     const now = Date.now();
     const known = taskRow(store, id);

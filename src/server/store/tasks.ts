@@ -71,6 +71,10 @@ export const promptOf = (store: Store, id: string): string =>
 export const answerOf = (store: Store, id: string): string | null =>
   store.get<{ answer: string | null }>('SELECT answer FROM tasks WHERE id = ?', id)?.answer ?? null;
 
+/** What its worktree was when its turn began, as it was kept; null where nobody looked. */
+export const keptTreeOf = (store: Store, id: string): string | null =>
+  store.get<{ tree: string | null }>('SELECT tree FROM tasks WHERE id = ?', id)?.tree ?? null;
+
 /** The task that a unique prefix names, with or without `task-`. */
 export const taskByPrefix = (store: Store, prefix: string): TaskRow => {
   const stem = prefix.startsWith('task-') ? prefix : `task-${prefix}`;
