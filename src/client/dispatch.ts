@@ -26,6 +26,8 @@ export type Dispatch = {
   session: SessionChoice;
   prioritize: boolean;
   limitMs: number | undefined;
+  /** The host has this long to answer; absent: the usual time. */
+  withinMs?: number;
 };
 
 export type Receipt =
@@ -177,7 +179,7 @@ export const dispatch = async (app: App, caller: Caller, place: Place, wish: Dis
   const id = taskIdOf(caller.nonce);
   const { binding, config } = place;
   const link = app.link(binding.host);
-  const within = binding.host === 'local' ? LOCAL_WITHIN_MS : ANSWER_WITHIN_MS;
+  const within = wish.withinMs ?? (binding.host === 'local' ? LOCAL_WITHIN_MS : ANSWER_WITHIN_MS);
   const firstHere = !app.environments.has(binding.zone);
   await environmentFor(app, caller, binding, config, false);
   keepSession(app, caller, binding, wish.session);

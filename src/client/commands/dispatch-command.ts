@@ -8,8 +8,11 @@ import { awaitTask } from '../await-task.ts';
 import { styleOf } from '../caller.ts';
 import { dispatch, type Receipt } from '../dispatch.ts';
 import { durationMs } from '../duration.ts';
+import { beginCheck, type Sent, syncFirst, unsentFiles } from '../patches/unsent.ts';
 import { type Place, placeOf } from '../place.ts';
-import { receiptLines } from '../render/receipt.ts';
+import { queuedLine } from '../render/patches.ts';
+import { mark, receiptLines } from '../render/receipt.ts';
+import { counted } from '../render/status.ts';
 import { sessionFor } from '../sessions.ts';
 import { KhloneCommand } from './base.ts';
 
@@ -29,6 +32,7 @@ export abstract class DispatchCommand extends KhloneCommand {
   timeout = Option.String('--timeout', { description: 'how long this command waits, such as 10m' });
   limit = Option.String('--limit', { description: 'how long the task may take, such as 30m' });
   file = Option.String('--file', { description: 'a file with the prompt' });
+  sync = Option.Boolean('--sync', false, { description: 'your changes go to the zone first' });
   words = Option.Rest();
 
   /** Words are joined; `-` appends stdin; without words a pipe is the prompt, so that loops never eat their own input. */
@@ -67,6 +71,8 @@ export abstract class DispatchCommand extends KhloneCommand {
     const prompt = await this.prompt();
     const place = await placeOf(this.app, this.caller, { zone: this.zone });
     const session = sessionFor(this.app, this.caller, place.binding, this.session);
+    const sent = this.sync ? await this.sendEdits(place) : undefined;
+    const checking = this.sync || this.caller.repeated ? undefined : beginCheck(this.app, place);
     const receipt = await dispatch(this.app, this.caller, place, {
       kind: this.kind,
       prompt,
@@ -74,8 +80,11 @@ export abstract class DispatchCommand extends KhloneCommand {
       session,
       prioritize: this.prioritize,
       limitMs,
+      // The host was just waited for in vain.
+      ...(sent?.kind === 'queued' && { withinMs: 0 }),
     });
     this.tellReceipt(place, receipt, who);
+    if (checking) await this.tellUnsent(place, checking);
     if (!this.wait && !this.watch) return 0;
     return awaitTask(this.app, this.caller, place.binding, {
       task: receipt.id,
@@ -87,6 +96,23 @@ export abstract class DispatchCommand extends KhloneCommand {
       dispatched: true,
       ...(receipt.type === 'accepted' && { clone: receipt.answer.task.clone }),
     });
+  }
+
+  /** Patches go first; off line they wait in front of the task. */
+  async sendEdits(place: Place): Promise<Sent> {
+    const style = this.style('stderr');
+    const sent = await syncFirst(this.app, this.caller, place, style);
+    if (sent.kind === 'sent') for (const line of sent.lines) this.say(line);
+    if (sent.kind === 'queued') this.say(queuedLine(sent.files, place.binding.host, style));
+    return sent;
+  }
+
+  /** Edits that the zone has not seen, where that is known in time. */
+  async tellUnsent(place: Place, checking: Promise<number>): Promise<void> {
+    const files = await unsentFiles(this.app, this.caller, place, checking);
+    if (files === 0) return;
+    const sign = mark(this.style('stderr'), 'attention');
+    this.say(`${sign} ${counted(files, 'file')} not synced (khlone sync, or --sync)`);
   }
 
   tellReceipt(place: Place, receipt: Receipt, who: string | undefined): void {

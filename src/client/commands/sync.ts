@@ -1,14 +1,19 @@
 import { Command, Option } from 'clipanion';
 import { type Path, pathText } from '../../patch/listing.ts';
-import { oneLine } from '../../protocol/sanitize.ts';
 import { assertKnown, asText, pathsFrom } from '../patches/named.ts';
 import { queueSync, settleStopped, syncZone, waitsFor } from '../patches/queue.ts';
 import type { Halted, Stepped } from '../patches/steps.ts';
 import { isOwnWorktree, type PatchZone, patchZoneOf, wishFor } from '../patches/zone.ts';
 import { placeOf } from '../place.ts';
-import { conflictLines, conflictsText, haltError, named, reasonLines } from '../render/patches.ts';
+import {
+  conflictLines,
+  conflictsText,
+  haltError,
+  named,
+  queuedLine,
+  reasonLines,
+} from '../render/patches.ts';
 import { mark } from '../render/receipt.ts';
-import { counted } from '../render/status.ts';
 import { serverOfZone } from '../server-call.ts';
 import { KhloneCommand } from './base.ts';
 
@@ -61,11 +66,8 @@ export class SyncCommand extends KhloneCommand {
   async queue(zone: PatchZone, named: readonly Path[] | undefined): Promise<number> {
     const files = await queueSync(this.app, zone, { yes: this.yes, files: named });
     this.app.known.touch(zone.binding.zone);
-    const host = oneLine(zone.binding.host, 100);
     if (this.json) this.give({ queued: true, files });
-    this.say(
-      `${mark(this.style('stderr'), 'attention')} ${counted(files, 'file')} [queued here: ${host} unreachable]`,
-    );
+    this.say(queuedLine(files, zone.binding.host, this.style('stderr')));
     return 0;
   }
 

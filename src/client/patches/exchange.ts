@@ -102,7 +102,9 @@ async function* nothing(): AsyncGenerator<Uint8Array> {}
 export const syncTo = async (ground: Ground, far: Far, meeting: Meeting): Promise<Done | 'copied'> => {
   const { shadow, dir } = ground;
   const { toRemote } = meeting.plan;
-  const result = await treeWith(shadow, meeting.remote, toRemote);
+  // Where nothing waits, the merge itself is what the zone becomes.
+  const isWhole = meeting.plan.blocked.size === 0;
+  const result = isWhole ? meeting.merge.tree : await treeWith(shadow, meeting.remote, toRemote);
   if (toRemote.length === 0) return finishSync(ground, meeting, result, []);
   const file = payloadIn(dir);
   try {

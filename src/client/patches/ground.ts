@@ -1,11 +1,12 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ApplyPlace } from '../../patch/apply.ts';
-import { pin, unpin } from '../../patch/pins.ts';
+import { pinAll, pinned } from '../../patch/pins.ts';
 import { replicaOf } from '../../patch/replica.ts';
 import { openShadow, type Repository, type Shadow, shadowDirOf } from '../../patch/shadow.ts';
 import { type Snapshot, snapshotTree } from '../../patch/snapshot.ts';
 import { isComplete } from '../../patch/tree.ts';
+import { faultPoint } from '../../protocol/fault-point.ts';
 import type { Choice } from './far.ts';
 import { readState, writeState, type ZoneState } from './state.ts';
 
@@ -22,23 +23,32 @@ export type Ground = {
   /** A place for payloads. */
   dir: string;
   state: ZoneState;
+  /** What the shadow holds, once it was asked: nobody else changes it while this worktree is locked. */
+  pins?: Map<string, string>;
 };
 
 const GIT_DEADLINE_MS = 15 * 60_000;
 
+/** What is held for a zone's state. The trees of a step that is over are held until the next one takes their names. */
+const pinsOf = (zone: string, { base, remote, pending }: ZoneState): Map<string, string> => {
+  const wishes = [
+    ['base', base],
+    ['remote', remote],
+    ['pending-base', pending?.base],
+    ['pending-local', pending?.local],
+    ['pending-remote', pending?.remote],
+  ] as const;
+  return new Map(wishes.flatMap(([name, tree]) => (tree ? [[`zone/${zone}/${name}`, tree] as const] : [])));
+};
+
 /** Stores what follows from the state, its trees held first: state.json never names a tree that could be gone. */
 export const keepState = async (ground: Ground, next: ZoneState): Promise<void> => {
   const { shadow, zone, repository } = ground;
-  const pins: [string, string | undefined, string | undefined][] = [
-    [`zone/${zone}/base`, ground.state.base, next.base],
-    [`zone/${zone}/remote`, ground.state.remote, next.remote],
-    [`zone/${zone}/pending-base`, ground.state.pending?.base, next.pending?.base],
-    [`zone/${zone}/pending-local`, ground.state.pending?.local, next.pending?.local],
-    [`zone/${zone}/pending-remote`, ground.state.pending?.remote, next.pending?.remote],
-  ];
-  for (const [name, before, after] of pins) if (after && after !== before) await pin(shadow, name, after);
+  ground.pins ??= await pinned(shadow);
+  await pinAll(shadow, ground.pins, pinsOf(zone, next));
+  faultPoint('patch.pinned');
   await writeState(repository.gitDir, zone, next);
-  for (const [name, before, after] of pins) if (before && !after) await unpin(shadow, name);
+  faultPoint('patch.state');
   ground.state = next;
 };
 
@@ -71,6 +81,18 @@ export const snapshotOf = ({ repository, shadow, choice }: Ground): Promise<Snap
     filtered: 'head',
   });
 
-/** A tree that is here with all it needs, or nothing: then the other side is asked for it again. */
-export const present = async ({ shadow }: Ground, tree: string | undefined): Promise<string | undefined> =>
-  tree !== undefined && (await isComplete(shadow, tree)) ? tree : undefined;
+/**
+ * A tree that is here with all it needs, or nothing: then the other side is asked for it again. What is pinned was
+ * whole when it was pinned; `doubted` looks at each of its files all the same.
+ */
+export const present = async (
+  ground: Ground,
+  tree: string | undefined,
+  doubted = false,
+): Promise<string | undefined> => {
+  const { shadow } = ground;
+  if (tree === undefined) return undefined;
+  ground.pins ??= await pinned(shadow);
+  if (!doubted && [...ground.pins.values()].includes(tree)) return tree;
+  return (await isComplete(shadow, tree)) ? tree : undefined;
+};

@@ -96,8 +96,10 @@ export const judge = async (ground: Ground, met: Meeting, wish: Wish): Promise<J
   const receiver = direction === 'toLocal' ? meeting.local : meeting.remote;
   const halts = [
     ...(wish.isQueued ? [] : await operationHalts(repository.gitDir)),
-    ...(wish.isQueued ? [] : branchHalts(wish.branch, await branchHere(repository.worktree))),
-    ...(meeting.plan[direction].length > 0
+    ...(wish.isQueued || wish.branch === undefined
+      ? []
+      : branchHalts(wish.branch, await branchHere(repository.worktree))),
+    ...(meeting.plan[direction].some(({ after }) => after === undefined)
       ? deletionHalts(meeting.plan, direction, (await listTree(shadow, receiver)).size)
       : []),
   ];

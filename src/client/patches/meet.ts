@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import type { Conflict } from '../../patch/conflict.ts';
 import { openEnvelope } from '../../patch/envelope.ts';
 import { type Merge, mergeTrees } from '../../patch/merge.ts';
 import { type Held, type Plan, planPatch } from '../../patch/plan.ts';
@@ -13,31 +14,55 @@ import type { KeptConflict } from './state.ts';
 export type Trees = { base: string | undefined; local: string; remote: string; held: readonly Held[] };
 export type Meeting = Trees & { merge: Merge; plan: Plan };
 
-/** The same trees give the same plan, so an interrupted step is finished by making it again. */
-export const meet = async ({ shadow }: Ground, trees: Trees): Promise<Meeting> => {
+/** Conflicts that wait, as a merge knows them. */
+const waiting = ({ state }: Ground): Conflict[] =>
+  state.conflicts.map(({ sinceMs: _, kind, stages, contents, ...rest }) => ({
+    ...rest,
+    kind: kind as Conflict['kind'],
+    stages: new Map(stages),
+    contents: new Map(contents),
+  }));
+
+/** The same trees and the same waiting conflicts give the same plan: an interrupted step is finished by making it again. */
+export const meet = async (ground: Ground, trees: Trees): Promise<Meeting> => {
   const { base, local, remote, held } = trees;
-  const merge = await mergeTrees(shadow, { base, local, remote });
+  const merge = await mergeTrees(ground.shadow, { base, local, remote, known: waiting(ground) });
   const { sides, conflicts, renames } = merge;
   return { ...trees, merge, plan: planPatch({ sides, conflicts, renames, held }) };
 };
 
+/** Asks for the zone's state and takes in what leads there. `known`: trees that are here, of which the zone may choose. */
+const askFor = async ({ shadow, replica, dir }: Ground, far: Far, known: string[]): Promise<Look> => {
+  const { answer, body } = await far.look({ replica, known, payload: true });
+  const { tree, envelope } = answer;
+  if (!envelope) return answer;
+  const isAsked = envelope.base === undefined || known.includes(envelope.base);
+  if (envelope.result !== tree || !isAsked || !body)
+    throw new KhloneError('conflict', 'the zone sent another state than it told', 'try again');
+  await openEnvelope(shadow, envelope, body, payloadIn(dir));
+  return answer;
+};
+
+/** Trees of `known` that are whole in truth. */
+const verified = async (ground: Ground, known: readonly string[]): Promise<string[]> => {
+  const found = await Promise.all(known.map((tree) => present(ground, tree, true)));
+  return found.filter((tree) => tree !== undefined);
+};
+
 /** Brings the zone's present state into the shadow, and notes it as the last one seen. */
 export const fetchRemote = async (ground: Ground, far: Far): Promise<Look> => {
-  const { shadow, replica, state, dir } = ground;
-  const known = [...new Set([state.remote, state.base])].filter((tree) => tree !== undefined);
-  const here = (await Promise.all(known.map((tree) => present(ground, tree)))).filter(
-    (tree) => tree !== undefined,
-  );
-  const { answer, body } = await far.look({ replica, known: here, payload: true });
-  const { tree, envelope, head } = answer;
-  if (envelope) {
-    const isAsked = envelope.base === undefined || here.includes(envelope.base);
-    if (envelope.result !== tree || !isAsked || !body)
-      throw new KhloneError('conflict', 'the zone sent another state than it told', 'try again');
-    await openEnvelope(shadow, envelope, body, payloadIn(dir));
-  } else if ((await present(ground, tree)) === undefined) {
+  const { remote, base } = ground.state;
+  const known = await Promise.all([...new Set([remote, base])].map((tree) => present(ground, tree)));
+  const here = known.filter((tree) => tree !== undefined);
+  const answer = await askFor(ground, far, here).catch(async (thrown: unknown) => {
+    // What came may be sound, and what it builds on broken here: then it is asked for anew, as a whole if need be.
+    const sound = await verified(ground, here);
+    if (sound.length === here.length) throw thrown;
+    return askFor(ground, far, sound);
+  });
+  const { tree, head, envelope } = answer;
+  if (!envelope && (await present(ground, tree)) === undefined)
     throw new KhloneError('conflict', 'the zone told a state and did not send it', 'try again');
-  }
   const { head: _, ...rest } = ground.state;
   await keepState(ground, { ...rest, remote: tree, ...(head && { head }) });
   return answer;

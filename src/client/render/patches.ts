@@ -84,3 +84,7 @@ export const haltError = (halts: readonly Halt[]): KhloneError => {
     : 'finish that first, or --yes';
   return new KhloneError('conflict', `nothing was moved: ${what}`, hint);
 };
+
+/** A sync that waits here for its host. */
+export const queuedLine = (files: number, host: string, style: Style): string =>
+  `${mark(style, 'attention')} ${counted(files, 'file')} [queued here: ${oneLine(host, 100)} unreachable]`;
