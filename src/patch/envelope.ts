@@ -6,6 +6,7 @@ import { KhloneError } from '../protocol/error.ts';
 import type { Envelope } from '../protocol/patch.ts';
 import { git, gitFailed, gitStream } from './git.ts';
 import type { Shadow } from './shadow.ts';
+import { commitOf } from './synthetic-commit.ts';
 
 /**
  * What leads from one tree to another, made to travel: a git patch where that is small, else a git bundle with a thin
@@ -15,33 +16,14 @@ import type { Shadow } from './shadow.ts';
 const GIT_DEADLINE_MS = 15 * 60_000;
 /** A patch above this is never the smaller form. */
 const MAX_PATCH_BYTES = 4 * 1024 * 1024;
+/** Below this no bundle is made to compare with: its three processes cost more than the bytes that it could save. */
+const SMALL_PATCH_BYTES = 2048;
 /** What a small payload may inflate to. */
 const MAX_INFLATED_BYTES = 64 * 1024 * 1024;
 /** What a zone sends in one piece: more travels as first code does. */
 const MAX_PAYLOAD_BYTES = 8 * 2 ** 30;
 const MAX_ANSWER_BYTES = 64 * 1024;
 const MAX_HEADER_BYTES = 64 * 1024;
-
-/** The same commit for the same tree on every machine, so that a bundle's prerequisite is one the receiver can make. */
-const SYNTHETIC = {
-  ...{ GIT_AUTHOR_NAME: 'khlone', GIT_AUTHOR_EMAIL: 'khlone', GIT_AUTHOR_DATE: '@0 +0000' },
-  ...{ GIT_COMMITTER_NAME: 'khlone', GIT_COMMITTER_EMAIL: 'khlone', GIT_COMMITTER_DATE: '@0 +0000' },
-};
-
-/** A commit without author, time and history around a tree: what git wants where we mean a tree. */
-export const commitOf = async (
-  shadow: Shadow,
-  tree: string,
-  parents: readonly string[] = [],
-): Promise<string> => {
-  const args = ['commit-tree', tree, ...parents.flatMap((parent) => ['-p', parent]), '-m', 'khlone'];
-  const made = await git([...shadow.config, ...args], {
-    ...{ cwd: shadow.dir, deadlineMs: GIT_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES },
-    env: { ...shadow.env(), ...SYNTHETIC },
-  });
-  if (made.code !== 0) throw gitFailed('git could not hold a tree', made.stderr);
-  return made.stdout.toString('utf8').trim();
-};
 
 const patchBetween = async (shadow: Shadow, base: string, result: string): Promise<Buffer | undefined> => {
   const args = [
@@ -122,12 +104,12 @@ export const sealEnvelope = async (
   { base, result }: { base: string | undefined; result: string },
   file: string,
 ): Promise<Envelope> => {
-  const [patch, bundle] = await Promise.all([
-    base && patchBetween(shadow, base, result),
-    writeBundle(shadow, file, base, result),
-  ]);
   const trees = { version: 1 as const, ...(base && { base }), result };
-  if (!patch || patch.length >= bundle.bytes) return { ...trees, kind: 'bundle', ...bundle };
+  const patch = base && (await patchBetween(shadow, base, result));
+  if (!patch || patch.length > SMALL_PATCH_BYTES) {
+    const bundle = await writeBundle(shadow, file, base, result);
+    if (!patch || patch.length >= bundle.bytes) return { ...trees, kind: 'bundle', ...bundle };
+  }
   await writeWhole(file, patch);
   const sha256 = createHash('sha256').update(patch).digest('hex');
   return { ...trees, kind: 'patch', bytes: patch.length, sha256 };

@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type Conflict, conflictOf } from './conflict.ts';
 import { foldersOf, type Sides } from './groups.ts';
 import { type Path, pathText } from './listing.ts';
@@ -10,10 +12,8 @@ import type { Change } from './tree.ts';
 export const folded = (path: Path): string => pathText(path).normalize('NFC').toLowerCase();
 
 /** Whether the disk under the shadow takes `A` for `a`, as git found when it made the shadow there. */
-export const ignoresCase = async (shadow: Shadow): Promise<boolean> => {
-  const args = ['config', '--local', '--type=bool', '--get', 'core.ignorecase'];
-  return (await shadow.run(args)).stdout.toString('utf8').trim() === 'true';
-};
+export const ignoresCase = async ({ dir }: Shadow): Promise<boolean> =>
+  /^\s*ignorecase = true$/mu.test(await readFile(join(dir, 'config'), 'utf8'));
 
 /** The path itself and every folder that it lies in. */
 const prefixes = (path: Path): Path[] => [path, ...foldersOf(path)];

@@ -13,6 +13,7 @@ import type { Path } from './listing.ts';
 import { mergeByIds, mergeWithoutBase } from './merge-by-ids.ts';
 import { type Note, readMergeTree, type Said } from './merge-said.ts';
 import { MAX_LISTING_BYTES, type Shadow } from './shadow.ts';
+import { commitOf } from './synthetic-commit.ts';
 import {
   type Change,
   diffTrees,
@@ -54,16 +55,6 @@ export type Merge = {
 type Known = { base: string; local: string; remote: string };
 
 const MERGE_DEADLINE_MS = 10 * 60_000;
-/** The same trees give the same commits, so that a repeated merge makes no new objects. */
-const NOBODY = {
-  GIT_AUTHOR_NAME: 'khlone',
-  GIT_AUTHOR_EMAIL: 'khlone@invalid',
-  GIT_AUTHOR_DATE: '1000000000 +0000',
-  GIT_COMMITTER_NAME: 'khlone',
-  GIT_COMMITTER_EMAIL: 'khlone@invalid',
-  GIT_COMMITTER_DATE: '1000000000 +0000',
-};
-
 /** The shadow seen from nowhere: attributes of the worktree, the person and the machine name no driver in here. */
 const withoutWorktree = (shadow: Shadow): Shadow => ({
   ...shadow,
@@ -71,7 +62,7 @@ const withoutWorktree = (shadow: Shadow): Shadow => ({
     const { GIT_WORK_TREE: _, ...env } = shadow.env(more.index);
     return git([...shadow.config, '-c', 'core.attributesFile=/dev/null', ...args], {
       cwd: shadow.dir,
-      env: { ...env, ...NOBODY, GIT_ATTR_NOSYSTEM: '1' },
+      env: { ...env, GIT_ATTR_NOSYSTEM: '1' },
       deadlineMs: MERGE_DEADLINE_MS,
       maxBytes: more.maxBytes ?? MAX_LISTING_BYTES,
       ...(more.input !== undefined && { input: more.input }),
@@ -80,18 +71,11 @@ const withoutWorktree = (shadow: Shadow): Shadow => ({
 });
 
 /** Every git since 2.38 merges two commits by their common parent; only newer ones take a base by name. */
-const commitOf = async (shadow: Shadow, tree: string, parent?: string): Promise<string> => {
-  const parents = parent === undefined ? [] : ['-p', parent];
-  const { code, stdout, stderr } = await shadow.run(['commit-tree', tree, ...parents, '-m', 'khlone']);
-  if (code !== 0) throw gitFailed('git could not make a commit to merge', stderr);
-  return stdout.toString('utf8').trim();
-};
-
 const mergeTree = async (shadow: Shadow, { base, local, remote }: Known): Promise<Said> => {
   const parent = await commitOf(shadow, base);
   const [ours, theirs] = await Promise.all([
-    commitOf(shadow, local, parent),
-    commitOf(shadow, remote, parent),
+    commitOf(shadow, local, [parent]),
+    commitOf(shadow, remote, [parent]),
   ]);
   const { code, stdout, stderr } = await shadow.run(['merge-tree', '--write-tree', '-z', ours, theirs]);
   if (code !== 0 && code !== 1) throw gitFailed('git could not merge', stderr);
@@ -222,7 +206,8 @@ const mergeByGit = async (shadow: Shadow, wish: Known, known: readonly Conflict[
   const before = sidesOf(mine.changes, theirs.changes, []);
   const { paths: aside, kept } = setAside(before, known);
   const said = await decide(shadow, await without(shadow, wish, before, aside));
-  const whole = sidesOf(mine.changes, theirs.changes, await diffTrees(shadow, base, said.tree));
+  const moved = said.tree === local ? mine.changes : await diffTrees(shadow, base, said.tree);
+  const whole = sidesOf(mine.changes, theirs.changes, moved);
   const groups = groupsOf(whole, said, renames, kept);
   if (groups.length === 0) return { tree: said.tree, conflicts: [], renames, sides: whole };
   const blocked = groups.flat();

@@ -1,6 +1,6 @@
+import { inOrder } from './apply-order.ts';
 import type { Conflict } from './conflict.ts';
-import { closeGroups, composed, foldersOf, pathsOf, type Sides, submodulesIn, touchedBy } from './groups.ts';
-import { folded } from './letter-case.ts';
+import { closeGroups, composed, pathsOf, type Sides, submodulesIn, touchedBy } from './groups.ts';
 import type { Path } from './listing.ts';
 import { type Change, type Rename, sameEntry, type Tree, type Wish } from './tree.ts';
 
@@ -42,29 +42,6 @@ const changesBetween = (from: Tree, to: Tree, blocked: ReadonlySet<Path>): Chang
     .filter((path) => !blocked.has(path) && !sameEntry(from.get(path), to.get(path)))
     .map((path) => ({ path, before: from.get(path), after: to.get(path) }));
 
-const byPath = (one: Change, other: Change): number => (one.path < other.path ? -1 : 1);
-
-/**
- * What stands in the way goes first; then everything is written; only then the rest goes, deepest first, so that a
- * moved file is at both places rather than at none.
- */
-const ordered = (changes: readonly Change[]): Change[] => {
-  const written = changes.filter(({ after }) => after !== undefined).sort(byPath);
-  const removed = changes
-    .filter(({ after }) => after === undefined)
-    .sort(byPath)
-    .reverse();
-  if (removed.length === 0) return written;
-  const names = new Set(written.flatMap(({ path }) => [path, ...foldersOf(path)]));
-  const needed = new Set([...names].map(folded));
-  const places = new Set(written.map(({ path }) => path));
-  const isInTheWay = ({ path }: Change): boolean => {
-    if (needed.has(folded(path))) return true;
-    return foldersOf(path).some((folder) => places.has(folder));
-  };
-  return [...removed.filter(isInTheWay), ...written, ...removed.filter((change) => !isInTheWay(change))];
-};
-
 const movesIn = (changes: readonly Change[], renames: readonly Rename[]): Rename[] => {
   const kept = new Map(changes.map(({ path, after }) => [path, after !== undefined]));
   return renames.filter(({ from, to }) => kept.get(from) === false && kept.get(to) === true);
@@ -91,8 +68,8 @@ export const planPatch = ({ sides, conflicts, renames, held }: PlanWish): Plan =
   const { base, local, remote, merged } = sides;
   const wouldMove = (path: Path): boolean =>
     !sameEntry(local.get(path), merged.get(path)) || !sameEntry(remote.get(path), merged.get(path));
-  const toLocal = ordered(changesBetween(local, merged, blocked));
-  const toRemote = ordered(changesBetween(remote, merged, blocked));
+  const toLocal = inOrder(changesBetween(local, merged, blocked));
+  const toRemote = inOrder(changesBetween(remote, merged, blocked));
   return {
     toLocal,
     toRemote,

@@ -98,14 +98,15 @@ const readChanges = async (round: Round, listing: Listing): Promise<void> => {
   const { gone, dirty } = await staleEntries(round, listing);
   const fresh = [...listing.untracked].filter((path) => !held.has(path));
   const sizes = await sizesOf(wish.worktree, [...dirty, ...fresh]);
-  const filtered = await filteredOf(wish, dirty);
+  const large = dirty.filter((path) => (sizes.get(path) ?? 0) > limitOf(wish));
+  const filtered = await filteredOf(wish, large);
   const refused = refusalOfNew(wish);
   const read: Path[] = [];
   for (const [path, bytes] of sizes) {
     const why = listing.untracked.has(path) ? refused(path, bytes) : undefined;
     if (why !== undefined) left.set(path, why);
     // What a filter made large (LFS) is not stored a second time.
-    else if (filtered.has(path) && bytes > limitOf(wish)) left.set(path, tooLarge(bytes));
+    else if (filtered.has(path)) left.set(path, tooLarge(bytes));
     else read.push(path);
   }
   const drop = [...gone, ...[...left.keys()].filter((path) => held.has(path))];

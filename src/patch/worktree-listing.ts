@@ -23,20 +23,22 @@ const listed = async (place: Place, args: readonly string[]): Promise<Buffer> =>
 };
 
 export const listWorktree = async (place: Place): Promise<Listing> => {
-  const [staged, others] = await Promise.all([
-    listed(place, ['-t', '--stage']),
-    listed(place, ['--others', '--exclude-standard']),
-  ]);
+  const all = await listed(place, ['-t', '--stage', '--others', '--exclude-standard']);
   const tracked = new Map<Path, Tracked>();
-  for (const line of records(staged)) {
-    // "H 100644 <id> 0\t<path>"; a path in conflict comes once per stage.
+  const others: Path[] = [];
+  for (const line of records(all)) {
+    // "H 100644 <id> 0\t<path>", a path in conflict once per stage; "? <path>" for what is not tracked.
+    if (line.startsWith('? ')) {
+      others.push(line.slice(2));
+      continue;
+    }
     const [tag, mode, oid] = line.split(' ', 3);
     const path = line.slice(line.indexOf('\t') + 1);
     if (mode && oid && !isOurs(path)) tracked.set(path, { mode, oid, sparse: tag === 'S' });
   }
   const untracked = new Set<Path>();
   const nested: Path[] = [];
-  for (const path of records(others)) {
+  for (const path of others) {
     if (isOurs(path.replace(/\/$/u, ''))) continue;
     if (path.endsWith('/')) nested.push(path.slice(0, -1));
     else if (!tracked.has(path)) untracked.add(path);

@@ -7,7 +7,7 @@ import { sweepDisplaced } from '../patch/displaced.ts';
 import { openEnvelope, sealEnvelope } from '../patch/envelope.ts';
 import { git, gitFailed, gitStream } from '../patch/git.ts';
 import { readMadeBy, writeMadeBy } from '../patch/made-by.ts';
-import { pin, pinned, tidy, unpin } from '../patch/pins.ts';
+import { pinAll, pinned, tidy } from '../patch/pins.ts';
 import { openShadow, type Repository, type Shadow } from '../patch/shadow.ts';
 import { type Snapshot, snapshotTree } from '../patch/snapshot.ts';
 import { diffTrees, diffWithRenames, isComplete, listTree } from '../patch/tree.ts';
@@ -90,8 +90,8 @@ const snapshotOf = ({ repository, shadow }: Ground, { choice }: Params<'patch.lo
 const sentName = (replica: string, tree: string): string => `sent/${replica}/${tree}`;
 
 /** The trees that this replica was told, or has sent itself: at first the one that was carried. */
-const sentTo = async ({ shadow }: Ground, replica: string): Promise<Set<string>> =>
-  new Set((await pinned(shadow, `sent/${replica}`)).values());
+const sentTo = (pins: ReadonlyMap<string, string>, replica: string): Set<string> =>
+  new Set([...pins].flatMap(([name, tree]) => (name.startsWith(`sent/${replica}/`) ? [tree] : [])));
 
 /** What was carried here, as long as no clone took a part of it away. */
 const carriedTree = async ({ place, shadow }: Ground): Promise<string | undefined> => {
@@ -103,16 +103,24 @@ const carriedTree = async ({ place, shadow }: Ground): Promise<string | undefine
 const MAX_HELD = 512;
 
 /** Holds what the replica may count on at its next look: what it says it has, and what it is told now. */
-const holdFor = async (
+const holdFor = (
   { shadow }: Ground,
+  pins: Map<string, string>,
   replica: string,
-  sent: ReadonlySet<string>,
   wanted: ReadonlySet<string>,
 ): Promise<void> => {
-  for (const tree of wanted) if (!sent.has(tree)) await pin(shadow, sentName(replica, tree), tree);
-  for (const tree of sent) if (!wanted.has(tree)) await unpin(shadow, sentName(replica, tree));
-  const others = [...(await pinned(shadow, 'sent')).keys()].filter((name) => !name.includes(replica));
-  if (others.length > MAX_HELD) for (const name of others) await unpin(shadow, name);
+  const others = [...pins.keys()].filter((name) => name.startsWith('sent/') && !name.includes(replica));
+  const dropped = others.length > MAX_HELD ? others : [];
+  const stale = [...sentTo(pins, replica)].filter((tree) => !wanted.has(tree));
+  return pinAll(
+    shadow,
+    pins,
+    new Map([
+      ...[...wanted].map((tree) => [sentName(replica, tree), tree] as const),
+      ...stale.map((tree) => [sentName(replica, tree), undefined] as const),
+      ...dropped.map((name) => [name, undefined] as const),
+    ]),
+  );
 };
 
 export type Look = { answer: AnswerOf<'patch.look'>; body?: AsyncIterable<Uint8Array> };
@@ -141,12 +149,13 @@ export const look = async (place: PatchPlace, params: Params<'patch.look'>): Pro
   const ground = await groundOf(place);
   const { shadow, dir } = ground;
   await recover(ground);
-  const [{ tree, head, leftOut }, branch, sent, receipts] = await Promise.all([
+  const [{ tree, head, leftOut }, branch, pins, receipts] = await Promise.all([
     snapshotOf(ground, params),
     branchOf(place.path),
-    sentTo(ground, params.replica),
+    pinned(shadow),
     readReceipts(dir),
   ]);
+  const sent = sentTo(pins, params.replica);
   const hasCarried = sent.size === 0 && params.known.length > 0;
   const carried = hasCarried ? await carriedTree(ground) : undefined;
   const known = params.known.filter((one) => sent.has(one) || one === carried);
@@ -161,7 +170,7 @@ export const look = async (place: PatchPlace, params: Params<'patch.look'>): Pro
     ...(receipt && { applied: { seq: receipt.seq, sha256: receipt.sha256 } }),
   };
   if (!params.payload) return { answer };
-  await holdFor(ground, params.replica, sent, new Set([...known, tree]));
+  await holdFor(ground, pins, params.replica, new Set([...known, tree]));
   if (known.includes(tree)) return { answer };
   await sweepPayloads(dir);
   const file = fresh(dir);
@@ -197,7 +206,8 @@ export const take = async (
   if (earlier === 'copied') return { answer: { done: 0, repeated: false, copied: true }, refused: [] };
   if (earlier)
     return { answer: { done: earlier.done, repeated: true, copied: false }, refused: earlier.refused };
-  const sent = await sentTo(ground, replica);
+  const pins = await pinned(shadow);
+  const sent = sentTo(pins, replica);
   if (!envelope.base || !sent.has(envelope.base))
     throw new KhloneError(
       'conflict',
@@ -205,7 +215,7 @@ export const take = async (
       'khlone pull',
     );
   await openEnvelope(shadow, envelope, body, fresh(dir));
-  await holdFor(ground, replica, sent, new Set([...sent, envelope.result]));
+  await holdFor(ground, pins, replica, new Set([...sent, envelope.result]));
   const { changes, renames } = await diffWithRenames(shadow, envelope.base, envelope.result);
   const note = { replica, seq, sha256: envelope.sha256 };
   const applied = await applyChanges(applyPlaceOf(ground), shadow, changes, { note, moves: renames });
@@ -220,9 +230,10 @@ export const agree = async (place: PatchPlace, { tree, head }: Params<'patch.agr
   const { shadow } = await groundOf(place);
   const mark = await readMadeBy(place.path);
   if (mark?.zone !== place.zone) return;
-  const held = new Set((await pinned(shadow, 'sent')).values());
-  if (!held.has(tree)) return;
-  await pin(shadow, 'agreed', tree);
+  const pins = await pinned(shadow);
+  if (![...pins].some(([name, held]) => name.startsWith('sent/') && held === tree)) return;
+  await pinAll(shadow, pins, new Map([['agreed', tree]]));
+  if (mark.tree === tree && (head === undefined || mark.head === head)) return;
   const files = (await listTree(shadow, tree)).size;
   await writeMadeBy(place.path, { ...mark, tree, files, ...(head && { head }) });
 };

@@ -61,7 +61,7 @@ describe('a carried worktree', () => {
     put(unborn, 'staged.txt', 's\n');
     gitIn(unborn, 'add', 'staged.txt');
     const { made } = await carry(unborn, `${far}-unborn`);
-    expect(made).toEqual({ head: '', files: 2 });
+    expect(made).toMatchObject({ head: '', files: 2 });
     expect(Buffer.from(gitIn(`${far}-unborn`, 'symbolic-ref', 'HEAD'), 'latin1').toString()).toBe(
       'refs/heads/feat/é-new\n',
     );

@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { deflateSync } from 'node:zlib';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { commitOf, openEnvelope, sealEnvelope } from '../../src/patch/envelope.ts';
+import { openEnvelope, sealEnvelope } from '../../src/patch/envelope.ts';
 import { openShadow, type Shadow } from '../../src/patch/shadow.ts';
 import { snapshotTree } from '../../src/patch/snapshot.ts';
+import { commitOf } from '../../src/patch/synthetic-commit.ts';
 import type { Envelope } from '../../src/protocol/patch.ts';
 import { gitIn, makeDirty, makeGround, makeRepo, put, snapshotWish } from './ground.ts';
 
