@@ -31,6 +31,8 @@ const stayLean = (): void => setFlagsFromString('--semi-space-growth-factor=1');
 
 // Loaded by the program that needs it: a relay is started for each connection, and somebody waits for its start.
 const serveHere = async (): Promise<void> => {
+  const { enterScope } = await import('./logout.ts');
+  await enterScope([process.execPath, ...process.execArgv, bundle, 'serve'], process.env);
   stayLean();
   const { serve } = await import('./serve.ts');
   const idleMs = Number(process.env.KHLONE_CLONE_IDLE_MS);

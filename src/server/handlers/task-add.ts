@@ -6,6 +6,7 @@ import { KhloneError } from '../../protocol/error.ts';
 import { PROMPT_MAX_BYTES } from '../../protocol/limits.ts';
 import { choose, cloneName } from '../crew.ts';
 import type { Hall } from '../hall.ts';
+import { logoutNote } from '../logout.ts';
 import type { Store, Tx } from '../store/store.ts';
 import { insertTask, type TaskRow, taskRow, viewOf } from '../store/tasks.ts';
 import { type CrewMember, crewOf, enroll, findOrMakeZone, type ZoneRow, zoneRow } from '../store/zones.ts';
@@ -190,7 +191,9 @@ export const createAdd = (deps: TaskDeps): AddTask => {
       repeated: added.repeated,
       needsEnvironment: hall.environmentOf(added.zone.id) === undefined,
       needsCode: added.zone.state === 'preparing',
-      notes: added.repeated ? [] : notesOf(added.zone, note),
+      notes: added.repeated
+        ? []
+        : [...notesOf(added.zone, note), ...(added.made ? await logoutNote(process.env) : [])],
     };
   };
 };

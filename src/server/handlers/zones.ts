@@ -2,6 +2,7 @@ import type { AnswerOf, CloneView, Params, ZoneView } from '../../protocol/calls
 import { KhloneError } from '../../protocol/error.ts';
 import { faultPoint } from '../../protocol/fault-point.ts';
 import type { Hall } from '../hall.ts';
+import { logoutNote } from '../logout.ts';
 import { isRunning } from '../queue.ts';
 import type { Store, Tx } from '../store/store.ts';
 import { advance, glance, liveTasks, type TaskRow, tasksOf, viewOf, waitingTasks } from '../store/tasks.ts';
@@ -114,7 +115,7 @@ const onOpen = async (deps: ZoneDeps, params: Params<'zone.open'>): Promise<Answ
     made,
     needsEnvironment: !known,
     needsCode: zone.state === 'preparing',
-    notes: [],
+    notes: made ? await logoutNote(process.env) : [],
   };
 };
 
