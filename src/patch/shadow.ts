@@ -45,7 +45,8 @@ const CONFIG = [
 ];
 
 /** One entry of GIT_ALTERNATE_OBJECT_DIRECTORIES: quoted, since a folder may have any name. */
-const quoted = (path: string): string => `"${path.replace(/[\\"]/gu, '\\$&').replaceAll('\n', '\\n')}"`;
+export const quotedFolder = (path: string): string =>
+  `"${path.replace(/[\\"]/gu, '\\$&').replaceAll('\n', '\\n')}"`;
 
 const exists = (path: string): Promise<boolean> =>
   access(path).then(
@@ -121,7 +122,7 @@ export const openShadow = async (
     GIT_DIR: dir,
     GIT_WORK_TREE: repository.worktree,
     GIT_INDEX_FILE: index ?? join(dir, 'index'),
-    GIT_ALTERNATE_OBJECT_DIRECTORIES: quoted(join(repository.commonDir, 'objects')),
+    GIT_ALTERNATE_OBJECT_DIRECTORIES: quotedFolder(join(repository.commonDir, 'objects')),
     GIT_NO_REPLACE_OBJECTS: '1',
   });
   return {

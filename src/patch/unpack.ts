@@ -9,6 +9,7 @@ import { type MadeBy, readMadeBy, writeMadeBy } from './made-by.ts';
 import type { Manifest } from './manifest.ts';
 import { RAW_ATTRIBUTES, type Repository, SAFE_NAMES } from './shadow.ts';
 import { type Snapshot, snapshotTree } from './snapshot.ts';
+import { STRICT } from './strictness.ts';
 
 /**
  * Makes a worktree out of a carried pack. It is built beside its place and moved in whole, so a process that dies in
@@ -35,14 +36,6 @@ const GIT_DEADLINE_MS = 15 * 60_000;
 const SYNC_DEADLINE_MS = 60_000;
 const MAX_ANSWER_BYTES = 512 * 1024 * 1024;
 const MAX_PACK_BYTES = 64 * 2 ** 30;
-
-/** Old repositories hold sloppy names, times and modes that harm nobody; hostile paths stay refused. */
-const TOLERATED = [
-  ...['badDate', 'badDateOverflow', 'badTimezone', 'zeroPaddedDate', 'missingSpaceBeforeDate'],
-  ...['badEmail', 'badName', 'missingEmail', 'missingNameBeforeEmail', 'missingSpaceBeforeEmail'],
-  ...['zeroPaddedFilemode', 'badFilemode', 'nulInCommit', 'multipleAuthors'],
-];
-const STRICT = `--strict=${TOLERATED.map((id) => `${id}=ignore`).join(',')}`;
 
 type Ground = { dir: string; run(args: readonly string[], more?: Partial<GitOptions>): Promise<string> };
 

@@ -3,9 +3,11 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { proveBundle } from '../../patch/bundle-proof.ts';
 import { type GitResult, git, gitFailed } from '../../patch/git.ts';
 import { operationHalts } from '../../patch/halt.ts';
-import type { Repository } from '../../patch/shadow.ts';
+import { type Repository, SAFE_NAMES } from '../../patch/shadow.ts';
+import { STRICT_FETCH } from '../../patch/strictness.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
 import type { Far } from './far.ts';
@@ -63,19 +65,24 @@ async function* bounded(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Ar
   }
 }
 
-/** Objects are checked as they come in: a zone's history is no more trusted than any other remote's. */
 const FETCH = [
-  ...['-c', 'fetch.fsckObjects=true', '-c', 'transfer.fsckObjects=true', '-c', 'gc.auto=0'],
-  ...['-c', 'core.protectHFS=true', '-c', 'core.protectNTFS=true'],
-  ...[
-    'fetch',
-    '--quiet',
-    '--no-tags',
-    '--no-write-fetch-head',
-    '--no-recurse-submodules',
-    '--no-auto-maintenance',
-  ],
+  ...STRICT_FETCH,
+  ...['-c', 'gc.auto=0'],
+  ...SAFE_NAMES,
+  ...['fetch', '--quiet', '--no-tags', '--no-prune', '--no-write-fetch-head'],
+  ...['--no-recurse-submodules', '--no-auto-maintenance'],
 ];
+
+/** The files of a pull are here by now, so this is told behind them: `conflict`, as all that a person may mend. */
+const notTaken = (what: string, stderr: string): KhloneError => {
+  const { code, message, hint } = gitFailed(what, stderr);
+  if (code === 'disk-low') return new KhloneError(code, message, hint);
+  return new KhloneError(
+    'conflict',
+    message,
+    'git for-each-ref refs/remotes/khlone shows what may be in the way; git update-ref -d removes one',
+  );
+};
 
 const fetchBundle = async (
   repository: Repository,
@@ -85,9 +92,11 @@ const fetchBundle = async (
   const file = payloadIn(join(repository.gitDir, 'khlone'));
   try {
     await pipeline(Readable.from(bounded(body)), createWriteStream(file, { mode: 0o600 }));
+    // A zone's history is no more trusted than any other remote's.
+    await proveBundle(repository, file);
     // The file is ours, and nothing else may be reached.
     const said = await ask(repository, [...FETCH, file, `+HEAD:${ref}`], { GIT_ALLOW_PROTOCOL: 'file' });
-    if (said.code !== 0) throw gitFailed('git refused the commits of the zone', said.stderr);
+    if (said.code !== 0) throw notTaken('git refused the commits of the zone', said.stderr);
   } finally {
     await rm(file, { force: true });
   }
@@ -149,7 +158,7 @@ export const pullCommits = (
     if (text(here) !== answer.head) {
       // Nothing came, so the commit is one of those that this worktree had.
       const set = await ask(repository, ['update-ref', ref, answer.head]);
-      if (set.code !== 0) throw gitFailed('git could not note the commit of the zone', set.stderr);
+      if (set.code !== 0) throw notTaken('git could not note the commit of the zone', set.stderr);
     }
     const news = text(here) !== answer.head || body ? await tellNew(repository, ref) : [];
     return wish.forward ? [...news, ...(await forward(repository, ref))] : news;
