@@ -8,6 +8,7 @@ import { callServer } from './call.ts';
 import { type Caller, interrupted, type Style, styleOf } from './caller.ts';
 import { lenderOf } from './dispatch.ts';
 import { refusalOf } from './find-task.ts';
+import { awaitConnection, waitMs } from './follow-journal.ts';
 import type { Connected } from './link/link.ts';
 import { dollars } from './render/money.ts';
 import { createProgress } from './render/progress.ts';
@@ -143,11 +144,11 @@ const troubleOf = ({ app, binding, wish }: Wait, thrown: unknown): string => {
 const follow = async (wait: Wait): Promise<End> => {
   const { app, caller, binding, signal, narrator } = wait;
   const link = app.link(binding.host);
-  for (let isLost = false; ; ) {
+  for (let [isLost, tries] = [false, 0]; ; ) {
     try {
       const connected = link.current() ?? (await link.connect(lenderOf(caller)));
       if (isLost) narrator.tell(`reconnected to ${oneLine(binding.host, 100)}`);
-      isLost = false;
+      [isLost, tries] = [false, 0];
       const { seen } = wait;
       const end = await followOnce(wait, connected);
       if (end) return end;
@@ -157,7 +158,9 @@ const follow = async (wait: Wait): Promise<End> => {
       if (signal.aborted) throw thrown;
       narrator.tell(troubleOf(wait, thrown));
       isLost = true;
-      await pause(RETRY_MS, signal);
+      // The link brings itself back; dialling in step with it would only knock at the host twice as often.
+      await awaitConnection(link, waitMs(link, tries), signal);
+      tries += 1;
     }
   }
 };

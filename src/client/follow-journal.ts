@@ -41,7 +41,7 @@ const LOOK_MS = 200;
 const DIAL_MAX_MS = 60_000;
 
 /** Waits for a connection that somebody else makes, or for the time of the next dial. */
-const awaitConnection = async (link: Link, ms: number, signal: AbortSignal): Promise<void> => {
+export const awaitConnection = async (link: Link, ms: number, signal: AbortSignal): Promise<void> => {
   const never = new Promise<undefined>(() => {});
   const end = performance.now() + ms;
   // Once at least: a connection that just broke may still stand there.
@@ -50,7 +50,7 @@ const awaitConnection = async (link: Link, ms: number, signal: AbortSignal): Pro
 };
 
 /** A login that was refused is not tried again by itself: hosts lock out who knocks too often. */
-const waitMs = (link: Link, tries: number): number =>
+export const waitMs = (link: Link, tries: number): number =>
   link.state() === 'refused'
     ? Number.POSITIVE_INFINITY
     : Math.min(MAX_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.min(tries, MAX_DOUBLINGS));
