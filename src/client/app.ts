@@ -7,6 +7,7 @@ import type { BackendChoice } from './link/choose-backend.ts';
 import type { Link } from './link/link.ts';
 import type { Redial } from './link/redial.ts';
 import type { Outbox } from './outbox.ts';
+import type { Auto } from './patches/auto.ts';
 
 /** What the hub holds for all commands: links, outbox, bindings, environments, and what was last known. */
 export type App = {
@@ -31,6 +32,8 @@ export type App = {
   redial: Redial;
   /** Brings the code of zones that wait for it. */
   carrier: Carrier;
+  /** Patches that travel by themselves. */
+  auto: Auto;
   /** Keeps the prompt line of a zone true from now on. */
   watchZone(binding: Binding): void;
   /** Ends the hub once the running commands have ended. */

@@ -20,6 +20,8 @@ const Binding = z.object({
   session: z.string().optional(),
   /** Which program speaks SSH to the host, where zone.backend says so. */
   backend: z.enum(['ssh2', 'openssh']).optional(),
+  /** Whether patches travel by themselves, where the person said so for this zone. */
+  auto: z.boolean().optional(),
   usedMs: z.number(),
 });
 export type Binding = z.infer<typeof Binding>;

@@ -112,6 +112,7 @@ export const createKnown = (home: Home, appOf: () => App): Known => {
       touch(view.id);
       const binding = appOf().bindings.byZone(view.id);
       if (binding) lookSoon(appOf(), binding);
+      if (binding) appOf().auto.hint(binding);
       unsaved.add(view.id);
       if (timer === undefined) timer = setTimeout(save, SAVE_WITHIN_MS).unref();
     },

@@ -6,7 +6,6 @@ export const notYet = (config: SiteConfig): string[] => [
   ...(config.setup.length > 0 ? ['setup'] : []),
   ...(config.supplies.length > 0 ? ['supplies'] : []),
   ...(config.hooks.onStop.length > 0 ? ['hooks'] : []),
-  ...(config.sync.auto ? ['sync.auto'] : []),
   ...(config.crew.isolation === 'worktree' ? ['crew.isolation'] : []),
   ...(config.zone.constraints.ttlMs || config.zone.constraints.idleMs || config.zone.constraints.costLimitUsd
     ? ['zone.constraints']

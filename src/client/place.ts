@@ -118,6 +118,7 @@ const bindingFor = (
     path,
     ...(known?.session && { session: known.session }),
     ...(mode === 'ssh' && config.zone.backend !== 'auto' && { backend: config.zone.backend }),
+    ...(same && known.auto !== undefined && { auto: known.auto }),
     usedMs: Date.now(),
   };
   return { binding, isNew: !same };

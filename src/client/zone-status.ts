@@ -106,6 +106,7 @@ export const knownStatus = (
     queuedSinceMs: queuedSinceMs(app, binding.zone),
     patchesHere: patchesHere(app, binding.zone),
     sync: syncOf(binding),
+    auto: app.auto.told(binding.zone),
   };
 };
 

@@ -90,6 +90,7 @@ export class PullCommand extends KhloneCommand {
     const { commits, stays } = await this.fetchCommits(zone, far);
     const { head, tree } = outcome.seen;
     if (head && outcome.isClear) await far.agree({ tree, head });
+    app.auto.seen(binding.zone);
     app.known.touch(binding.zone);
     const code = this.tell(binding, { ...outcome, forced, commits, stays });
     if (stays && !this.json) throw stays;

@@ -1,5 +1,7 @@
 import { Command, Option } from 'clipanion';
 import { type Path, pathText } from '../../patch/listing.ts';
+import { KhloneError } from '../../protocol/error.ts';
+import type { Binding } from '../bindings.ts';
 import { assertKnown, asText, pathsFrom } from '../patches/named.ts';
 import { queueSync, settleStopped, syncZone, waitsFor } from '../patches/queue.ts';
 import type { Halted, Stepped } from '../patches/steps.ts';
@@ -29,9 +31,13 @@ export class SyncCommand extends KhloneCommand {
     examples: [
       ['everything', 'khlone sync'],
       ['one folder', 'khlone sync src/api'],
+      ['both ways, by itself', 'khlone sync --auto'],
     ],
   });
   yes = Option.Boolean('--yes,-y', false, { description: 'go on where khlone would ask first' });
+  auto = Option.Boolean('--auto', false, {
+    description: 'both ways, by itself, from now on; `--auto off` ends that',
+  });
   files = Option.Rest();
 
   override async execute(): Promise<number> {
@@ -42,6 +48,7 @@ export class SyncCommand extends KhloneCommand {
       this.say('this zone is your own worktree: there is nothing to sync');
       return 0;
     }
+    if (this.auto) return this.setAuto(place.binding);
     const zone = patchZoneOf(place.binding, place.worktree, place.config);
     const files = pathsFrom(caller.cwd, place.worktree.root, this.files);
     try {
@@ -61,6 +68,24 @@ export class SyncCommand extends KhloneCommand {
       if (!waitsFor(thrown)) throw thrown;
       return this.queue(zone, files);
     }
+  }
+
+  setAuto(binding: Binding): number {
+    const { app } = this;
+    const word = this.files.join(' ') || 'on';
+    if (word !== 'on' && word !== 'off')
+      throw new KhloneError('usage', '--auto is about all files', 'khlone sync --auto, or --auto off');
+    const known = app.bindings.byZone(binding.zone);
+    if (!known)
+      throw new KhloneError('not-found', `${binding.address} has no zone yet`, 'khlone init makes it');
+    app.bindings.put({ ...known, auto: word === 'on' });
+    if (word === 'on') app.auto.start(binding);
+    else app.auto.stop(binding.zone);
+    app.known.touch(binding.zone);
+    if (this.json) this.give({ zone: binding.address, auto: word === 'on' });
+    const what = word === 'on' ? 'patches travel by themselves, both ways' : 'patches wait for sync and pull';
+    this.say(`${mark(this.style('stderr'), 'done')} ${what}`);
+    return 0;
   }
 
   async queue(zone: PatchZone, named: readonly Path[] | undefined): Promise<number> {

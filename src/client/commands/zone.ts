@@ -35,6 +35,7 @@ export class ZoneSetCommand extends KhloneCommand {
     app.bindings.put(binding);
     await refreshEnvironment(app, caller, place, connected);
     const opened = await call(connected.peer, 'zone.open', { zone: specOf(binding), policy: place.policy });
+    for (const note of opened.notes) this.say(`  ${oneLine(note, 300)}`);
     if (opened.needsCode) {
       this.say(
         `${mark(this.style('stderr'), 'queued')} preparing zone: carrying the code to ${oneLine(binding.host, 100)}`,
@@ -115,6 +116,7 @@ export class ZoneDelCommand extends KhloneCommand {
     const params = { zone: binding.zone, force: this.force };
     const answer = await call(peer, 'zone.del', params, { timeoutMs: DELETE_DEADLINE_MS });
     this.app.environments.delete(binding.zone);
+    this.app.auto.stop(binding.zone);
     this.app.known.forget(binding.zone);
     this.app.bindings.remove(binding.zone);
     await removeSnapshot(binding.root);

@@ -4,6 +4,7 @@ import { createCarrier } from '../carrier.ts';
 import { createFlusher } from '../flush.ts';
 import { createKnown } from '../known.ts';
 import { openOutbox } from '../outbox.ts';
+import { createAuto } from '../patches/auto.ts';
 import { createLinks } from './links.ts';
 import type { HubSpec } from './serve.ts';
 import { createZoneWatch } from './zone-watch.ts';
@@ -27,8 +28,10 @@ export const createApp = (spec: HubSpec, stop: () => void): App => {
     flush: createFlusher(() => app),
     redial: links.redial,
     carrier: createCarrier(() => app),
+    auto: createAuto(() => app),
     watchZone: watch.include,
     stop: () => {
+      app.auto.close();
       watch.stop();
       links.stop();
       stop();
@@ -36,5 +39,6 @@ export const createApp = (spec: HubSpec, stop: () => void): App => {
   };
   // What a hub that was killed had accepted goes on its way by itself.
   for (const host of new Set(app.outbox.list().map(({ entry }) => entry.host))) links.redial.soon(host);
+  for (const binding of app.bindings.all()) app.auto.hint(binding);
   return app;
 };

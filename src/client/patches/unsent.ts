@@ -52,24 +52,30 @@ export const syncFirst = async (
 type Checked = { files: number; atMs: number };
 const checks = new WeakMap<App, Map<string, Checked>>();
 
-/** The worktree's files that differ from what both sides agreed on, less those that wait for the person anyway. */
-const check = async ({ place: { repository, zone, choice } }: PatchZone): Promise<number> => {
+/**
+ * How many files of the worktree differ from what both sides agreed on, less those that wait for the person anyway,
+ * and the worktree's present state.
+ */
+export const unsentIn = async ({
+  place: { repository, zone, choice },
+}: PatchZone): Promise<{ files: number; tree: string }> => {
   const ground = await openGround(repository, zone, choice);
   const base = await present(ground, ground.state.base);
-  if (base === undefined) return 0;
   const { tree } = await snapshotOf(ground);
+  if (base === undefined) return { files: 0, tree };
   const waiting = new Set([
     ...ground.state.conflicts.flatMap(({ paths }) => paths),
     ...ground.state.held.map(({ path }) => path),
   ]);
-  return (await diffTrees(ground.shadow, base, tree)).filter(({ path }) => !waiting.has(path)).length;
+  const changes = await diffTrees(ground.shadow, base, tree);
+  return { files: changes.filter(({ path }) => !waiting.has(path)).length, tree };
 };
 
 /** Begins to look for edits that the zone has not seen; the answer is remembered for a caller that cannot wait. */
 export const beginCheck = (app: App, place: Place): Promise<number> | undefined => {
   const { binding } = place;
   if (isOwnWorktree(binding) || place.isNew) return undefined;
-  const found = check(patchZoneOf(binding, place.worktree, place.config)).then((files) => {
+  const found = unsentIn(patchZoneOf(binding, place.worktree, place.config)).then(({ files }) => {
     const mine = checks.get(app) ?? new Map<string, Checked>();
     checks.set(app, mine.set(binding.zone, { files, atMs: Date.now() }));
     return files;

@@ -21,6 +21,8 @@ export type ZoneStatus = {
   patchesHere?: { count: number; files: number };
   /** How far both sides were apart when they were last compared; undefined: they never were, or are one folder. */
   sync?: { toSend: number; toPull: number; conflicts: number; ageMs: number } | undefined;
+  /** Patches travel by themselves, or are paused. Paths are one character per byte. */
+  auto?: { paused?: string; lookAt: { path: string; why: string }[] } | undefined;
   /** For how long the oldest of what is queued here has waited. */
   queuedSinceMs: number | undefined;
   /** When the link is tried again, where that is planned; 0 while it is being tried. */
@@ -131,18 +133,26 @@ const queuedLine = ({ queuedHere, cancelsHere, queuedSinceMs, patchesHere }: Zon
 const FRESH_MS = 6_000;
 
 /** How far both sides are apart; nothing where they were just seen to be in step. */
-const syncLine = ({ sync }: ZoneStatus): string[] => {
-  if (!sync) return [];
-  const { toSend, toPull, conflicts, ageMs } = sync;
+const syncLine = ({ sync, auto }: ZoneStatus): string[] => {
+  const { toSend, toPull, conflicts, ageMs } = sync ?? { toSend: 0, toPull: 0, conflicts: 0, ageMs: 0 };
+  const isFresh = ageMs < FRESH_MS || auto !== undefined;
+  const paused = auto?.paused === undefined ? 'auto' : `auto, paused: ${oneLine(auto.paused, 200)}`;
   const words = [
+    ...(auto ? [paused] : []),
     ...(toSend > 0 ? [`${counted(toSend, 'file')} to send`] : []),
     ...(toPull > 0 ? [`${toSend > 0 ? toPull : counted(toPull, 'file')} to pull`] : []),
     ...(conflicts > 0 ? [counted(conflicts, 'conflict')] : []),
   ];
-  const isFresh = ageMs < FRESH_MS;
   if (words.length === 0 && isFresh) return [];
   return [`sync  ${words.join(', ') || 'in step'}${isFresh ? '' : ` (as of ${ago(ageMs)} ago)`}`];
 };
+
+/** What came by itself and is run by something: a person who pulls sees it at once, here it waits for a look. */
+const lookAtLines = ({ auto }: ZoneStatus, style: Style): string[] =>
+  (auto?.lookAt ?? []).slice(0, 5).map(({ path, why }) => {
+    const shown = oneLine(Buffer.from(path, 'latin1').toString('utf8'), 200);
+    return `${mark(style, 'attention')} look at ${shown}: ${oneLine(why, 200)}`;
+  });
 
 /** Lines cut to the terminal, so that a narrow one shows a tree and not a tangle. */
 export const cut = (line: string, width: number, style: Style): string => {
@@ -181,6 +191,7 @@ export const zoneLines = (
       ? [`queue  ${counted(waiting, 'task')}${view.paused ? ', paused' : ''}`]
       : []),
     ...syncLine(status),
+    ...lookAtLines(status, style),
     ...queuedLine(status),
     ...(view.tokens > 0
       ? [`spent  ${view.tokens.toLocaleString('en-US')} tokens, ${dollars(view.costUsd)}`]
