@@ -11,7 +11,7 @@ import { type Path, pathText } from './listing.ts';
 import { isSafePath } from './safe-path.ts';
 import type { Shadow } from './shadow.ts';
 import { type Staged, stageBlobs } from './staging.ts';
-import { newMark, type Swap, swapPath } from './swap.ts';
+import { newMark, putBack, type Swap, swapPath } from './swap.ts';
 import type { Change, Entry } from './tree.ts';
 
 /**
@@ -109,6 +109,14 @@ const swapOf = (place: ApplyPlace, holding: string, shadow: Shadow): Swap => {
   return { root: place.worktree, holding, idLength: shadow.zeroId.length };
 };
 
+const notWritten = (to: Path): string =>
+  `its new place ${JSON.stringify(pathText(to)).slice(0, 200)} was not written`;
+
+const swapIn = (place: ApplyPlace, swap: Swap, n: number, change: Step): Promise<string | undefined> =>
+  swapPath(swap, n, change).catch((thrown: unknown) => {
+    throw tellFull(thrown, place);
+  });
+
 /** Swaps what the journal of a folder lists, from the beginning: what is done is passed over. */
 const run = async (
   place: ApplyPlace,
@@ -117,22 +125,30 @@ const run = async (
   { changes, note }: { changes: readonly Step[]; note: unknown },
 ): Promise<Application> => {
   const swap = swapOf(place, folder, shadow);
-  const done: Path[] = [];
-  const refused: Refusal[] = [];
-  const failed = new Set<Path>();
+  const whys = new Map<Path, string>();
   for (const [n, change] of changes.entries()) {
-    const why =
-      change.to !== undefined && failed.has(change.to)
-        ? `its new place ${JSON.stringify(pathText(change.to)).slice(0, 200)} was not written`
-        : await swapPath(swap, n, change);
-    if (why === undefined) {
-      done.push(change.path);
-      continue;
-    }
-    failed.add(change.path);
-    refused.push({ path: change.path, why });
+    const isStay = change.to !== undefined && whys.has(change.to);
+    const why = isStay ? notWritten(change.to ?? '') : await swapIn(place, swap, n, change);
+    if (why !== undefined) whys.set(change.path, why);
   }
+  // What had to make room before its new place was tried.
+  for (const [n, change] of changes.entries()) {
+    if (change.to === undefined || !whys.has(change.to) || whys.has(change.path)) continue;
+    const why = notWritten(change.to);
+    const isBack = await putBack(swap, n, change, why);
+    whys.set(change.path, isBack ? why : `${why}; a copy is kept`);
+  }
+  faultPoint('apply.run');
+  const done = changes.flatMap(({ path }) => (whys.has(path) ? [] : [path]));
+  const refused = [...whys].map(([path, why]) => ({ path, why }));
   return { note, done, refused, folder, settle: () => settle(folder, changes.length) };
+};
+
+/** A full disk in words; what was begun goes on when there is room. */
+const tellFull = (thrown: unknown, { worktree }: ApplyPlace): unknown => {
+  const { code } = thrown as NodeJS.ErrnoException;
+  if (code !== 'ENOSPC' && code !== 'EDQUOT') return thrown;
+  return new KhloneError('disk-low', `no space left for ${worktree}`, 'free some space, then try again');
 };
 
 /** What was displaced stays; a folder without any goes. */
@@ -207,13 +223,7 @@ export const applyChanges = async (
     await writeJournal(folder, journal);
   } catch (thrown) {
     await rm(folder, { recursive: true, force: true });
-    const { code } = thrown as NodeJS.ErrnoException;
-    if (code !== 'ENOSPC' && code !== 'EDQUOT') throw thrown;
-    throw new KhloneError(
-      'disk-low',
-      `no space left for ${place.worktree}`,
-      'free some space, then try again',
-    );
+    throw tellFull(thrown, place);
   }
   faultPoint('apply.journal');
   return run(place, shadow, folder, { changes: steps, note });
@@ -231,9 +241,14 @@ const readJournal = async (folder: string): Promise<z.infer<typeof Journal> | un
   }
 };
 
+/** The folders of all applications, the oldest first. A link among them leads elsewhere, and none of ours is one. */
 export const foldersOf = async (place: ApplyPlace): Promise<string[]> => {
   const kept = await keepOf(place);
-  return (await readdir(kept)).sort().map((name) => join(kept, name));
+  const entries = await readdir(kept, { withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => join(kept, name))
+    .sort();
 };
 
 /** Finishes what a process that died had begun, oldest first; the caller settles each. */

@@ -22,6 +22,8 @@ export type SnapshotWish = Repository & {
   choice?: Choice;
   /** What is done with files that a filter (LFS, git-crypt) makes: their raw bytes, or HEAD's version. */
   filtered?: 'raw' | 'head';
+  /** Files that are taken in although rules cover them: both sides have them already. */
+  also?: readonly Path[];
   /** Nothing is left out but submodules and nested repositories: for saving before a removal. */
   everything?: boolean;
 };
@@ -183,6 +185,7 @@ const headOf = async ({ worktree: cwd, deadlineMs }: SnapshotWish): Promise<stri
 const takeRound = async (round: Round): Promise<Snapshot> => {
   const { wish, shadow, index, left } = round;
   const [listing, head] = await Promise.all([listWorktree(wish), headOf(wish)]);
+  for (const path of wish.also ?? []) if (!listing.tracked.has(path)) listing.untracked.add(path);
   for (const path of listing.nested) left.set(path, 'nested repository');
   for (const [path, { mode }] of listing.tracked) if (mode === GITLINK) left.set(path, 'submodule');
   await readChanges(round, listing);

@@ -2,6 +2,7 @@ import { link, lstat, readFile, readlink, rename, rmdir, symlink, unlink, writeF
 import { faultPoint } from '../protocol/fault-point.ts';
 import { enter, type Folder } from './beneath.ts';
 import { type BlobFacts, blobAt, type NoBlob } from './blob-id.ts';
+import { isOurs } from './left-out.ts';
 import type { Path } from './listing.ts';
 import { isSafePath } from './safe-path.ts';
 import type { Change, Entry } from './tree.ts';
@@ -59,6 +60,8 @@ const place = async (from: string, to: Buffer): Promise<boolean> => {
     return true;
   } catch (thrown) {
     if (['EEXIST', 'ENOTEMPTY', 'ENOTDIR'].includes(codeOf(thrown))) return false;
+    // The folder that it was to lie in was removed meanwhile.
+    if (codeOf(thrown) === 'ENOENT' && (await exists(from))) return false;
     throw thrown;
   }
 };
@@ -164,6 +167,26 @@ const write = async (swap: Swap, n: number, change: Change): Promise<string | un
   }
 };
 
+/** What a try again would not change: one path that may not be written never stops the others. */
+const LASTING: ReadonlySet<string> = new Set([
+  ...['EACCES', 'EPERM', 'EROFS', 'ENAMETOOLONG', 'ELOOP', 'EBUSY', 'ETXTBSY', 'EISDIR', 'EINVAL'],
+]);
+
+/** One try; where the file system forbids it half-way, what was moved aside is put back. */
+const attempt = async (swap: Swap, n: number, change: Change): Promise<string | undefined> => {
+  try {
+    return await (change.after ? write(swap, n, change) : remove(swap, n, change));
+  } catch (thrown) {
+    if (!LASTING.has(codeOf(thrown))) throw thrown;
+    const names = change.path.split('/');
+    const folder = await enter(swap.root, names.slice(0, -1), false).catch(() => undefined);
+    if (folder && (await exists(oldMark(swap, n))))
+      await restore(oldMark(swap, n), folder.at(names.at(-1) ?? '')).catch(() => {});
+    await folder?.close();
+    return `may not be written (${codeOf(thrown)})`;
+  }
+};
+
 /**
  * Swaps one path; repeatable after any interruption. Answers nothing when the path is as it shall be, else why it was
  * left as it is: then it was changed by somebody else, or is no path for us. Throws what the file system says.
@@ -171,9 +194,33 @@ const write = async (swap: Swap, n: number, change: Change): Promise<string | un
 export const swapPath = async (swap: Swap, n: number, change: Change): Promise<string | undefined> => {
   const refused = await readFile(noMark(swap, n), 'utf8').catch(() => undefined);
   if (refused !== undefined) return refused || CHANGED;
-  const why = !isSafePath(change.path)
-    ? UNSAFE
-    : await (change.after ? write(swap, n, change) : remove(swap, n, change));
+  const isOpen = isSafePath(change.path) && !isOurs(change.path);
+  const why = isOpen ? await attempt(swap, n, change) : UNSAFE;
   if (why !== undefined) await writeFile(noMark(swap, n), why, { mode: 0o600 });
   return why;
+};
+
+/**
+ * Puts back what a removal displaced because it stood in the way, once its new place turned out not to be written: its
+ * bytes would be nowhere in the worktree. Repeatable like a swap. False: something else stands there by now, and what
+ * was displaced is only kept.
+ */
+export const putBack = async (
+  swap: Swap,
+  n: number,
+  { path, before }: Change,
+  why: string,
+): Promise<boolean> => {
+  const names = path.split('/');
+  const folder = await enter(swap.root, names.slice(0, -1), true);
+  if (!folder) return false;
+  try {
+    const there = folder.at(names.at(-1) ?? '');
+    if (await exists(oldMark(swap, n))) await restore(oldMark(swap, n), there);
+    if (!isEntry(await blobAt(there, swap.idLength), before)) return false;
+  } finally {
+    await folder.close();
+  }
+  await writeFile(noMark(swap, n), why, { mode: 0o600 });
+  return true;
 };

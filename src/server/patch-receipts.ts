@@ -1,11 +1,12 @@
 import { open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
+import { faultPoint } from '../protocol/fault-point.ts';
 import { Refusal } from '../protocol/patch.ts';
 
 /** The last change of each replica that a zone has taken in: what makes a repeated one harmless. */
 
-const Receipt = z.object({
+export const Receipt = z.object({
   replica: z.string(),
   seq: z.number(),
   sha256: z.string(),
@@ -39,6 +40,7 @@ export const writeReceipt = async (dir: string, receipt: Receipt): Promise<void>
   } finally {
     await file.close();
   }
+  faultPoint('patch.receipt');
   await rename(`${fileIn(dir)}.new`, fileIn(dir));
   const folder = await open(dir, 'r');
   await folder.sync().finally(() => folder.close());

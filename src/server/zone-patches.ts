@@ -3,9 +3,11 @@ import { createReadStream } from 'node:fs';
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Application, applyChanges, recoverApplications } from '../patch/apply.ts';
+import { asKnown, hiddenPaths } from '../patch/as-known.ts';
 import { sweepDisplaced } from '../patch/displaced.ts';
 import { openEnvelope, sealEnvelope } from '../patch/envelope.ts';
 import { git, gitFailed, gitStream } from '../patch/git.ts';
+import type { Path } from '../patch/listing.ts';
 import { readMadeBy, writeMadeBy } from '../patch/made-by.ts';
 import { pinAll, pinned, tidy } from '../patch/pins.ts';
 import { openShadow, type Repository, type Shadow } from '../patch/shadow.ts';
@@ -14,8 +16,9 @@ import { diffTrees, diffWithRenames, isComplete, listTree } from '../patch/tree.
 import { repositoryAt } from '../patch/unpack.ts';
 import type { AnswerOf, Params } from '../protocol/calls.ts';
 import { KhloneError } from '../protocol/error.ts';
+import { faultPoint } from '../protocol/fault-point.ts';
 import type { Refusal } from '../protocol/patch.ts';
-import { type Receipt, readReceipts, writeReceipt } from './patch-receipts.ts';
+import { Receipt, readReceipts, writeReceipt } from './patch-receipts.ts';
 import { zoneShadowDir } from './zone-removal.ts';
 
 /**
@@ -57,11 +60,14 @@ const recover = async (ground: Ground): Promise<void> => {
     await keepReceipt(ground, one);
 };
 
+const Note = Receipt.pick({ replica: true, seq: true, sha256: true });
+
 /** Notes that a change was taken in, and closes its journal, in this order: a repeat is then answered, not applied. */
-const keepReceipt = async ({ dir }: Ground, applied: Application): Promise<Receipt> => {
-  const { replica, seq, sha256 } = applied.note as Pick<Receipt, 'replica' | 'seq' | 'sha256'>;
-  const receipt = { replica, seq, sha256, done: applied.done.length, refused: applied.refused };
-  await writeReceipt(dir, receipt);
+const keepReceipt = async ({ dir }: Ground, applied: Application): Promise<Receipt | undefined> => {
+  const note = Note.safeParse(applied.note).data;
+  const receipt = note && { ...note, done: applied.done.length, refused: applied.refused };
+  if (receipt) await writeReceipt(dir, receipt);
+  faultPoint('patch.received');
   await applied.settle();
   return receipt;
 };
@@ -77,15 +83,27 @@ const branchOf = async (cwd: string): Promise<string | undefined> => {
     : undefined;
 };
 
-const snapshotOf = ({ repository, shadow }: Ground, { choice }: Params<'patch.look'>): Promise<Snapshot> =>
-  snapshotTree({
-    ...repository,
-    shadowDir: shadow.dir,
-    deadlineMs: GIT_DEADLINE_MS,
-    maxFileBytes: choice.maxFileBytes,
-    choice,
-    filtered: 'head',
-  });
+const snapshotOf = async (
+  { repository, shadow, place }: Ground,
+  { choice }: Params<'patch.look'>,
+  known: string | undefined,
+): Promise<Snapshot> => {
+  const take = (also: readonly Path[]): Promise<Snapshot> =>
+    snapshotTree({
+      ...repository,
+      shadowDir: shadow.dir,
+      deadlineMs: GIT_DEADLINE_MS,
+      maxFileBytes: choice.maxFileBytes,
+      choice,
+      filtered: 'head',
+      also,
+    });
+  const snapshot = await take([]);
+  if (known === undefined || snapshot.tree === known) return snapshot;
+  // What a person sent is work to them, whatever the rules here say of it: an edit of it goes back to them.
+  const hidden = await hiddenPaths(shadow, place.path, snapshot, known);
+  return asKnown(shadow, place.path, hidden.length > 0 ? await take(hidden) : snapshot, known);
+};
 
 const sentName = (replica: string, tree: string): string => `sent/${replica}/${tree}`;
 
@@ -149,8 +167,7 @@ export const look = async (place: PatchPlace, params: Params<'patch.look'>): Pro
   const ground = await groundOf(place);
   const { shadow, dir } = ground;
   await recover(ground);
-  const [{ tree, head, leftOut }, branch, pins, receipts] = await Promise.all([
-    snapshotOf(ground, params),
+  const [branch, pins, receipts] = await Promise.all([
     branchOf(place.path),
     pinned(shadow),
     readReceipts(dir),
@@ -160,6 +177,7 @@ export const look = async (place: PatchPlace, params: Params<'patch.look'>): Pro
   const carried = hasCarried ? await carriedTree(ground) : undefined;
   const known = params.known.filter((one) => sent.has(one) || one === carried);
   const [base] = known;
+  const { tree, head, leftOut } = await snapshotOf(ground, params, base);
   const receipt = receipts.find(({ replica }) => replica === params.replica);
   const answer: Look['answer'] = {
     tree,
@@ -171,6 +189,7 @@ export const look = async (place: PatchPlace, params: Params<'patch.look'>): Pro
   };
   if (!params.payload) return { answer };
   await holdFor(ground, pins, params.replica, new Set([...known, tree]));
+  faultPoint('patch.told');
   if (known.includes(tree)) return { answer };
   await sweepPayloads(dir);
   const file = fresh(dir);
@@ -215,14 +234,18 @@ export const take = async (
       'khlone pull',
     );
   await openEnvelope(shadow, envelope, body, fresh(dir));
+  faultPoint('patch.opened');
   await holdFor(ground, pins, replica, new Set([...sent, envelope.result]));
+  faultPoint('patch.held');
   const { changes, renames } = await diffWithRenames(shadow, envelope.base, envelope.result);
   const note = { replica, seq, sha256: envelope.sha256 };
   const applied = await applyChanges(applyPlaceOf(ground), shadow, changes, { note, moves: renames });
-  const receipt = await keepReceipt(ground, applied);
+  await keepReceipt(ground, applied);
+  faultPoint('patch.settled');
   await sweepDisplaced(applyPlaceOf(ground), Date.now());
   await tidy(shadow);
-  return { answer: { done: receipt.done, repeated: false, copied: false }, refused: receipt.refused };
+  const { done, refused } = applied;
+  return { answer: { done: done.length, repeated: false, copied: false }, refused };
 };
 
 /** The person has all of `tree`: a removal counts only what differs from it as work that would be lost. */
@@ -233,6 +256,7 @@ export const agree = async (place: PatchPlace, { tree, head }: Params<'patch.agr
   const pins = await pinned(shadow);
   if (![...pins].some(([name, held]) => name.startsWith('sent/') && held === tree)) return;
   await pinAll(shadow, pins, new Map([['agreed', tree]]));
+  faultPoint('patch.agreed');
   if (mark.tree === tree && (head === undefined || mark.head === head)) return;
   const files = (await listTree(shadow, tree)).size;
   await writeMadeBy(place.path, { ...mark, tree, files, ...(head && { head }) });

@@ -1,5 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import * as z from 'zod';
 import { type Application, applyChanges, recoverApplications } from '../../patch/apply.ts';
 import { sweepDisplaced } from '../../patch/displaced.ts';
 import { sealEnvelope } from '../../patch/envelope.ts';
@@ -7,14 +8,15 @@ import type { Path } from '../../patch/listing.ts';
 import { tidy } from '../../patch/pins.ts';
 import { baseAfterPull, baseAfterSync } from '../../patch/plan.ts';
 import { renewReplica } from '../../patch/replica.ts';
-import { treeWith } from '../../patch/tree.ts';
-import { asKhloneError } from '../../protocol/error.ts';
+import { entriesOf, sameEntry, treeWith } from '../../patch/tree.ts';
+import { asKhloneError, KhloneError } from '../../protocol/error.ts';
+import { faultPoint } from '../../protocol/fault-point.ts';
 import type { Refusal } from '../../protocol/patch.ts';
 import type { Far } from './far.ts';
-import { applyPlaceOf, type Ground, keepState } from './ground.ts';
+import { applyPlaceOf, type Ground, keepState, present } from './ground.ts';
 import { NOT_NAMED } from './judge.ts';
 import { keptConflicts, type Meeting, meet, payloadIn } from './meet.ts';
-import type { Pending, ZoneState } from './state.ts';
+import { type Pending, readState, type ZoneState } from './state.ts';
 
 /**
  * The two steps of an exchange. Each is written down before it begins and again when it is over; what dies in between
@@ -59,6 +61,7 @@ const finishPull = async (ground: Ground, meeting: Meeting, applied: Application
   const wishes = baseAfterPull(meeting.merge.sides, meeting.plan, failed);
   const base = await treeWith(ground.shadow, meeting.remote, wishes);
   await keepState(ground, { ...stateAfter(ground, meeting, base), toPull: failed.length });
+  faultPoint('patch.pulled');
   await applied.settle();
   return { meeting, done, refused };
 };
@@ -66,6 +69,7 @@ const finishPull = async (ground: Ground, meeting: Meeting, applied: Application
 /** Brings what the zone has to the worktree. Nothing is told to the zone. */
 export const pullInto = async (ground: Ground, meeting: Meeting): Promise<Done> => {
   await keepState(ground, { ...ground.state, pending: pendingOf('pull', meeting) });
+  faultPoint('patch.pending-pull');
   const { toLocal, moves } = meeting.plan;
   const application = await applyChanges(applyPlaceOf(ground), ground.shadow, toLocal, {
     note: { zone: ground.zone },
@@ -77,20 +81,47 @@ export const pullInto = async (ground: Ground, meeting: Meeting): Promise<Done> 
   return done;
 };
 
+/**
+ * What both sides have after a sync. A state that was queued may be older than a pull in between: it does not know what
+ * that brought, so only what it changed in the zone is taken over.
+ */
+const baseAfter = async (ground: Ground, meeting: Meeting, failed: readonly Path[]): Promise<string> => {
+  const { shadow, state } = ground;
+  const { sides } = meeting.merge;
+  const wishes = baseAfterSync(sides, meeting.plan, failed);
+  const isOlder = meeting.base !== state.base && (await present(ground, state.base)) !== undefined;
+  if (!isOlder || state.base === undefined) return treeWith(shadow, meeting.local, wishes);
+  const left = new Set(failed);
+  const sent = meeting.plan.toRemote.filter(({ path }) => !left.has(path));
+  const now = await entriesOf(
+    shadow,
+    state.base,
+    sent.map(({ path }) => path),
+  );
+  return treeWith(
+    shadow,
+    state.base,
+    sent.filter(({ path, before }) => sameEntry(now.get(path), before)),
+  );
+};
+
 const finishSync = async (
   ground: Ground,
   meeting: Meeting,
   result: string,
-  refused: readonly Refusal[],
+  told: readonly Refusal[],
 ): Promise<Done> => {
+  // The zone may say what it likes: only what was sent to it can have failed there, and each path once.
+  const sent = new Set(meeting.plan.toRemote.map(({ path }) => path));
+  const whys = new Map(told.map(({ path, why }) => [path, why]));
+  const refused = [...sent].flatMap((path) => (whys.has(path) ? [{ path, why: whys.get(path) ?? '' }] : []));
   const failed = refused.map(({ path }) => path);
-  const wishes = baseAfterSync(meeting.merge.sides, meeting.plan, failed);
-  const base = await treeWith(ground.shadow, meeting.local, wishes);
+  const base = await baseAfter(ground, meeting, failed);
   const remote = failed.length === 0 ? result : meeting.remote;
   await keepState(ground, { ...stateAfter(ground, meeting, base), remote, toSend: failed.length });
   const left = new Set(failed);
   const done = meeting.plan.toRemote.flatMap(({ path }) => (left.has(path) ? [] : [path]));
-  return { meeting, done, refused: [...refused] };
+  return { meeting, done, refused };
 };
 
 async function* nothing(): AsyncGenerator<Uint8Array> {}
@@ -109,11 +140,14 @@ export const syncTo = async (ground: Ground, far: Far, meeting: Meeting): Promis
   const file = payloadIn(dir);
   try {
     const envelope = await sealEnvelope(shadow, { base: meeting.remote, result }, file);
+    faultPoint('patch.sealed');
     const seq = ground.state.seq + 1;
     const pending = { ...pendingOf('sync', meeting), seq, envelope };
     await keepState(ground, { ...ground.state, seq, pending });
     const { replica } = ground;
+    faultPoint('patch.pending-sync');
     const { answer, refused } = await far.apply({ replica, seq, envelope }, createReadStream(file));
+    faultPoint('patch.answered');
     if (!answer.copied) return await finishSync(ground, meeting, result, refused);
     await becomeAnother(ground);
     return 'copied';
@@ -153,17 +187,46 @@ const recoverSync = async (ground: Ground, far: Far, pending: Pending): Promise<
   }
 };
 
-/** Finishes a pull that was begun here; needs no link. */
+/** The ground as another zone of this worktree sees it. */
+const groundOf = async (ground: Ground, zone: string): Promise<Ground> =>
+  zone === ground.zone ? ground : { ...ground, zone, state: await readState(ground.repository.gitDir, zone) };
+
+const Note = z.object({ zone: z.string(), conflict: z.string().optional() });
+
+/** Finishes what a process that died had begun to write here, whichever zone it was for; needs no link. */
 export const recoverPull = async (ground: Ground): Promise<void> => {
-  const { pending } = ground.state;
   const found = await recoverApplications(applyPlaceOf(ground), ground.shadow);
   for (const applied of found) {
-    const { zone } = (applied.note ?? {}) as { zone?: unknown };
-    const isOurs = zone === ground.zone && pending?.kind === 'pull';
-    if (isOurs) await finishPull(ground, await again(ground, pending), applied);
+    const note = Note.safeParse(applied.note).data;
+    const theirs = note && (await groundOf(ground, note.zone));
+    const pending = theirs?.state.pending;
+    if (theirs && note.conflict !== undefined) await finishDecision(theirs, note.conflict, applied);
+    else if (theirs && pending?.kind === 'pull')
+      await finishPull(theirs, await again(theirs, pending), applied);
     else await applied.settle();
   }
-  if (found.length === 0 && pending?.kind === 'pull') await forgetPending(ground);
+  if (ground.state.pending?.kind === 'pull') await forgetPending(ground);
+};
+
+/**
+ * A conflict whose outcome is in the worktree is over: the base takes the zone's version of its paths, so that what is
+ * here from now on is an edit of that. It stays where somebody changed one of the paths meanwhile.
+ */
+export const finishDecision = async (
+  ground: Ground,
+  id: string,
+  applied: Pick<Application, 'refused' | 'settle'>,
+): Promise<void> => {
+  const { shadow, state } = ground;
+  const decided = state.conflicts.find((one) => one.id === id);
+  if (decided && applied.refused.length === 0) {
+    if (state.base === undefined)
+      throw new KhloneError('conflict', 'both sides were never compared', 'khlone pull');
+    const wishes = decided.stages.map(([path, { remote }]) => ({ path, after: remote }));
+    const base = await treeWith(shadow, state.base, wishes);
+    await keepState(ground, { ...state, base, conflicts: state.conflicts.filter((one) => one.id !== id) });
+  }
+  await applied.settle();
 };
 
 /** Finishes what was begun before this exchange. */

@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ApplyPlace } from '../../patch/apply.ts';
+import { asKnown } from '../../patch/as-known.ts';
 import { pinAll, pinned } from '../../patch/pins.ts';
 import { replicaOf } from '../../patch/replica.ts';
 import { openShadow, type Repository, type Shadow, shadowDirOf } from '../../patch/shadow.ts';
@@ -29,14 +30,27 @@ export type Ground = {
 
 const GIT_DEADLINE_MS = 15 * 60_000;
 
+const QUEUED = 'queued-';
+/** States that wait and are remembered with their base; those before them are sent as if they were taken just now. */
+const MAX_QUEUED = 64;
+
+/** Notes what both sides had agreed on when a state was queued: a pull may go before it. */
+export const noteQueued = (ground: Ground, tree: string): Promise<void> => {
+  const { base, queued = [] } = ground.state;
+  if (base === undefined) return Promise.resolve();
+  const others = queued.filter((one) => one.tree !== tree);
+  return keepState(ground, { ...ground.state, queued: [...others, { tree, base }].slice(-MAX_QUEUED) });
+};
+
 /** What is held for a zone's state. The trees of a step that is over are held until the next one takes their names. */
-const pinsOf = (zone: string, { base, remote, pending }: ZoneState): Map<string, string> => {
+const pinsOf = (zone: string, { base, remote, pending, queued = [] }: ZoneState): Map<string, string> => {
   const wishes = [
     ['base', base],
     ['remote', remote],
     ['pending-base', pending?.base],
     ['pending-local', pending?.local],
     ['pending-remote', pending?.remote],
+    ...queued.map((one) => [`${QUEUED}${one.base}`, one.base] as const),
   ] as const;
   return new Map(wishes.flatMap(([name, tree]) => (tree ? [[`zone/${zone}/${name}`, tree] as const] : [])));
 };
@@ -45,7 +59,12 @@ const pinsOf = (zone: string, { base, remote, pending }: ZoneState): Map<string,
 export const keepState = async (ground: Ground, next: ZoneState): Promise<void> => {
   const { shadow, zone, repository } = ground;
   ground.pins ??= await pinned(shadow);
-  await pinAll(shadow, ground.pins, pinsOf(zone, next));
+  const wishes = pinsOf(zone, next);
+  const over = [...ground.pins.keys()].filter(
+    (name) => name.startsWith(`zone/${zone}/${QUEUED}`) && !wishes.has(name),
+  );
+  const dropped = over.map((name) => [name, undefined] as const);
+  await pinAll(shadow, ground.pins, new Map([...wishes, ...dropped]));
   faultPoint('patch.pinned');
   await writeState(repository.gitDir, zone, next);
   faultPoint('patch.state');
@@ -70,16 +89,22 @@ export const openGround = async (repository: Repository, zone: string, choice: C
   };
 };
 
-/** The worktree's present state. */
-export const snapshotOf = ({ repository, shadow, choice }: Ground): Promise<Snapshot> =>
-  snapshotTree({
-    ...repository,
-    shadowDir: shadow.dir,
-    deadlineMs: GIT_DEADLINE_MS,
-    maxFileBytes: choice.maxFileBytes,
-    choice,
-    filtered: 'head',
-  });
+/** The worktree's present state; what is left out of it stands there as both sides knew it last. */
+export const snapshotOf = async (ground: Ground): Promise<Snapshot> => {
+  const { repository, shadow, choice, state } = ground;
+  const [snapshot, base] = await Promise.all([
+    snapshotTree({
+      ...repository,
+      shadowDir: shadow.dir,
+      deadlineMs: GIT_DEADLINE_MS,
+      maxFileBytes: choice.maxFileBytes,
+      choice,
+      filtered: 'head',
+    }),
+    present(ground, state.base),
+  ]);
+  return base === undefined ? snapshot : asKnown(shadow, repository.worktree, snapshot, base);
+};
 
 /**
  * A tree that is here with all it needs, or nothing: then the other side is asked for it again. What is pinned was

@@ -1,4 +1,4 @@
-import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { link, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KhloneError } from '../../protocol/error.ts';
@@ -17,31 +17,67 @@ const startOf = async (pid: number): Promise<string> => {
   return text.slice(text.lastIndexOf(')') + 2).split(' ')[START_FIELD] ?? '';
 };
 
-const isAlive = async (owner: string): Promise<boolean> => {
-  const [pid = '', start = ''] = owner.trim().split(' ');
-  if (!/^[1-9]\d*$/u.test(pid)) return false;
+type Owner = { text: string; inode: bigint };
+
+/** Who has the lock, by the file itself: a copy of a worktree copies the lock, but not the file that it is. */
+const ownerOf = async (path: string): Promise<Owner | undefined> => {
+  const handle = await open(path, 'r').catch(() => undefined);
+  if (!handle) return undefined;
+  try {
+    const { ino } = await handle.stat({ bigint: true });
+    return { text: await handle.readFile('utf8'), inode: ino };
+  } finally {
+    await handle.close();
+  }
+};
+
+const isAlive = async ({ text, inode }: Owner): Promise<boolean> => {
+  const [pid = '', start = '', made = ''] = text.trim().split(' ');
+  if (!/^[1-9]\d*$/u.test(pid) || made !== String(inode)) return false;
   try {
     process.kill(Number(pid), 0);
   } catch (thrown) {
     if ((thrown as NodeJS.ErrnoException).code === 'ESRCH') return false;
   }
   const now = await startOf(Number(pid));
-  return start === '' || now === '' || start === now;
+  return start === '-' || now === '' || start === now;
+};
+
+/** Takes a stale lock away. What was moved may be a newer lock by then: it goes back, unless there is one again. */
+const takeAway = async (path: string, stale: Owner, mine: string): Promise<void> => {
+  const aside = `${mine}.stale`;
+  const isMoved = await rename(path, aside).then(
+    () => true,
+    () => false,
+  );
+  if (!isMoved) return;
+  const moved = await ownerOf(aside);
+  if (moved && moved.text !== stale.text) await link(aside, path).catch(() => {});
+  await rm(aside, { force: true });
 };
 
 /** Takes the lock, or answers false while a living process has it. */
 const tryLock = async (path: string, mine: string): Promise<boolean> => {
-  const owner = await readFile(path, 'utf8').catch(() => undefined);
-  if (owner !== undefined) {
+  const owner = await ownerOf(path);
+  if (owner) {
     if (await isAlive(owner)) return false;
-    // Moved away rather than removed: of two that find it stale, one moves it.
-    await rename(path, `${mine}.stale`).catch(() => {});
-    await rm(`${mine}.stale`, { force: true });
+    await takeAway(path, owner, mine);
   }
   return link(mine, path).then(
     () => true,
     () => false,
   );
+};
+
+/** Names this process, and the file that says so. */
+const writeOwner = async (path: string): Promise<void> => {
+  const file = await open(path, 'w', 0o600);
+  try {
+    const { ino } = await file.stat({ bigint: true });
+    await file.writeFile(`${process.pid} ${(await startOf(process.pid)) || '-'} ${ino}\n`);
+  } finally {
+    await file.close();
+  }
 };
 
 /** Those of this process, by path: they wait in line without asking the disk. */
@@ -53,7 +89,7 @@ const locked = async <T>(gitDir: string, work: () => Promise<T>): Promise<T> => 
   count += 1;
   const mine = `${path}.${process.pid}.${count}`;
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  await writeFile(mine, `${process.pid} ${await startOf(process.pid)}\n`, { mode: 0o600 });
+  await writeOwner(mine);
   try {
     const end = performance.now() + WAIT_MS;
     while (!(await tryLock(path, mine))) {

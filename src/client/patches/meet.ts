@@ -5,6 +5,7 @@ import { openEnvelope } from '../../patch/envelope.ts';
 import { type Merge, mergeTrees } from '../../patch/merge.ts';
 import { type Held, type Plan, planPatch } from '../../patch/plan.ts';
 import { KhloneError } from '../../protocol/error.ts';
+import { faultPoint } from '../../protocol/fault-point.ts';
 import type { Far, Look } from './far.ts';
 import { type Ground, keepState, present } from './ground.ts';
 import type { KeptConflict } from './state.ts';
@@ -40,6 +41,7 @@ const askFor = async ({ shadow, replica, dir }: Ground, far: Far, known: string[
   if (envelope.result !== tree || !isAsked || !body)
     throw new KhloneError('conflict', 'the zone sent another state than it told', 'try again');
   await openEnvelope(shadow, envelope, body, payloadIn(dir));
+  faultPoint('patch.fetched');
   return answer;
 };
 

@@ -7,7 +7,7 @@ import type { App } from '../app.ts';
 import type { Connected } from '../link/link.ts';
 import { haltError } from '../render/patches.ts';
 import { recoverPull } from './exchange.ts';
-import { type Ground, openGround, present, snapshotOf } from './ground.ts';
+import { type Ground, noteQueued, openGround, present, snapshotOf } from './ground.ts';
 import { isNamed } from './judge.ts';
 import { inTurn } from './lock.ts';
 import { type Halted, type StepPlace, type Stepped, type StepWish, sync } from './steps.ts';
@@ -54,6 +54,7 @@ export const queueSync = (app: App, zone: PatchZone, { yes, files: named }: Queu
     await recoverPull(ground);
     const tree = await stateOf(app, ground, named);
     await pin(ground.shadow, queuedName(id, tree), tree);
+    await noteQueued(ground, tree);
     const base = await present(ground, ground.state.base);
     const files = base === undefined ? 0 : (await diffTrees(ground.shadow, base, tree)).length;
     app.outbox.put({

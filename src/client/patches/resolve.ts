@@ -5,10 +5,11 @@ import { type Application, applyChanges } from '../../patch/apply.ts';
 import { gitFailed } from '../../patch/git.ts';
 import { type Path, pathText } from '../../patch/listing.ts';
 import { markedText, markersLeft } from '../../patch/markers.ts';
-import { type Change, type Entry, entriesOf, treeWith } from '../../patch/tree.ts';
+import { type Change, type Entry, entriesOf } from '../../patch/tree.ts';
 import { KhloneError } from '../../protocol/error.ts';
-import { recoverPull } from './exchange.ts';
-import { applyPlaceOf, type Ground, keepState, openGround, snapshotOf } from './ground.ts';
+import { faultPoint } from '../../protocol/fault-point.ts';
+import { finishDecision, recoverPull } from './exchange.ts';
+import { applyPlaceOf, type Ground, openGround, snapshotOf } from './ground.ts';
 import { inTurn } from './lock.ts';
 import type { KeptConflict } from './state.ts';
 import type { StepPlace } from './steps.ts';
@@ -42,7 +43,11 @@ const conflictAt = ({ state }: Ground, path: Path): KeptConflict => {
 type Target = { path: Path; after: Entry | undefined };
 
 /** Writes what the person decided, where the worktree is as it was just read. */
-const write = async (ground: Ground, targets: readonly Target[]): Promise<Application['refused']> => {
+const write = async (
+  ground: Ground,
+  targets: readonly Target[],
+  conflict: string,
+): Promise<Pick<Application, 'refused' | 'settle'>> => {
   const { shadow } = ground;
   const { tree } = await snapshotOf(ground);
   const now = await entriesOf(
@@ -54,25 +59,9 @@ const write = async (ground: Ground, targets: readonly Target[]): Promise<Applic
     const before = now.get(path);
     return before?.oid === after?.oid && before?.mode === after?.mode ? [] : [{ path, before, after }];
   });
-  if (changes.length === 0) return [];
-  const applied = await applyChanges(applyPlaceOf(ground), shadow, changes, { note: null, moves: [] });
-  await applied.settle();
-  return applied.refused;
-};
-
-/** The base takes the zone's version of these paths, and the conflict is over. */
-const decide = async (ground: Ground, { id, paths, stages }: KeptConflict): Promise<void> => {
-  const { shadow, state } = ground;
-  if (state.base === undefined)
-    throw new KhloneError('conflict', 'both sides were never compared', 'khlone pull');
-  const remote = new Map(stages.map(([path, stage]) => [path, stage.remote]));
-  const base = await treeWith(
-    shadow,
-    state.base,
-    paths.map((path) => ({ path, after: remote.get(path) })),
-  );
-  const conflicts = state.conflicts.filter((one) => one.id !== id);
-  await keepState(ground, { ...state, base, conflicts });
+  if (changes.length === 0) return { refused: [], settle: async () => {} };
+  const note = { zone: ground.zone, conflict };
+  return applyChanges(applyPlaceOf(ground), shadow, changes, { note, moves: [] });
 };
 
 const writeBlob = async ({ shadow }: Ground, text: Buffer): Promise<string> => {
@@ -144,7 +133,8 @@ export const resolveConflict = (place: StepPlace, path: Path, choice: Choice): P
     await recoverPull(ground);
     const conflict = conflictAt(ground, path);
     const targets = await targetsOf(ground, conflict, choice);
-    const refused = await write(ground, targets);
-    if (refused.length === 0) await decide(ground, conflict);
-    return { paths: conflict.paths, refused };
+    const written = await write(ground, targets, conflict.id);
+    faultPoint('patch.decided');
+    await finishDecision(ground, conflict.id, written);
+    return { paths: conflict.paths, refused: written.refused };
   });

@@ -57,6 +57,8 @@ const ZoneState = z.strictObject({
   held: z.array(Held),
   /** What ignore rules covered here until a pull changed them: it travels only when a person names it. */
   ignoredOnce: z.array(Held),
+  /** States that wait to be sent, each with what both sides had agreed on when it was taken. */
+  queued: z.array(z.strictObject({ tree, base: tree })).optional(),
   /** When the two sides were last compared, in ms since the epoch. */
   seenMs: z.number().optional(),
   /** Paths that a sync would send and a pull would bring, as of then. */

@@ -65,7 +65,11 @@ const look = async (
     localTree ?? snapshotOf(ground).then(({ tree }) => tree),
     fetchRemote(ground, far),
   ]);
-  const base = (await present(ground, ground.state.base)) ?? (await firstBase(ground, seen));
+  const then = ground.state.queued?.find(({ tree }) => tree === localTree)?.base;
+  const base =
+    (await present(ground, then)) ??
+    (await present(ground, ground.state.base)) ??
+    (await firstBase(ground, seen));
   return { meeting: await meet(ground, { base, local, remote: seen.tree, held: [] }), seen };
 };
 
@@ -78,6 +82,13 @@ const withGround = <T>(place: StepPlace, far: Far, work: (ground: Ground) => Pro
     await recoverExchange(ground, far);
     return work(ground);
   });
+
+const forgetQueued = async (ground: Ground, localTree: string | undefined): Promise<void> => {
+  const { queued = [], ...rest } = ground.state;
+  const left = queued.filter(({ tree }) => tree !== localTree);
+  if (left.length < queued.length)
+    await keepState(ground, { ...rest, ...(left.length > 0 && { queued: left }) });
+};
 
 const wishFor = (direction: Direction, { files, branch }: StepWish, isQueued = false): Wish => ({
   ...{ direction, files, branch, isQueued },
@@ -122,6 +133,7 @@ export const sync = (
       if (halts.length > 0 && !wish.yes) return { halts, meeting };
       const done = await syncTo(ground, far, meeting);
       if (done === 'copied') continue;
+      await forgetQueued(ground, wish.localTree);
       const clear = isClear(meeting, done);
       if (clear && meeting.plan.toLocal.length === 0 && ground.state.remote)
         await far.agree({ tree: ground.state.remote });

@@ -1,12 +1,15 @@
 import { cpSync, existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { noteQueued, openGround, snapshotOf } from '../../../src/client/patches/ground.ts';
+import { inTurn } from '../../../src/client/patches/lock.ts';
 import { readState } from '../../../src/client/patches/state.ts';
 import { pull, sync } from '../../../src/client/patches/steps.ts';
 import { displacedIn } from '../../../src/patch/displaced.ts';
+import { pin } from '../../../src/patch/pins.ts';
 import { snapshotTree } from '../../../src/patch/snapshot.ts';
 import { commitAll, fingerprint, gitIn, makeDirty, put, ZONE } from '../../patch/ground.ts';
-import { freely, makeTwoSides, placeAt, stepped, type TwoSides } from './two-sides.ts';
+import { CHOICE, freely, makeTwoSides, placeAt, stepped, type TwoSides } from './two-sides.ts';
 
 let sides: TwoSides;
 const start = async (prepare?: (root: string) => void): Promise<void> => {
@@ -172,6 +175,68 @@ describe('a sync', () => {
     expect(far('kept.txt')).toBe('queued\n');
     await syncNow();
     expect(far('kept.txt')).toBe('later\n');
+  });
+});
+
+describe('a state that was queued', () => {
+  const queueNow = () =>
+    inTurn(sides.place.repository.gitDir, async () => {
+      const ground = await openGround(sides.place.repository, ZONE, CHOICE);
+      const { tree } = await snapshotOf(ground);
+      await pin(ground.shadow, `queued/${ZONE}/${tree}`, tree);
+      await noteQueued(ground, tree);
+      return tree;
+    });
+
+  it('does not take back in the zone what a pull brought since', async () => {
+    put(sides.near, 'long.txt', lines({ 2: 'near' }));
+    const tree = await queueNow();
+    put(sides.far, 'kept.txt', 'far\n');
+    put(sides.far, 'long.txt', lines({ 20: 'far' }));
+    await pullNow();
+    put(sides.near, 'long.txt', lines({ 2: 'near, later', 20: 'far' }));
+    stepped(await sync(sides.place, sides.link, { ...freely, localTree: tree }));
+    expect([far('kept.txt'), far('long.txt')]).toEqual(['far\n', lines({ 2: 'near', 20: 'far' })]);
+    const { meeting } = await pullNow();
+    expect(meeting.merge.conflicts).toEqual([]);
+    await syncNow();
+    expect([far('long.txt'), near('long.txt')]).toEqual([
+      lines({ 2: 'near, later', 20: 'far' }),
+      lines({ 2: 'near, later', 20: 'far' }),
+    ]);
+  });
+});
+
+describe('a file that rules cover on one side', () => {
+  it('and the other has is not taken for deleted', async () => {
+    put(sides.near, 'ignored.log', 'added by force\n');
+    gitIn(sides.near, 'add', '-f', 'ignored.log');
+    await syncNow();
+    expect(far('ignored.log')).toBe('added by force\n');
+    expect((await pullNow()).done).toEqual([]);
+    expect(near('ignored.log')).toBe('added by force\n');
+    put(sides.far, 'ignored.log', 'edited there\n');
+    await pullNow();
+    expect(near('ignored.log')).toBe('edited there\n');
+  });
+
+  it('stays in the zone when it is ignored here later, and its new bytes stay here', async () => {
+    put(sides.near, 'notes.txt', 'shared\n');
+    await syncNow();
+    put(sides.near, '.gitignore', 'ignored*\nnotes.txt\n');
+    put(sides.near, 'notes.txt', 'private\n');
+    await syncNow();
+    expect([far('.gitignore'), far('notes.txt')]).toEqual(['ignored*\nnotes.txt\n', 'shared\n']);
+    expect((await pullNow()).done).toEqual([]);
+    expect(near('notes.txt')).toBe('private\n');
+  });
+
+  it('and that grew over the limit there is not taken for deleted', async () => {
+    put(sides.near, 'data.bin', 'small\n');
+    await syncNow();
+    put(sides.far, 'data.bin', Buffer.alloc(CHOICE.maxFileBytes + 1));
+    expect((await pullNow()).done).toEqual([]);
+    expect(near('data.bin')).toBe('small\n');
   });
 });
 
