@@ -2,25 +2,27 @@ import type { Body } from './body.ts';
 import { KhloneError } from './error.ts';
 import { ITEM_BYTES } from './limits.ts';
 
-/** Items of a subscription as a body: one JSON value per line. */
+/**
+ * Items of a subscription as a body: one JSON value per line. Its source gives an item, or several as the bytes of
+ * their lines, line breaks included. Such bytes travel as they are, in one piece that wakes its reader once, and need
+ * to hold only until the next are asked for.
+ */
 
 const LF = 0x0a;
 
-const ALL = Symbol('items that travel together');
-type Together = { [ALL]: readonly unknown[] };
-
-/** Items that are there at once: they travel in one piece, and wake their reader once. */
-export const together = (all: readonly unknown[]): Together => ({ [ALL]: all });
-
 /** What a source gave, item by item. */
 export const apart = (given: unknown): readonly unknown[] =>
-  given !== null && typeof given === 'object' && ALL in given ? (given as Together)[ALL] : [given];
-
-const lineOf = (item: unknown): string => `${JSON.stringify(item ?? null)}\n`;
+  given instanceof Uint8Array
+    ? Buffer.from(given)
+        .toString('utf8')
+        .split('\n')
+        .flatMap((line) => (line === '' ? [] : [JSON.parse(line)]))
+    : [given];
 
 /** A body of items. The source is pulled only while the reader has credit; it is ended by return(). */
 export async function* items(source: AsyncIterable<unknown>): Body & AsyncGenerator<Uint8Array> {
-  for await (const given of source) yield Buffer.from(apart(given).map(lineOf).join(''));
+  for await (const given of source)
+    yield given instanceof Uint8Array ? given : Buffer.from(`${JSON.stringify(given ?? null)}\n`);
 }
 
 const parseItem = (line: Buffer): unknown => {

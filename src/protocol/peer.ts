@@ -12,7 +12,7 @@ import { createServing, type Handlers, type Serving } from './serving.ts';
 
 export type { Body, Klass } from './body.ts';
 export type { CallOptions, Reply } from './calling.ts';
-export { items, together } from './items.ts';
+export { items } from './items.ts';
 export type { Answer, Call, Handlers } from './serving.ts';
 
 /**

@@ -1,7 +1,8 @@
-import { ENDED, type Item, Subscribe } from '../../protocol/calls.ts';
+import { ENDED, Subscribe } from '../../protocol/calls.ts';
 import { KhloneError } from '../../protocol/error.ts';
-import { type Answer, type Call, items, together } from '../../protocol/peer.ts';
-import type { Position } from '../journal.ts';
+import { type Answer, type Call, items } from '../../protocol/peer.ts';
+import type { Line, Position } from '../journal-lines.ts';
+import { type About, aboutOf, itemIn } from '../line-head.ts';
 import type { Store } from '../store/store.ts';
 
 /** Watching a zone's journal from a cursor: each watcher reads the files at its own pace, so none costs another. */
@@ -9,13 +10,19 @@ import type { Store } from '../store/store.ts';
 /** Watchers of the whole server; one more is refused, because each holds a file open while it reads. */
 const MAX_WATCHERS = 256;
 
-const matches = (item: Item, sub: Subscribe): boolean =>
-  (sub.task === undefined || item.task === sub.task) &&
-  (sub.clone === undefined || item.clone === sub.clone) &&
-  (sub.session === undefined || item.session === sub.session);
+const isAll = ({ task, clone, session }: Subscribe): boolean =>
+  task === undefined && clone === undefined && session === undefined;
 
-const endsTask = (item: Item): boolean =>
-  item.event.type === 'task' && (ENDED.has(item.event.state) || item.event.state === 'unknown');
+const matches = (about: About | undefined, sub: Subscribe): boolean =>
+  about !== undefined &&
+  (sub.task === undefined || about.task === sub.task) &&
+  (sub.clone === undefined || about.clone === sub.clone) &&
+  (sub.session === undefined || about.session === sub.session);
+
+const endsTask = (line: Line): boolean => {
+  const event = itemIn(line.bytes)?.event;
+  return event?.type === 'task' && (ENDED.has(event.state) || event.state === 'unknown');
+};
 
 /** The cursor as a sequence number in today's journal; what is no longer there is told as a gap, never passed over. */
 const entryOf = (store: Store, sub: Subscribe, head: { epoch: string; seq: number }) => {
@@ -43,50 +50,33 @@ const nextCommit = (store: Store, zone: string, signal: AbortSignal): Promise<vo
     if (signal.aborted) done();
   });
 
-/** Items that were read in one go travel together, up to so many bytes of them or so many. */
-const TOGETHER_BYTES = 64 * 1024;
-const TOGETHER_ITEMS = 64;
+/** What goes to this watcher out of lines that were read: `seq` is how far they came, `over` the last word. */
+type Step = { found: Buffer[]; seq: number; over: boolean };
 
-/** What goes to this watcher out of one reading of the journal: `seq` is how far it came, `over` its last word. */
-type Step = { found: Item[]; seq: number; over: boolean };
-
-const isLast = (item: Item, sub: Subscribe, headSeq: number): boolean =>
-  (sub.until === 'task' && item.task === sub.task && endsTask(item)) ||
-  (sub.until === 'now' && item.seq >= headSeq);
-
-/**
- * Reads on from a position, in steps: what lies in the journal now is read without a wait in between. What was read
- * before a fault is told before the fault is, because the position is behind it.
- */
-async function* steps(
-  store: Store,
-  sub: Subscribe,
-  headSeq: number,
-  after: number,
-  position: Position,
-): AsyncGenerator<Step> {
-  let step: Step = { found: [], seq: after, over: false };
-  let begin = position.offset;
-  try {
-    for await (const item of store.items(sub.zone, after, position)) {
-      step.seq = item.seq;
-      if (matches(item, sub)) step.found.push(item);
-      step.over = isLast(item, sub, headSeq);
-      // A new segment counts from its beginning: then the step is a little short.
-      const isFull =
-        step.found.length >= TOGETHER_ITEMS || Math.abs(position.offset - begin) >= TOGETHER_BYTES;
-      if (!step.over && !isFull) continue;
-      yield step;
-      if (step.over) return;
-      step = { found: [], seq: item.seq, over: false };
-      begin = position.offset;
-    }
-  } catch (thrown) {
-    yield step;
-    throw thrown;
+/** Goes through lines that were read together, to the last one that this watcher is to hear. */
+const stepOf = (lines: readonly Line[], sub: Subscribe, headSeq: number, after: number): Step => {
+  const step: Step = { found: [], seq: after, over: false };
+  for (const line of lines) {
+    step.seq = line.seq;
+    const about = isAll(sub) ? undefined : aboutOf(line.bytes);
+    if (isAll(sub) || matches(about, sub)) step.found.push(line.bytes);
+    step.over =
+      (sub.until === 'task' && about?.type === 'task' && about.task === sub.task && endsTask(line)) ||
+      (sub.until === 'now' && line.seq >= headSeq);
+    if (step.over) break;
   }
-  yield step;
-}
+  return step;
+};
+
+/** Lines as one piece: as they lie, where none between them was left out. */
+const inOne = (lines: readonly Buffer[]): Buffer => {
+  const [first] = lines;
+  const bytes = lines.reduce((sum, line) => sum + line.length, 0);
+  const last = lines.at(-1);
+  if (!first || !last) return Buffer.alloc(0);
+  const isRun = last.buffer === first.buffer && last.byteOffset + last.length - first.byteOffset === bytes;
+  return isRun ? Buffer.from(first.buffer, first.byteOffset, bytes) : Buffer.concat(lines, bytes);
+};
 
 export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal): AsyncGenerator<unknown> {
   const head = store.head(sub.zone);
@@ -103,9 +93,10 @@ export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal)
       seq = first - 1;
     }
     try {
-      for await (const step of steps(store, sub, head.seq, seq, position)) {
+      for await (const lines of store.lines(sub.zone, seq, position)) {
+        const step = stepOf(lines, sub, head.seq, seq);
         seq = step.seq;
-        if (step.found.length > 0) yield together(step.found);
+        if (step.found.length > 0) yield inOne(step.found);
         if (step.over) return;
       }
     } catch (thrown) {

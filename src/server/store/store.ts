@@ -3,7 +3,8 @@ import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlit
 import type { Item } from '../../protocol/calls.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { faultPoint } from '../../protocol/fault-point.ts';
-import { type Position, readItems, type Segment } from '../journal.ts';
+import type { Segment } from '../journal.ts';
+import { type Line, type Position, readItems, readLines } from '../journal-lines.ts';
 import { createJournals, type Journals } from './journals.ts';
 import { MIGRATIONS } from './schema.ts';
 import { storageError } from './storage-error.ts';
@@ -43,6 +44,8 @@ export type Store = {
   head(zone: string): Head | undefined;
   /** Committed items after a sequence number; `position` is the reader's own and starts at {n: 0, offset: 0}. */
   items(zone: string, afterSeq: number, position: Position): AsyncIterable<Item>;
+  /** The same as the bytes of their lines, several at a time; they hold until the next are asked for. */
+  lines(zone: string, afterSeq: number, position: Position): AsyncIterable<Line[]>;
   firstSeq(zone: string): number;
   /** Called after each commit with the zones that got new items. Returns the way to stop. */
   onCommit(listener: (zones: ReadonlySet<string>) => void): () => void;
@@ -264,6 +267,8 @@ export const openStore = (path: string, zonesDir: string): Store => {
     pending: [],
     commitMs: 1,
   };
+  const from = (zone: string, ...reader: [afterSeq: number, position: Position]) =>
+    [journals.dirOf(zone), journals.of(zone).segments(), ...reader, journals.last(zone)] as const;
   return {
     uuid: ownUuid(open),
     write: (run) => enqueue(open, run),
@@ -273,8 +278,8 @@ export const openStore = (path: string, zonesDir: string): Store => {
       statement(open, sql).all(...values) as T[],
     run: (sql, ...values) => void statement(open, sql).run(...values),
     head: (zone) => headOf(open, zone),
-    items: (zone, afterSeq, position) =>
-      readItems(journals.dirOf(zone), journals.of(zone).segments(), afterSeq, position, journals.last(zone)),
+    items: (...reader) => readItems(...from(...reader)),
+    lines: (...reader) => readLines(...from(...reader)),
     firstSeq: (zone) => journals.of(zone).segments()[0]?.firstSeq ?? 1,
     segments: (zone) => journals.of(zone).segments(),
     onCommit: (listener) => {
