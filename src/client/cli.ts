@@ -1,12 +1,11 @@
 import { PassThrough } from 'node:stream';
 import { type BaseContext, Cli, type CommandClass, type Definition, UsageError } from 'clipanion';
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
-import { oneLine } from '../protocol/sanitize.ts';
 import type { App } from './app.ts';
-import { type Caller, styleOf } from './caller.ts';
+import type { Caller } from './caller.ts';
 import { COMMANDS } from './commands/all.ts';
 import { commandPage, contentsPage } from './help.ts';
-import { mark } from './render/receipt.ts';
+import { tellError } from './render/tell-error.ts';
 import { wrongUse } from './wrong-use.ts';
 
 /** One command of a caller, run in the hub: parse, execute, and tell errors in one language. */
@@ -48,20 +47,6 @@ const parserFor = (version: string, word: string): Cli<Context> => {
   // Words that lead nowhere are many; the commands are few.
   if (own.length > 0) parsers.set(key, compiledOnce(made));
   return made;
-};
-
-const LINE_CHARS = 2_000;
-
-/** One line that says what, one that says what to do; with --json one object on stdout. */
-export const tellError = (caller: Caller, error: KhloneError): void => {
-  if (caller.argv.includes('--json')) {
-    caller.out(`${JSON.stringify({ code: error.code, message: error.message, hint: error.hint })}\n`);
-    return;
-  }
-  const style = styleOf(caller, 'stderr');
-  const lines = error.message.split('\n').map((line) => oneLine(line, LINE_CHARS));
-  const hint = error.hint ? `  ${mark(style, 'next')} ${oneLine(error.hint, LINE_CHARS)}\n` : '';
-  caller.err(`${mark(style, 'failed')} ${lines.join('\n  ')}\n${hint}`);
 };
 
 const pathsOf = (commands: readonly CommandClass<Context>[]): string[][] =>

@@ -1,7 +1,7 @@
 import type { Item } from './calls.ts';
 import { eventLines } from './event-lines.ts';
 import { oneLine } from './sanitize.ts';
-import { createTextLines } from './text-lines.ts';
+import { createManyTextLines } from './text-lines.ts';
 
 /**
  * A journal as a person reads it: each task with what was done for it below. Tasks are queued while others run, so a
@@ -9,6 +9,8 @@ import { createTextLines } from './text-lines.ts';
  */
 
 const HEADING_CHARS = 400;
+/** Tasks whose titles are remembered: a view of a clone may be looked at for weeks. The oldest is forgotten. */
+const MAX_TITLES = 2_000;
 /** States that a reader of the past needs no line for. */
 const PASSED_OVER = new Set(['queued', 'dispatching', 'active']);
 
@@ -31,13 +33,14 @@ const linesOf = (item: Item): string[] => {
 /** Takes items one by one; the lines, without line breaks, that each adds. `end` gives what still waits for a break. */
 export const createTranscript = (): { take(item: Item): string[]; end(): string[] } => {
   const titles = new Map<string, string>();
-  const pieces = new Map<string, ReturnType<typeof createTextLines>>();
+  const pieces = createManyTextLines();
   let current: string | undefined;
 
-  const piecesOf = (clone: string): ReturnType<typeof createTextLines> => {
-    const made = pieces.get(clone) ?? createTextLines();
-    pieces.set(clone, made);
-    return made;
+  const remember = (task: string, title: string): void => {
+    titles.delete(task);
+    titles.set(task, title);
+    const [oldest] = titles.keys();
+    if (titles.size > MAX_TITLES && oldest !== undefined) titles.delete(oldest);
   };
 
   const under = (item: Item, lines: string[]): string[] => {
@@ -52,11 +55,11 @@ export const createTranscript = (): { take(item: Item): string[]; end(): string[
       const { event } = item;
       if (event.type === 'task' && event.title !== undefined) {
         const task = oneLine(item.task ?? '', 40);
-        titles.set(task, `${event.kind} ${task}  ${oneLine(event.title, HEADING_CHARS)}`);
+        remember(task, `${event.kind} ${task}  ${oneLine(event.title, HEADING_CHARS)}`);
       }
-      const begun = piecesOf(item.clone ?? '').take(item);
+      const begun = pieces.take(item);
       return under(item, [...begun.lines.map(indented), ...(begun.isPiece ? [] : linesOf(item))]);
     },
-    end: () => [...pieces.values()].flatMap((one) => one.end()).map(indented),
+    end: () => pieces.end().map(indented),
   };
 };

@@ -4,10 +4,12 @@ import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
 import type { App } from '../app.ts';
 import { connectWithin } from '../dispatch.ts';
+import { type Sent, takeSent } from '../flush.ts';
 import { knownCounts } from '../patches/counts.ts';
 import { SYNC } from '../patches/queue.ts';
 import { shownPath } from '../render/patches.ts';
 import { mark } from '../render/receipt.ts';
+import { refusedWords } from '../render/refused.ts';
 import { counted, percent } from '../render/status.ts';
 import { zoneStatus } from '../zone-status.ts';
 import { KhloneCommand } from './base.ts';
@@ -19,25 +21,12 @@ const CONNECT_WITHIN_MS = 15_000;
 /** Conflicts that are named before the rest is counted. */
 const MAX_CONFLICTS = 5;
 
-type Waiting = { tasks: number; cancels: number; files: number; held: number };
-
 type Outcome =
-  | { host: string; connected: true; sent: Omit<Waiting, 'held'>; held: number; conflicts: string[] }
+  | { host: string; connected: true; sent: Sent; held: number; conflicts: string[] }
   | { host: string; connected: false; code: string; message: string };
 
-const waiting = (app: App, host: string): Waiting => {
-  const all = app.outbox.list(host).map((q) => q.entry);
-  const free = all.filter((entry) => !entry.held);
-  const count = (name: string): number => free.filter(({ call }) => call.name === name).length;
-  // Each state that waits is counted from the same one: the last of a zone has the files of all.
-  const files = new Map(
-    free.flatMap(({ call }) => (call.name === 'patch.sync' ? [[call.params.zone, call.params.files]] : [])),
-  );
-  return {
-    ...{ tasks: count('task.add'), cancels: count('task.cancel'), held: all.length - free.length },
-    files: [...files.values()].reduce((sum, n) => sum + n, 0),
-  };
-};
+const heldFor = (app: App, host: string): number =>
+  app.outbox.list(host).filter(({ entry }) => entry.held).length;
 
 export class ReconnectCommand extends KhloneCommand {
   static override paths = [['reconnect']];
@@ -75,19 +64,15 @@ export class ReconnectCommand extends KhloneCommand {
   async reconnect(host: string): Promise<Outcome> {
     const { app, caller } = this;
     const style = this.style('stderr');
-    const before = waiting(app, host);
     // A connection that only looks alive would make this wait; one that answers is kept.
     await app.link(host).verify(VERIFY_MS);
-    await connectWithin(app.link(host), caller, CONNECT_WITHIN_MS);
+    const connected = await connectWithin(app.link(host), caller, CONNECT_WITHIN_MS);
     this.say(`${mark(style, 'done')} connected to ${oneLine(host, 100)}`);
     await this.tellActive(host);
     await app.flush(host);
-    const after = waiting(app, host);
+    const sent = takeSent(connected);
+    const held = heldFor(app, host);
     const stopped = app.outbox.refused().filter((one) => one.host === host && one.say === SYNC);
-    const sent = {
-      ...{ tasks: before.tasks - after.tasks, cancels: before.cancels - after.cancels },
-      files: stopped.length > 0 ? 0 : before.files - after.files,
-    };
     const words = [
       ...(sent.tasks > 0 ? [counted(sent.tasks, 'task')] : []),
       ...(sent.cancels > 0 ? [counted(sent.cancels, 'cancel')] : []),
@@ -95,14 +80,13 @@ export class ReconnectCommand extends KhloneCommand {
     const synced = sent.files > 0 ? [`synced ${counted(sent.files, 'file')}`] : [];
     const did = [...(words.length > 0 ? [`sent ${words.join(', ')}`] : []), ...synced];
     if (did.length > 0) this.say(`${mark(style, 'done')} ${did.join(', ')}`);
-    for (const { message, hint } of stopped)
-      this.say(`${mark(style, 'attention')} ${oneLine(message, 300)} ${mark(style, 'next')} ${hint}`);
+    for (const one of stopped) this.say(`${mark(style, 'attention')} ${refusedWords(one, style)}`);
     const conflicts = this.tellConflicts(host);
-    if (after.held > 0) {
-      const them = `${counted(after.held, 'task')} may have run on a server that is gone`;
+    if (held > 0) {
+      const them = `${counted(held, 'task')} may have run on a server that is gone`;
       this.say(`${mark(style, 'attention')} ${them} ${style.utf8 ? '↳' : '->'} khlone status`);
     }
-    return { host, connected: true, sent, held: after.held, conflicts };
+    return { host, connected: true, sent, held, conflicts };
   }
 
   /** Conflicts of the zones of a host, as they are known now. */

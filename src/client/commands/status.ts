@@ -6,6 +6,7 @@ import type { Binding } from '../bindings.ts';
 import { locateTask } from '../find-task.ts';
 import { SYNC } from '../patches/queue.ts';
 import { mark } from '../render/receipt.ts';
+import { refusedWords } from '../render/refused.ts';
 import { cut, unreadableLine, zoneLines } from '../render/status.ts';
 import { serverOf } from '../server-call.ts';
 import { findWorktree } from '../worktree.ts';
@@ -41,9 +42,10 @@ export class StatusCommand extends KhloneCommand {
       const name = (await this.isHere(found)) ? 'short' : 'whole';
       for (const status of shown) this.caller.out(`${zoneLines(status, style, width, name).join('\n')}\n`);
       for (const refused of this.app.outbox.refused().slice(-3)) {
-        const hint = refused.say === SYNC && refused.hint ? ` ${mark(style, 'next')} ${refused.hint}` : '';
-        const what = refused.say === SYNC ? '' : `${refused.id} was refused: `;
-        const line = `${mark(style, 'failed')} ${what}${oneLine(refused.message, 300)}${hint}`;
+        const { id, say, message } = refused;
+        const words =
+          say === SYNC ? refusedWords(refused, style) : `${id} was refused: ${oneLine(message, 300)}`;
+        const line = `${mark(style, 'failed')} ${words}`;
         this.caller.out(`${cut(line, width, style)}\n`);
       }
       const odd = unreadableLine(this.app.outbox.unreadable());

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import type { Call } from '../../protocol/peer.ts';
+import { oneLine } from '../../protocol/sanitize.ts';
 import type { AttachOrder } from '../attach/order.ts';
 import { type Caller, type Invocation, interrupted, type Marks, type Question } from '../caller.ts';
 
@@ -220,7 +221,7 @@ export const startExchange = (
   run(caller).then(
     (code) => said.push({ x: code }),
     (thrown: unknown) => {
-      said.push({ e: `✗ ${asKhloneError(thrown).message}\n  ↳ khlone doctor\n` });
+      said.push({ e: `✗ ${oneLine(asKhloneError(thrown).message, 2_000)}\n  ↳ khlone doctor\n` });
       said.push({ x: 1 });
     },
   );

@@ -1,7 +1,7 @@
 import type { Item } from '../../protocol/calls.ts';
 import { linesAt, type Verbosity } from '../../protocol/event-lines.ts';
 import { jsonLine, oneLine } from '../../protocol/sanitize.ts';
-import { createTextLines } from '../../protocol/text-lines.ts';
+import { createManyTextLines } from '../../protocol/text-lines.ts';
 import { type Bookmark, createBookmarked, type LineMaker } from '../bookmark.ts';
 import type { Caller } from '../caller.ts';
 
@@ -19,27 +19,18 @@ export type EventLineWish = {
 
 /** Lines of events of many clones, each of which may have begun a line that another one's words do not end. */
 export const createEventLines = ({ verbosity, label, stateLines }: EventLineWish): LineMaker => {
-  /** Those who began a line, by their name. */
-  const begun = new Map<string, ReturnType<typeof createTextLines>>();
-  const joinedOf = (item: Item): { isPiece: boolean; lines: string[] } => {
-    const clone = item.clone ?? '';
-    const pieces = begun.get(clone) ?? createTextLines();
-    const joined = pieces.take(item);
-    if (pieces.isClean()) begun.delete(clone);
-    else begun.set(clone, pieces);
-    return joined;
-  };
+  const joined = createManyTextLines();
   const linesOf = (item: Item): string[] => {
     if (verbosity === 'raw') return linesAt(item, 'raw');
     const own = (): string[] =>
       stateLines && item.event.type === 'task' ? stateLines(item) : linesAt(item, verbosity);
     if (verbosity === 'quiet') return linesAt(item, 'quiet').length > 0 ? own() : [];
-    const { isPiece, lines } = joinedOf(item);
+    const { isPiece, lines } = joined.take(item);
     return isPiece ? lines : [...lines, ...own()];
   };
   return {
     take: (item) => linesOf(item).map((line) => `${label(oneLine(item.clone ?? '', 60))}${line}`),
-    isClean: () => begun.size === 0,
+    isClean: joined.isClean,
   };
 };
 

@@ -8,9 +8,11 @@ import type { Place } from '../../../src/client/place.ts';
 import { createLiveLines } from '../../../src/client/render/live-lines.ts';
 import { createProgress } from '../../../src/client/render/progress.ts';
 import { receiptLines } from '../../../src/client/render/receipt.ts';
+import { refusedWords } from '../../../src/client/render/refused.ts';
 import { crewLines, type ZoneStatus, zoneLines } from '../../../src/client/render/status.ts';
+import { tellError } from '../../../src/client/render/tell-error.ts';
 import { CALLS, HOLDS, Item, TaskView, ZoneView } from '../../../src/protocol/calls.ts';
-import { asKhloneError } from '../../../src/protocol/error.ts';
+import { asKhloneError, KhloneError } from '../../../src/protocol/error.ts';
 import type { BrainEvent } from '../../../src/protocol/event.ts';
 import { VERBOSITIES } from '../../../src/protocol/event-lines.ts';
 import { jsonLine } from '../../../src/protocol/sanitize.ts';
@@ -128,6 +130,33 @@ describe('what is printed of a lying server', () => {
     for (const style of [STYLE, { utf8: false, colour: false }])
       for (const name of ['short', 'whole'] as const)
         expectHarmless([...zoneLines(status, style, 400, name), ...crewLines(status, style, 80)]);
+  });
+
+  test('holds nothing that a terminal obeys in the words of a refusal, nor in an error as JSON', () => {
+    const refusal = { message: EVIL, hint: EVIL };
+    expectHarmless([refusedWords(refusal, STYLE)]);
+    const said: string[] = [];
+    const caller = { argv: ['--json'], out: (text: string) => said.push(text) } as unknown as Caller;
+    tellError(caller, new KhloneError('conflict', EVIL, EVIL));
+    expectHarmless(said);
+    expect(JSON.parse(said.join(''))).toEqual({ code: 'conflict', ...refusal });
+  });
+
+  test('is bounded however many tasks and clones it names', () => {
+    const many = 20_000;
+    const text = 'x'.repeat(60_000);
+    for (const maker of [
+      createTranscript(),
+      createLiveLines({ verbosity: 'normal', style: STYLE, zone: '', titles: new Map() }),
+    ]) {
+      let told = 0;
+      for (let n = 0; n < many; n += 1) {
+        const event = { type: 'text', text, final: false } as const;
+        told += maker.take({ ...PLACE, clone: `mechanic.${n}`, event } as Item).join('').length;
+      }
+      // All but what a thousand clones may have begun was told again, so it is not kept.
+      expect(told).toBeGreaterThan((many - 1_001) * text.length);
+    }
   });
 
   test('holds nothing that a terminal obeys in a transcript or while one watches', () => {
