@@ -21,6 +21,29 @@ const AGAIN = new Set(['unreachable', 'timeout', 'shutting-down', 'rate-limited'
 /** It may have reached a server whose state is gone: sent again it could run twice, so a person decides. */
 const hold = (app: App, queued: Queued): void => app.outbox.update(queued, { ...queued.entry, held: true });
 
+export type Sent = { tasks: number; cancels: number; files: number };
+
+type Tally = Omit<Sent, 'files'> & { files: Map<string, number> };
+
+/** What was sent and no person was told of: a link that comes back by itself sends before anybody asks. */
+const untold = new WeakMap<Connected, Tally>();
+
+const noteSent = (connected: Connected, { entry: { call } }: Queued): void => {
+  const tally = untold.get(connected) ?? { tasks: 0, cancels: 0, files: new Map() };
+  if (call.name === 'task.add') tally.tasks += 1;
+  else if (call.name === 'task.cancel') tally.cancels += 1;
+  // States that waited are counted from the same one: the last of a zone has the files of all.
+  else tally.files.set(call.params.zone, call.params.files);
+  untold.set(connected, tally);
+};
+
+/** What this connection sent out of the outbox since this was asked last. */
+export const takeSent = (connected: Connected): Sent => {
+  const { tasks = 0, cancels = 0, files } = untold.get(connected) ?? {};
+  untold.delete(connected);
+  return { tasks, cancels, files: [...(files?.values() ?? [])].reduce((sum, n) => sum + n, 0) };
+};
+
 /** How often an entry met an odd fault, and when last, by its file. */
 type Odd = Map<string, { tries: number; atMs: number }>;
 
@@ -56,6 +79,7 @@ const sendState = async (
   // Another state may have taken its place meanwhile: that one is still to be sent.
   const now = app.outbox.list().find(({ file }) => file === queued.file);
   if (now?.entry.call === queued.entry.call) app.outbox.remove(queued);
+  noteSent(connected, queued);
 };
 
 /** Sends one entry; when this returns it is settled, also where the server refused it. */
@@ -85,6 +109,7 @@ const send = async (app: App, connected: Connected, queued: Queued, odd: Odd): P
   faultPoint('outbox-answered');
   odd.delete(queued.file);
   app.outbox.remove(queued);
+  noteSent(connected, queued);
 };
 
 /** The list is read anew after each entry: what was queued meanwhile belongs behind, and goes with the same pass. */
