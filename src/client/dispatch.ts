@@ -57,6 +57,19 @@ export const lenderOf = (caller: Caller): Lender => ({
 const notAnswering = (name: string): KhloneError =>
   new KhloneError('unreachable', `${name} does not answer`, 'khlone reconnect');
 
+/** A dial under way may have met a path that was not there yet: a person who came since has one of their own. */
+const dialAfresh = async (link: Link, lender: Lender): Promise<Connected> => {
+  const joins = link.dialing();
+  try {
+    return await link.connect(lender);
+  } catch (thrown) {
+    const { code, data } = asKhloneError(thrown);
+    // One that reached sshd is not followed at once: it counts them.
+    if (!joins || code !== 'unreachable' || data?.stage !== 'connect') throw thrown;
+    return link.connect(lender);
+  }
+};
+
 /**
  * The connection, or `unreachable` after the wait; the dial goes on behind. A person who is asked something and the
  * first setup of a host may take their time, which their own deadlines bound.
@@ -66,7 +79,7 @@ export const connectWithin = async (link: Link, caller: Caller, ms: number): Pro
   if (here) return here;
   // A shell's own path brings neither its whole environment nor a terminal: ssh needs the one, a person the other.
   if (link.name !== 'local') caller.handOver?.();
-  const dialing = link.connect(lenderOf(caller));
+  const dialing = dialAfresh(link, lenderOf(caller));
   for (let end = performance.now() + ms; ; ) {
     const made = await soonest(dialing, Math.min(TICK_MS, end - performance.now()), caller.signal);
     if (made) return made;
