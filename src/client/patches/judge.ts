@@ -1,7 +1,7 @@
 import { git } from '../../patch/git.ts';
 import { type Branch, branchHalts, deletionHalts, type Halt, operationHalts } from '../../patch/halt.ts';
 import { holdsOf, newContents } from '../../patch/holds.ts';
-import { changesIgnoreRules, ignoredNow } from '../../patch/ignored.ts';
+import { ignoredNow } from '../../patch/ignored.ts';
 import { caseConflicts, ignoresCase } from '../../patch/letter-case.ts';
 import type { Path } from '../../patch/listing.ts';
 import { type Held, planPatch } from '../../patch/plan.ts';
@@ -71,9 +71,8 @@ export const branchHere = async (worktree: string): Promise<Branch> => {
     : undefined;
 };
 
-/** What a pull would change about ignored files is kept from travelling until the person names it. */
-export const ignoredBefore = async ({ repository, state }: Ground, { plan }: Meeting): Promise<Held[]> => {
-  if (!changesIgnoreRules(plan.toLocal)) return state.ignoredOnce;
+/** What is ignored here is kept from travelling, once rules that came from elsewhere change that, until it is named. */
+export const ignoredBefore = async ({ repository, state }: Ground): Promise<Held[]> => {
   const known = new Set(state.ignoredOnce.map(({ path }) => path));
   const now = await ignoredNow(repository.worktree, QUESTION_DEADLINE_MS);
   return [...state.ignoredOnce, ...now.filter(({ path }) => !known.has(path))];

@@ -3,13 +3,15 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { type Application, applyChanges } from '../../patch/apply.ts';
 import { gitFailed } from '../../patch/git.ts';
+import { changesIgnoreRules } from '../../patch/ignored.ts';
 import { type Path, pathText } from '../../patch/listing.ts';
 import { markedText, markersLeft } from '../../patch/markers.ts';
 import { type Change, type Entry, entriesOf } from '../../patch/tree.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { faultPoint } from '../../protocol/fault-point.ts';
 import { finishDecision, recoverPull } from './exchange.ts';
-import { applyPlaceOf, type Ground, openGround, snapshotOf } from './ground.ts';
+import { applyPlaceOf, type Ground, keepState, openGround, snapshotOf } from './ground.ts';
+import { ignoredBefore } from './judge.ts';
 import { inTurn } from './lock.ts';
 import type { KeptConflict } from './state.ts';
 import type { StepPlace } from './steps.ts';
@@ -60,6 +62,10 @@ const write = async (
     return before?.oid === after?.oid && before?.mode === after?.mode ? [] : [{ path, before, after }];
   });
   if (changes.length === 0) return { refused: [], settle: async () => {} };
+  if (changesIgnoreRules(changes)) {
+    const ignoredOnce = await ignoredBefore(ground);
+    await keepState(ground, { ...ground.state, ignoredOnce });
+  }
   const note = { zone: ground.zone, conflict };
   return applyChanges(applyPlaceOf(ground), shadow, changes, { note, moves: [] });
 };

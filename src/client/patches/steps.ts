@@ -1,5 +1,6 @@
 import { git } from '../../patch/git.ts';
 import type { Branch, Halt } from '../../patch/halt.ts';
+import { changesIgnoreRules } from '../../patch/ignored.ts';
 import type { Path } from '../../patch/listing.ts';
 import type { Flag } from '../../patch/policy.ts';
 import type { Repository } from '../../patch/shadow.ts';
@@ -104,8 +105,8 @@ export const pull = (
     const { meeting: met, seen } = await look(ground, far);
     const { meeting, halts } = await judge(ground, met, wishFor('toLocal', wish));
     if (halts.length > 0 && !wish.yes) return { halts, meeting };
-    const ignoredOnce = await ignoredBefore(ground, meeting);
-    await keepState(ground, { ...ground.state, ignoredOnce });
+    if (changesIgnoreRules(meeting.plan.toLocal))
+      await keepState(ground, { ...ground.state, ignoredOnce: await ignoredBefore(ground) });
     const done = await pullInto(ground, meeting);
     const clear = isClear(meeting, done);
     if (clear) await far.agree({ tree: meeting.remote });
