@@ -47,6 +47,7 @@ export const specOf = (binding: Binding): ZoneSpec => ({
   branch: binding.branch,
   mode: binding.mode,
   path: binding.path,
+  ...(binding.mode === 'local' && binding.path !== binding.root && { carried: true }),
 });
 
 /** A use alone is written down this seldom: it tells which zones are in use, to the day. */

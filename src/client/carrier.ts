@@ -4,6 +4,7 @@ import type { Binding } from './bindings.ts';
 import { call } from './call.ts';
 import { type Carried, type CarryPlace, type CarryProgress, carryCode } from './carry-code.ts';
 import type { Connected } from './link/link.ts';
+import { isOwnWorktree } from './patches/zone.ts';
 import { loadSiteConfig } from './site-config.ts';
 import { needsTrust } from './trust.ts';
 import { findWorktree } from './worktree.ts';
@@ -104,7 +105,7 @@ export const createCarrier = (appOf: () => App): Carrier => {
     trouble: (zone) => troubles.get(zone),
     resume: (zone) => {
       const binding = appOf().bindings.byZone(zone);
-      if (!binding || binding.mode === 'local' || resuming.has(zone)) return;
+      if (!binding || isOwnWorktree(binding) || resuming.has(zone)) return;
       resuming.add(zone);
       void again(binding);
     },

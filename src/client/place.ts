@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import type { Policy } from '../protocol/calls.ts';
 import { KhloneError } from '../protocol/error.ts';
@@ -8,6 +9,7 @@ import { type Binding, zoneIdOf } from './bindings.ts';
 import { brainFiles } from './brain-files.ts';
 import { type Caller, confirm } from './caller.ts';
 import { assertProtection } from './not-yet.ts';
+import { isOwnWorktree } from './patches/zone.ts';
 import { BUILT_IN_ROLES } from './roles.ts';
 import { loadSiteConfig, type SiteConfig } from './site-config.ts';
 import { agree, needsTrust } from './trust.ts';
@@ -87,6 +89,17 @@ const modeOf = (config: SiteConfig): Binding['mode'] => {
   );
 };
 
+/** The place of a second worktree on this machine. Throws `config` where the person's own one would hold it. */
+const besideOf = ({ root }: Worktree, wished: string): string => {
+  const path = resolve(wished.replace(/^~(?=\/)/u, homedir()));
+  if (!`${path}/`.startsWith(`${root}/`) && !`${root}/`.startsWith(`${path}/`)) return path;
+  throw new KhloneError(
+    'config',
+    `khlone.yml: zone.path ${path} and the worktree ${root} hold each other`,
+    'a folder beside it, or none: then the zone is the worktree itself',
+  );
+};
+
 const bindingFor = (
   app: App,
   worktree: Worktree,
@@ -103,10 +116,17 @@ const bindingFor = (
   }
   const host = mode === 'local' ? 'local' : (config.zone.host ?? '');
   const template = config.zone.path ?? DEFAULT_REMOTE_PATH;
-  const same = known?.mode === mode && known.host === host;
-  if (mode === 'ssh' && same && known.branch !== worktree.branch) throw switched(known, worktree);
-  const elsewhere = (): string => apart(app, worktree, host, remotePath(template, worktree));
-  const path = mode === 'local' ? worktree.root : same ? known.path : elsewhere();
+  const elsewhereNow = mode !== 'local' || config.zone.path !== undefined;
+  const isElsewhere = known !== undefined && !isOwnWorktree(known);
+  const same = known?.mode === mode && known.host === host && isElsewhere === elsewhereNow;
+  if (elsewhereNow && same && known.branch !== worktree.branch) throw switched(known, worktree);
+  const elsewhere = (): string => {
+    const wished = remotePath(template, worktree);
+    return apart(app, worktree, host, mode === 'local' ? besideOf(worktree, wished) : wished);
+  };
+  // A zone whose code never came may still be given another place: the first one may be taken.
+  const isMade = same && app.known.get(known.zone)?.view.state !== 'preparing';
+  const path = !elsewhereNow ? worktree.root : isMade ? known.path : elsewhere();
   const binding: Binding = {
     zone: zoneIdOf(host, path),
     root: worktree.root,

@@ -78,6 +78,8 @@ export const ZoneSpec = z.strictObject({
   mode: z.enum(['local', 'ssh', 'ec2']),
   /** Absolute path of the worktree on the server's machine; `~/…` is expanded there. */
   path: text(4096),
+  /** A local zone with a worktree of its own beside the person's: its code is carried there, as to another machine. */
+  carried: z.boolean().optional(),
 });
 export type ZoneSpec = z.infer<typeof ZoneSpec>;
 

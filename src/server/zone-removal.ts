@@ -79,7 +79,7 @@ const refusal = (zone: ZoneRow, { files, commits, nested }: Work): KhloneError =
   return new KhloneError(
     'conflict',
     `${zone.address} holds work that is only there: ${what.join(' and ')}`,
-    'khlone zone del --force saves a recovery patch first',
+    'khlone pull first, or khlone zone del --force, which saves a recovery patch',
   );
 };
 
@@ -152,7 +152,6 @@ const setAside = async (path: string): Promise<string> => {
 export const removeZone =
   (serverDir: string) =>
   async (zone: ZoneRow, force: boolean): Promise<string | undefined> => {
-    if (zone.mode === 'local') return undefined;
     // A symbolic link at the path is somebody else's doing: neither it nor its target is ours to remove.
     const facts = await lstat(zone.path).catch(() => undefined);
     if (!facts?.isDirectory()) return undefined;

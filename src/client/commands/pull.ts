@@ -46,6 +46,9 @@ export class PullCommand extends KhloneCommand {
   yes = Option.Boolean('--yes,-y', false, { description: 'go on where khlone would ask first' });
   files = Option.Rest();
 
+  /** What became of each zone, for programs. */
+  readonly told: unknown[] = [];
+
   override async execute(): Promise<number> {
     if (this.all) return this.pullAll();
     const { app, caller } = this;
@@ -70,10 +73,12 @@ export class PullCommand extends KhloneCommand {
       } catch (thrown) {
         const error = asKhloneError(thrown);
         if (error.code === 'interrupted') throw error;
-        this.caller.err(`${mark(this.style('stderr'), 'failed')} ${oneLine(error.message, 500)}\n`);
+        this.say(`${mark(this.style('stderr'), 'failed')} ${oneLine(error.message, 500)}`);
+        this.told.push({ zone: binding.address, code: error.code, message: error.message });
         worst = Math.max(worst, error.exit);
       }
     }
+    if (this.json) this.give(this.told);
     return worst;
   }
 
@@ -130,19 +135,18 @@ export class PullCommand extends KhloneCommand {
     const { done, refused, meeting, flags, forced, commits, stays } = outcome;
     const isForced = new Set(forced);
     const conflicts = outcome.conflicts.filter(({ paths }) => !paths.every((path) => isForced.has(path)));
-    if (this.json) {
-      this.give({
-        zone: binding.address,
-        pulled: done.map(pathText),
-        forced: forced.map(pathText),
-        conflicts: conflictsText(conflicts),
-        held: asText(named(meeting.plan.held)),
-        refused: asText(refused),
-        flags: asText(flags),
-        commits,
-        ...(stays && { stays: stays.message }),
-      });
-    }
+    this.told.push({
+      zone: binding.address,
+      pulled: done.map(pathText),
+      forced: forced.map(pathText),
+      conflicts: conflictsText(conflicts),
+      held: asText(named(meeting.plan.held)),
+      refused: asText(refused),
+      flags: asText(flags),
+      commits,
+      ...(stays && { stays: stays.message }),
+    });
+    if (this.json && !this.all) this.give(this.told[0]);
     for (const line of conflictLines(conflicts, style)) this.say(line);
     for (const line of reasonLines('held', named(meeting.plan.held), style)) this.say(line);
     for (const line of reasonLines('left', refused, style)) this.say(line);

@@ -37,8 +37,9 @@ export class ZoneSetCommand extends KhloneCommand {
     const opened = await call(connected.peer, 'zone.open', { zone: specOf(binding), policy: place.policy });
     for (const note of opened.notes) this.say(`  ${oneLine(note, 300)}`);
     if (opened.needsCode) {
+      if (opened.zone.id === binding.zone) app.known.put(opened.zone);
       this.say(
-        `${mark(this.style('stderr'), 'queued')} preparing zone: carrying the code to ${oneLine(binding.host, 100)}`,
+        `${mark(this.style('stderr'), 'queued')} preparing zone: carrying the code to ${oneLine(binding.mode === 'local' ? binding.path : binding.host, 200)}`,
       );
       const carried = await app.carrier.carry(place);
       for (const left of carried.leftOut.slice(0, 20)) {

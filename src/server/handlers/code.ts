@@ -1,8 +1,9 @@
+import { readMadeBy } from '../../patch/made-by.ts';
 import { Manifest } from '../../patch/manifest.ts';
 import { unpackWorktree } from '../../patch/unpack.ts';
 import type { AnswerOf, Params } from '../../protocol/calls.ts';
 import { KhloneError } from '../../protocol/error.ts';
-import { zoneRow } from '../store/zones.ts';
+import { type ZoneRow, zoneRow } from '../store/zones.ts';
 import { zoneShadowDir } from '../zone-removal.ts';
 import { type Ask, route } from './route.ts';
 import type { TaskDeps } from './tasks.ts';
@@ -15,6 +16,10 @@ const MAX_COUNT = 1_000_000;
 
 type Put = AnswerOf<'code.put'>;
 
+/** A local zone is the person's own worktree, unless it waits for code or was made from code that came. */
+const isOwnWorktree = async ({ id, mode, state, path }: ZoneRow): Promise<boolean> =>
+  mode === 'local' && state !== 'preparing' && (await readMadeBy(path))?.zone !== id;
+
 const unpack = async (
   deps: TaskDeps,
   params: Params<'code.put'>,
@@ -24,7 +29,7 @@ const unpack = async (
   const zone = zoneRow(store, params.zone);
   if (!zone)
     throw new KhloneError('not-found', 'that zone is not known on its machine', 'khlone init makes it');
-  if (zone.mode === 'local') throw new KhloneError('conflict', 'a local zone is the worktree itself');
+  if (await isOwnWorktree(zone)) throw new KhloneError('conflict', 'a local zone is the worktree itself');
   const manifest = Manifest.safeParse(params.manifest);
   if (!manifest.success) {
     const issue = manifest.error.issues[0];

@@ -80,7 +80,7 @@ export const findOrMakeZone = (
     const zone = { ...row, address: spec.address, branch: spec.branch, policy: policyText };
     return { zone: zone as ZoneRow, made: false };
   }
-  const state = spec.mode === 'local' ? 'ready' : 'preparing';
+  const state = spec.mode === 'local' && !spec.carried ? 'ready' : 'preparing';
   const epoch = newEpoch();
   mkdirSync(join(zonesDir, spec.id), { recursive: true, mode: 0o700 });
   if (known) {
