@@ -18,10 +18,13 @@ export type View = {
   toSend: number;
   toPull: number;
   held: { path: Path; why: string }[];
+  /** What of the worktree never travels, as people read it. */
+  leftOut: { path: string; why: string }[];
   /** When the zone's side was last seen, in ms since the epoch; undefined: just now. */
   asOfMs: number | undefined;
 };
 
+const MAX_LEFT_OUT = 200;
 /** Bytes of a diff that are shown or exported at once. */
 const MAX_DIFF_BYTES = 256 * 1024 * 1024;
 
@@ -43,11 +46,11 @@ const remoteOf = async (ground: Ground, far: Far | undefined): Promise<{ remote:
 const inMeeting = <T>(
   place: StepPlace,
   far: Far | undefined,
-  work: (ground: Ground, meeting: Meeting) => Promise<T>,
+  work: (ground: Ground, meeting: Meeting, leftOut: View['leftOut']) => Promise<T>,
 ): Promise<T> =>
   inTurn(place.repository.gitDir, async () => {
     const ground = await openGround(place.repository, place.zone, place.choice);
-    const [{ tree: local }, { remote, base }] = await Promise.all([
+    const [{ tree: local, leftOut }, { remote, base }] = await Promise.all([
       snapshotOf(ground),
       remoteOf(ground, far),
     ]);
@@ -56,14 +59,15 @@ const inMeeting = <T>(
       ground,
       far ? seenState(ground, meeting) : { ...seenState(ground, meeting), ...seenBefore(ground) },
     );
-    return work(ground, meeting);
+    return work(ground, meeting, leftOut);
   });
 
 const seenBefore = ({ state: { seenMs } }: Ground) => (seenMs === undefined ? {} : { seenMs });
 
 /** How both sides differ. `far` undefined: as far as it is known here. */
 export const viewPatches = (place: StepPlace, far: Far | undefined): Promise<View> =>
-  inMeeting(place, far, async (ground, { merge, plan }) => ({
+  inMeeting(place, far, async (ground, { merge, plan }, leftOut) => ({
+    leftOut: leftOut.slice(0, MAX_LEFT_OUT),
     conflicts: await tellConflicts(ground.shadow, merge.conflicts),
     toSend: plan.toRemote.length,
     toPull: plan.toLocal.length,
