@@ -5,6 +5,7 @@ import type { App } from './app.ts';
 import type { Caller } from './caller.ts';
 import { COMMANDS } from './commands/all.ts';
 import { commandPage, contentsPage } from './help.ts';
+import { fewWords } from './many-words.ts';
 import { tellError } from './render/tell-error.ts';
 import { wrongUse } from './wrong-use.ts';
 
@@ -138,7 +139,9 @@ export const runCommand = async (app: App, caller: Caller): Promise<number> => {
       caller,
       help: helpFor(app, caller),
     };
-    const command = cli.process(caller.argv, context);
+    const { argv, restore } = fewWords(caller.argv);
+    const command = cli.process(argv, context);
+    restore(command);
     command.context = context;
     command.cli = { ...cli, error: cli.error.bind(cli), usage: cli.usage.bind(cli) } as never;
     return (await command.validateAndExecute()) ?? 0;

@@ -30,9 +30,18 @@ const sizeHere = (): { columns: number; rows: number } => ({
   rows: process.stderr.rows || process.stdout.rows || 24,
 });
 
+/** A shell may stand in a folder that was removed under it. */
+const folderHere = (): string => {
+  try {
+    return process.cwd();
+  } catch {
+    throw new KhloneError('usage', 'the folder that this shell stands in is gone', 'cd to one that is there');
+  }
+};
+
 const invocationOf = (argv: string[], { any, marks }: Talk, nonce: string): Invocation => ({
   argv,
-  cwd: process.cwd(),
+  cwd: folderHere(),
   env: Object.fromEntries(
     Object.entries(process.env).filter((e): e is [string, string] => e[1] !== undefined),
   ),

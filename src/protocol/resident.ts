@@ -46,17 +46,22 @@ const SQLITE_BUSY = 5;
 const pause = (): Promise<void> => delay(POLL_MS * (1 + Math.random()));
 
 /**
- * The socket of a program of a home: `run/<name>.sock`, or, where that path is too long for the kernel, in a short
- * private directory under /tmp (not TMPDIR: two shells with other settings must find the same one). Anybody may make
- * that directory first, so it is checked here, before somebody connects to what lies in it. Throws `denied`.
+ * A folder for sockets of a home: `dir`, or, where the path of `name` in it is too long for the kernel, a short private
+ * one under /tmp (not TMPDIR: two shells with other settings must find the same one). Anybody may make that folder
+ * first, so it is checked here, before somebody connects to what lies in it. Throws `denied`.
  */
-export const socketPathIn = (home: string, name: string): string => {
-  const path = join(home, 'run', `${name}.sock`);
-  if (Buffer.byteLength(path) <= SOCKET_PATH_BYTES) return path;
+export const socketFolder = (home: string, dir: string, name: string): string => {
+  if (Buffer.byteLength(join(dir, name)) <= SOCKET_PATH_BYTES) return dir;
   const hash = createHash('sha256').update(home).digest('hex').slice(0, 8);
   const short = join('/tmp', `khlone-${process.getuid?.() ?? 0}-${hash}`);
   ensurePrivateDir(short);
-  return assertSocketPath(join(short, `${name}.sock`));
+  return short;
+};
+
+/** The socket of a program of a home: `run/<name>.sock`, or a shorter path. Throws `denied`. */
+export const socketPathIn = (home: string, name: string): string => {
+  const file = `${name}.sock`;
+  return assertSocketPath(join(socketFolder(home, join(home, 'run'), file), file));
 };
 
 /** Longer paths are cut off or refused, by kernel and runtime in different ways. */
@@ -157,6 +162,9 @@ export const listenByRename = async (server: Server, path: string): Promise<() =
   };
 };
 
+/** Nobody listens. ECONNRESET: who did died with our connection in its queue. ENOTDIR: the home is no folder. */
+const NOBODY: ReadonlySet<string> = new Set(['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'ENOTDIR']);
+
 /** Connects; undefined where nobody listens. A time-out is no such proof (a stopped process listens): it throws. */
 const tryConnect = (path: string): Promise<Socket | undefined> => {
   const done = Promise.withResolvers<Socket | undefined>();
@@ -173,8 +181,7 @@ const tryConnect = (path: string): Promise<Socket | undefined> => {
   });
   const onError = ({ code }: NodeJS.ErrnoException): void => {
     clearTimeout(timer);
-    // ECONNRESET: who listened died with our connection in its queue.
-    if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'ECONNRESET') done.resolve(undefined);
+    if (NOBODY.has(code ?? '')) done.resolve(undefined);
     else fail(`its socket cannot be opened: ${code}`);
   };
   socket.once('error', onError);

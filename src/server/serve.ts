@@ -6,7 +6,13 @@ import { setShEntry } from '../brains/registry.ts';
 import { KhloneError } from '../protocol/error.ts';
 import type { Home } from '../protocol/home.ts';
 import { createPeer, type Handlers } from '../protocol/peer.ts';
-import { holdLifeLock, listenByRename, signalReady, socketPathIn } from '../protocol/resident.ts';
+import {
+  holdLifeLock,
+  listenByRename,
+  signalReady,
+  socketFolder,
+  socketPathIn,
+} from '../protocol/resident.ts';
 import { createViewers, type Viewers } from './attach/viewers.ts';
 import { baseEnvironment } from './environment.ts';
 import { createHall, type Hall } from './hall.ts';
@@ -65,15 +71,19 @@ export type ServeSpec = {
 
 type Parts = { store: Store; hall: Hall; holder: Holder; viewers: Viewers; handlers: Handlers };
 
+/** The longest path of a socket that the probe of a view makes. */
+const PROBED_SOCKET = 'khlone view-123456/hidden/socket';
+
 const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Parts => {
   const { home } = spec;
   setShEntry([spec.entry]);
   const store = openStore(home.stateDb, home.zonesDir);
-  const survey = createSurvey(home.serverDir);
+  const survey = createSurvey(socketFolder(home.root, home.serverDir, PROBED_SOCKET));
   const base = baseEnvironment(process.env, homedir());
   const boot = bootId();
+  const tmuxSocket = join(socketFolder(home.root, home.serverDir, 'tmux.sock'), 'tmux.sock');
   const holder = createHolder({
-    socketPath: home.tmuxSocket,
+    socketPath: tmuxSocket,
     configPath: home.tmuxConfig,
     path: base.PATH ?? '',
   });
@@ -94,7 +104,7 @@ const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Pa
     ...{
       store,
       holder,
-      socketPath: home.tmuxSocket,
+      socketPath: tmuxSocket,
       dir: join(home.serverDir, 'viewers'),
       bundle: spec.entry,
     },

@@ -1,0 +1,53 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createWorld, type World } from '../fixtures/khlone.ts';
+
+/** Homes, folders and words that nobody means, and that happen. */
+
+let world: World;
+beforeAll(async () => {
+  world = await createWorld();
+  await world.khlone(['act', '--who', '@sh', '--await', 'true']);
+});
+afterAll(() => world.dispose());
+
+describe('a home', () => {
+  test('whose path no socket can have runs tasks, as confined as any other', async () => {
+    const KHLONE_HOME = join(world.base, 'x'.repeat(150), 'y'.repeat(100));
+    mkdirSync(KHLONE_HOME, { recursive: true });
+    const env = { KHLONE_HOME };
+    const short = await world.khlone(['doctor', '--json']);
+    try {
+      const ran = await world.khlone(['act', '--who', '@sh', '--await', 'true'], { env, limitMs: 30_000 });
+      expect(ran.stderr).toContain('mechanic.1: done');
+      const long = await world.khlone(['doctor', '--json'], { env });
+      const viewIn = (text: string): unknown =>
+        (JSON.parse(text) as { what: string; ok: boolean }[]).find(({ what }) => /view|sandbox/.test(what))
+          ?.ok;
+      expect(viewIn(long.stdout)).toBe(viewIn(short.stdout));
+    } finally {
+      await world.khlone(['stop'], { env });
+    }
+  }, 60_000);
+
+  test('that is a file is told as such', async () => {
+    const KHLONE_HOME = join(world.base, 'file');
+    writeFileSync(KHLONE_HOME, '');
+    expect(await world.says(['status'], { env: { KHLONE_HOME } })).toMatch(
+      /^! ✗ .*file.*\n! {3}↳ (set KHLONE_HOME|chmod)/,
+    );
+  });
+});
+
+describe('a command', () => {
+  test('takes ten thousand words', async () => {
+    const ran = await world.sh('khlone act --quiet --who @sh -- true $(seq 10000) | wc -l');
+    expect(ran.stdout.trim()).toBe('1');
+  });
+
+  test('from a folder that is gone says so', async () => {
+    const said = await world.shellSays('mkdir gone && cd gone && rmdir ../gone && khlone status');
+    expect(said).toMatch(/^! ✗ the folder that this shell stands in is gone\n/);
+  });
+});
