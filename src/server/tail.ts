@@ -1,10 +1,14 @@
 import { type FSWatcher, watch } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { createReadBuffers } from './read-buffers.ts';
 
 /** Reads a growing file by complete lines from a byte offset; what is behind the last line break waits. */
 
 const READ_BYTES = 256 * 1024;
+/** Clones that print at the same time without a buffer made for each read. */
+const IDLE_BUFFERS = 4;
+const buffers = createReadBuffers(READ_BYTES, IDLE_BUFFERS);
 /** A longer line is passed over as one unknown line: no brain writes such, and memory stays bounded. */
 export const OUT_LINE_MAX_BYTES = 16 * 1024 * 1024;
 /** A watcher is only a hint: some file systems lose its events, so the file is looked at this often while a turn runs. */
@@ -41,37 +45,39 @@ export const openTail = async (dir: string, name: string, from: number): Promise
     wake?.();
   });
 
-  const readAt = async (at: number, most: number): Promise<Buffer> => {
-    const buffer = Buffer.allocUnsafe(most);
-    const { bytesRead } = await file.read(buffer, 0, most, at);
-    return buffer.subarray(0, bytesRead);
-  };
-
-  const read = async (): Promise<Lines | undefined> => {
-    let size = READ_BYTES;
-    for (;;) {
-      const data = await readAt(offset, size);
-      const last = data.lastIndexOf(10);
-      if (last >= 0) {
-        const lines = data.toString('utf8', 0, last).split('\n');
-        offset += last + 1;
-        return { lines, end: offset };
-      }
-      if (data.length < size) return undefined;
-      if (size >= OUT_LINE_MAX_BYTES) {
-        offset += data.length;
-        return { lines: [''], end: offset };
-      }
-      size *= 4;
+  /** Reads on from the offset; what `use` is given does not hold behind it. */
+  const readOn = async <T>(most: number, use: (data: Buffer) => T): Promise<T> => {
+    const buffer = most === READ_BYTES ? buffers.borrow() : Buffer.allocUnsafeSlow(most);
+    try {
+      const { bytesRead } = await file.read(buffer, 0, most, offset);
+      return use(buffer.subarray(0, bytesRead));
+    } finally {
+      buffers.giveBack(buffer);
     }
   };
 
-  const rest = async (): Promise<Lines | undefined> => {
-    const data = await readAt(offset, READ_BYTES);
-    if (data.length === 0) return undefined;
-    offset += data.length;
-    return { lines: [data.toString('utf8')], end: offset };
+  /** The lines in what was read, `more` where none ends in it, or undefined where none ends yet. */
+  const linesIn = (data: Buffer, size: number): Lines | 'more' | undefined => {
+    const last = data.lastIndexOf(10);
+    if (last < 0 && data.length < size) return undefined;
+    if (last < 0 && size < OUT_LINE_MAX_BYTES) return 'more';
+    offset += last < 0 ? data.length : last + 1;
+    return { lines: last < 0 ? [''] : data.toString('utf8', 0, last).split('\n'), end: offset };
   };
+
+  const read = async (): Promise<Lines | undefined> => {
+    for (let size = READ_BYTES; ; size *= 4) {
+      const found = await readOn(size, (data) => linesIn(data, size));
+      if (found !== 'more') return found;
+    }
+  };
+
+  const rest = (): Promise<Lines | undefined> =>
+    readOn(READ_BYTES, (data) => {
+      if (data.length === 0) return undefined;
+      offset += data.length;
+      return { lines: [data.toString('utf8')], end: offset };
+    });
 
   const changed = (signal: AbortSignal): Promise<void> => {
     if (dirty || signal.aborted) {

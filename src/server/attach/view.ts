@@ -5,11 +5,12 @@ import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { CONNECT_DEADLINE_MS } from '../../protocol/limits.ts';
 import { createPeer, type Peer } from '../../protocol/peer.ts';
 import { createPainting, faint, nowLine } from './painting.ts';
+import { createPrinter } from './printer.ts';
 
 /**
  * The program in a viewer's pane: reads the zone's journal from the server's own socket and prints what one clone does.
  * It goes by its cursor, so a server that comes back goes on where it was. Writing to a terminal waits for it, and the
- * journal waits with it: what is not shown yet lies in the files, not here.
+ * journal waits with it: what is not read yet lies in the files, and what is not shown yet fits the scrollback.
  */
 
 /** How much of the zone's past is shown first, in items of its journal. */
@@ -105,10 +106,11 @@ const swallowInput = (): void => {
 
 /** Shows a clone until it or its zone is gone. The server is not started for it: a person may have stopped it. */
 export const showClone = async (socketPath: string, zone: string, clone: string): Promise<void> => {
-  const print = (lines: readonly string[]): void => {
+  const { print, flush } = createPrinter(
     // Synchronous on a terminal: a slow one holds up this program and nothing else.
-    if (lines.length > 0) process.stdout.write(`${lines.join('\n')}\n`);
-  };
+    (text) => void process.stdout.write(text),
+    (lines) => faint(`… ${lines} lines passed (khlone log)`),
+  );
   const world: World = { socketPath, zone, clone, print };
   const place: Place = { painting: createPainting(), cursor: undefined, now: undefined };
   swallowInput();
@@ -121,7 +123,7 @@ export const showClone = async (socketPath: string, zone: string, clone: string)
       [awaySinceMs, waitMs, told] = [undefined, RETRY_MS.first, false];
       await follow(peer, world, place).finally(() => peer.close());
     } catch (thrown) {
-      if (asKhloneError(thrown).code === 'not-found') return;
+      if (asKhloneError(thrown).code === 'not-found') return flush();
     }
     awaySinceMs ??= performance.now();
     if (!told && performance.now() - awaySinceMs > PATIENCE_MS) {
