@@ -26,6 +26,11 @@ export type AskpassDeps = {
   hold<T>(work: () => Promise<T>): Promise<T>;
   /** ssh waits for a touch on a key. */
   notice(line: string): void;
+  /**
+   * Whether a question says which host asks it: ssh puts that before a host's own words since 8.5. An older one lets a
+   * jump host ask in the words of the next host's password, and must not get that from memory.
+   */
+  readonly namesHosts: boolean;
   /** The person is gone. */
   onFault(thrown: unknown): void;
 };
@@ -103,12 +108,12 @@ const answerTo = async (desk: Desk, { text, kind }: Asked): Promise<string | und
   if (known !== undefined) return known;
   desk.questions += 1;
   if (desk.questions > QUESTIONS_MAX) return undefined;
-  const { asker, hold } = desk.deps;
+  const { asker, hold, namesHosts } = desk.deps;
   const yesNo = kind === 'confirm' || isYesNo(text);
   const question = kind === 'confirm' ? `${readable(text)}(yes/no) ` : readable(text);
   const answer = await hold(() => asker.ask({ text: question, secret: !yesNo }));
   if (kind === 'confirm') return /^y(es)?$/i.test(answer.trim()) ? 'yes' : undefined;
-  if (holdsForNext(text)) desk.answers.set(text, answer);
+  if (namesHosts && holdsForNext(text)) desk.answers.set(text, answer);
   return answer;
 };
 

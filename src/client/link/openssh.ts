@@ -226,6 +226,8 @@ const ready = async (target: SshTarget, asker: Asker, deps: WireDeps): Promise<L
       asker,
       hold: (work) => line.deadline?.hold(work) ?? work(),
       notice: (text) => deps.notice?.(text),
+      // This option came with 8.7: the oldest sign that `ssh -G` gives.
+      namesHosts: last.options.has('sessiontype'),
       onFault: (thrown) => line.fail(thrown),
     }));
   const line: Line = {

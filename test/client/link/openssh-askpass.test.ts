@@ -26,7 +26,7 @@ const deskWith = async (
         return 'an answer';
       },
     },
-    ...{ hold: (work) => work(), notice: () => {}, onFault: () => {}, ...deps },
+    ...{ hold: (work) => work(), notice: () => {}, namesHosts: true, onFault: () => {}, ...deps },
   });
   cleanups.push(desk.close);
   const program = desk.env.SSH_ASKPASS ?? '';
@@ -74,6 +74,17 @@ describe('the program by which ssh asks', () => {
     touch.child.kill();
     await until('the end of the wait', () => holds === 0);
     expect(notices).toEqual(['Confirm user presence for key K']);
+  });
+
+  it('is answered from memory by the next ssh only where a question says which host asks it', async () => {
+    for (const namesHosts of [true, false]) {
+      const { asked, ask, desk } = await deskWith({ namesHosts });
+      await ask("me@target's password: ").ended;
+      desk.nextChild();
+      // The words of a password of the target, which an older ssh shows as they come from a jump host.
+      await ask("me@target's password: ").ended;
+      expect(asked.length).toBe(namesHosts ? 1 : 2);
+    }
   });
 
   it('gives only the first line of an answer, and none to a person who left or after too many questions', async () => {
