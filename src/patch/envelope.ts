@@ -7,6 +7,7 @@ import type { Envelope } from '../protocol/patch.ts';
 import { git, gitFailed, gitStream } from './git.ts';
 import type { Shadow } from './shadow.ts';
 import { commitOf } from './synthetic-commit.ts';
+import { RENAME_LIMIT } from './tree.ts';
 
 /**
  * What leads from one tree to another, made to travel: a git patch where that is small, else a git bundle with a thin
@@ -30,8 +31,9 @@ const patchBetween = async (shadow: Shadow, base: string, result: string): Promi
     'diff-tree',
     '-p',
     '--binary',
-    '--full-index',
-    '--no-renames',
+    // A rename is two lines. Ids are told in full only where git needs them, which is at binary files.
+    '-M',
+    `-l${RENAME_LIMIT}`,
     '--no-ext-diff',
     '--no-textconv',
   ];

@@ -26,7 +26,7 @@ const NO_MODE = '000000';
 /** Words of one command line, far below the kernel's bound. */
 const MAX_ARGV_BYTES = 64 * 1024;
 /** Pairs are not looked at for renames where the names on both sides are more than this; git's merge has the same. */
-const RENAME_LIMIT = 7000;
+export const RENAME_LIMIT = 7000;
 
 const strange = (what: string): KhloneError => new KhloneError('internal', `git gave a strange ${what}`);
 

@@ -1,5 +1,13 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { deflateSync } from 'node:zlib';
 import fc from 'fast-check';
@@ -10,6 +18,9 @@ import { snapshotTree } from '../../src/patch/snapshot.ts';
 import { commitOf } from '../../src/patch/synthetic-commit.ts';
 import type { Envelope } from '../../src/protocol/patch.ts';
 import { gitIn, makeDirty, makeGround, makeRepo, put, snapshotWish } from './ground.ts';
+import { modelsOf, storeTrees, triples } from './random-trees.ts';
+
+const LONG = process.env.KHLONE_LONG === '1';
 
 let ground: ReturnType<typeof makeGround>;
 let near = '';
@@ -83,6 +94,36 @@ describe('an envelope', () => {
     expect(rewritten.envelope.kind).toBe('bundle');
     // The old bytes do not travel: a binary patch would carry both.
     expect(rewritten.payload.length).toBeLessThan(310_000);
+  });
+
+  it('carries any change between two trees as a patch, renames and folders for files too', async () => {
+    await fc.assert(
+      fc.asyncProperty(triples, async (triple) => {
+        const trees = await storeTrees(from, modelsOf(triple));
+        const [base = '', ...results] = trees;
+        const first = await seal(undefined, base);
+        await openIn(to, first.envelope, first.payload);
+        for (const result of results) {
+          const { envelope, payload } = await seal(base, result);
+          expect(envelope.kind).toBe('patch');
+          await openIn(to, envelope, payload);
+        }
+      }),
+      { numRuns: LONG ? 400 : 25 },
+    );
+  }, 300_000);
+
+  it('tells a folder under another name by the names and the edits alone', async () => {
+    for (let k = 0; k < 30; k += 1) {
+      const lines = Array.from({ length: 60 }, () => randomBytes(20).toString('hex'));
+      put(near, `old/${k}.txt`, `${lines.join('\n')}\n`);
+    }
+    const base = await agree();
+    renameSync(join(near, 'old'), join(near, 'new'));
+    for (let k = 0; k < 30; k += 1) appendFileSync(join(near, `new/${k}.txt`), `edit ${k}\n`);
+    const { envelope, payload } = await seal(base, await treeNow());
+    expect(payload.length).toBeLessThan(8_000);
+    await openIn(to, envelope, payload);
   });
 
   it('can be opened with plain git when it is a bundle', async () => {
