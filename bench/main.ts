@@ -1,12 +1,27 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { benchDispatch } from './dispatch.ts';
-import { benchEnqueue } from './enqueue.ts';
-import { benchLink } from './link.ts';
-import { benchPrompt } from './prompt.ts';
 import type { Row } from './row.ts';
 
-/** `npm run bench`: every figure beside its anchor, taken in this one run. Shared machines are noisy: read the ratios. */
+/**
+ * `npm run bench`: every figure beside its anchor, taken in this one run. Shared machines are noisy: read the ratios.
+ * `npm run bench -- link patch` takes only these groups; `--long` takes sizes of a night.
+ */
+
+/** Loaded one by one: what a group takes along must not weigh on another. */
+const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
+  dispatch: async () => (await import('./dispatch.ts')).benchDispatch(),
+  words: async () => (await import('./words.ts')).benchWords(),
+  enqueue: async () => (await import('./enqueue.ts')).benchEnqueue(),
+  restart: async () => (await import('./restart.ts')).benchRestart(),
+  load: async () => (await import('./load.ts')).benchLoad(),
+  idle: async () => (await import('./idle.ts')).benchIdle(),
+  link: async () => (await (await import('./link.ts')).benchLink()).rows,
+  attach: async () => (await import('./attach.ts')).benchAttach(),
+  recover: async () => (await import('./recover.ts')).benchRecover(),
+  patch: async () => (await import('./patch.ts')).benchPatch(),
+  delta: async () => (await import('./delta.ts')).benchDelta(),
+  prompt: async () => (await import('./prompt.ts')).benchPrompt(),
+};
 
 const RESULTS = join(import.meta.dirname, 'latest.json');
 
@@ -38,12 +53,29 @@ if (!existsSync(join(import.meta.dirname, '../dist/command.cjs'))) {
   console.error('✗ nothing is built\n  ↳ npm run build');
   process.exit(2);
 }
-const link = await benchLink();
-const rows = [...(await benchDispatch()), ...(await benchEnqueue()), ...link.rows, ...(await benchPrompt())];
+const words = process.argv.slice(2).filter((word) => !word.startsWith('--'));
+const unknown = words.filter((word) => !Object.hasOwn(GROUPS, word));
+if (unknown.length > 0) {
+  console.error(`✗ no group named ${unknown.join(', ')}\n  ↳ groups: ${Object.keys(GROUPS).join(', ')}`);
+  process.exit(2);
+}
+const rows: Row[] = [];
+let failed = 0;
+for (const [name, take] of Object.entries(GROUPS)) {
+  if (words.length > 0 && !words.includes(name)) continue;
+  const begun = performance.now();
+  try {
+    rows.push(...(await take()));
+  } catch (thrown) {
+    failed += 1;
+    console.error(`✗ ${name} has no figures:`, thrown);
+  }
+  console.error(`${name}: ${((performance.now() - begun) / 1000).toFixed(0)} s`);
+}
 console.log(table(rows));
-writeFileSync(
-  RESULTS,
-  `${JSON.stringify({ atMs: Date.now(), node: process.version, rows }, undefined, 1)}\n`,
-);
-console.log(`\nkept in ${RESULTS}`);
-process.exit(0);
+if (words.length === 0) {
+  const kept = { atMs: Date.now(), node: process.version, rows };
+  writeFileSync(RESULTS, `${JSON.stringify(kept, undefined, 1)}\n`);
+  console.log(`\nkept in ${RESULTS}`);
+}
+process.exit(failed > 0 ? 1 : 0);
