@@ -111,8 +111,9 @@ export const createKnown = (home: Home, appOf: () => App): Known => {
       views.set(view.id, { view, atMs: Date.now() });
       touch(view.id);
       const binding = appOf().bindings.byZone(view.id);
-      if (binding) lookSoon(appOf(), binding);
       if (binding) appOf().auto.hint(binding);
+      // Where patches travel by themselves both sides are compared anyway.
+      if (binding && !appOf().auto.told(view.id)) lookSoon(appOf(), binding);
       unsaved.add(view.id);
       if (timer === undefined) timer = setTimeout(save, SAVE_WITHIN_MS).unref();
     },

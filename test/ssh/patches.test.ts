@@ -163,6 +163,29 @@ describe.skipIf(sshdMissing)(`patches over ssh${sshdMissing ? ` (${sshdMissing})
     await clean();
   });
 
+  it('stays in the editor as long as the person likes: others sync meanwhile, and a file that changed is left', async () => {
+    write(far, 'src/auth.ts', numbered(60, { 9: 'mine' }));
+    there('src/auth.ts', numbered(60, { 9: 'edited' }));
+    expect((await far.khlone(['pull'])).code).toBe(3);
+    write(far, 'meanwhile', '1\n');
+    const editor = join(far.base, 'editor');
+    const whole = 'sed -i "/^|||||||/,/^=======/d; /^[<>]\\{7\\}/d" "$1"';
+    const late = "sed -i 's/^mine$/later/' src/auth.ts";
+    writeFileSync(editor, `#!/bin/sh\nkhlone sync\n${late}\n${whole}\n`, { mode: 0o755 });
+    const said = await far.khlone(['resolve', 'src/auth.ts', '--merge'], {
+      tty: true,
+      env: { EDITOR: editor },
+    });
+    expect(readThere('meanwhile')).toBe('1\n');
+    expect(said.stdout).toContain('left src/auth.ts: changed meanwhile');
+    expect(said.code).toBe(3);
+    expect(readHere('src/auth.ts')).toBe(numbered(60, { 9: 'later' }));
+    const kept = /your text is kept: (\S+)/.exec(said.stdout)?.[1] ?? '';
+    expect(readFileSync(kept, 'utf8')).toContain('mine\nedited\n');
+    await far.ok(['resolve', 'src/auth.ts', '--keep', 'local']);
+    await clean();
+  });
+
   it('gives way to pull --force, which first saves the local version', async () => {
     write(far, 'src/auth.ts', numbered(60, { 9: 'mine' }));
     there('src/auth.ts', numbered(60, { 9: 'forced' }));

@@ -72,7 +72,8 @@ export abstract class DispatchCommand extends KhloneCommand {
     const place = await placeOf(this.app, this.caller, { zone: this.zone });
     const session = sessionFor(this.app, this.caller, place.binding, this.session);
     const sent = this.sync ? await this.sendEdits(place) : undefined;
-    const checking = this.sync || this.caller.repeated ? undefined : beginCheck(this.app, place);
+    const isTold = !this.sync && !this.quiet && !this.json && !this.caller.repeated;
+    const checking = isTold ? beginCheck(this.app, place) : undefined;
     const receipt = await dispatch(this.app, this.caller, place, {
       kind: this.kind,
       prompt,

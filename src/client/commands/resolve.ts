@@ -1,6 +1,7 @@
 import { Command, Option } from 'clipanion';
 import { pathText } from '../../patch/listing.ts';
 import { KhloneError } from '../../protocol/error.ts';
+import { oneLine } from '../../protocol/sanitize.ts';
 import { asText, pathFrom } from '../patches/named.ts';
 import { type Choice, resolveConflict } from '../patches/resolve.ts';
 import { isOwnWorktree, patchZoneOf } from '../patches/zone.ts';
@@ -37,12 +38,17 @@ export class ResolveCommand extends KhloneCommand {
       );
     const zone = patchZoneOf(place.binding, place.worktree, place.config);
     const path = pathFrom(caller.cwd, place.worktree.root, this.file);
-    const { paths, refused } = await resolveConflict(zone.place, path, this.choice());
+    const { paths, refused, kept } = await resolveConflict(zone.place, path, this.choice());
     app.known.touch(place.binding.zone);
     const style = this.style('stderr');
     if (this.json)
-      this.give({ resolved: refused.length === 0 ? paths.map(pathText) : [], refused: asText(refused) });
+      this.give({
+        resolved: refused.length === 0 ? paths.map(pathText) : [],
+        refused: asText(refused),
+        ...(kept && { kept }),
+      });
     for (const line of reasonLines('left', refused, style)) this.say(line);
+    if (kept !== undefined) this.say(`  your text is kept: ${oneLine(kept, 400)}`);
     if (refused.length > 0) return 3;
     for (const one of paths)
       this.say(`${mark(style, 'done')} ${shownPath(one)} is decided; khlone sync sends it`);

@@ -1,14 +1,14 @@
-import { randomBytes } from 'node:crypto';
-import { readFile, rm, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
 import { type Application, applyChanges } from '../../patch/apply.ts';
 import { gitFailed } from '../../patch/git.ts';
 import { changesIgnoreRules } from '../../patch/ignored.ts';
 import { type Path, pathText } from '../../patch/listing.ts';
-import { markedText, markersLeft } from '../../patch/markers.ts';
+import { markedText } from '../../patch/markers.ts';
+import type { Stage } from '../../patch/merge-said.ts';
+import { CHANGED } from '../../patch/swap.ts';
 import { type Change, type Entry, entriesOf } from '../../patch/tree.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { faultPoint } from '../../protocol/fault-point.ts';
+import { editMarked, type Marked } from './edit-conflict.ts';
 import { finishDecision, recoverPull } from './exchange.ts';
 import { applyPlaceOf, type Ground, keepState, openGround, snapshotOf } from './ground.ts';
 import { ignoredBefore } from './judge.ts';
@@ -26,10 +26,7 @@ export type Choice =
   /** Opens a file in the person's editor and answers its exit code. */
   | { merge: (file: string) => Promise<number> };
 
-export type Resolved = { paths: Path[]; refused: Application['refused'] };
-
-const EDIT_ATTEMPTS = 10;
-const MAX_EDITED_BYTES = 64 * 1024 * 1024;
+export type Resolved = { paths: Path[]; refused: Application['refused']; kept?: string };
 
 const conflictAt = ({ state }: Ground, path: Path): KeptConflict => {
   const found = state.conflicts.find(({ paths }) => paths.includes(path));
@@ -76,12 +73,12 @@ const writeBlob = async ({ shadow }: Ground, text: Buffer): Promise<string> => {
   return said.stdout.toString('utf8').trim();
 };
 
-/** Lets the person edit the text with markers until none is left. Throws `interrupted` when they give up. */
-const editMarked = async (
-  ground: Ground,
-  { paths, contents }: KeptConflict,
-  open: (file: string) => Promise<number>,
-): Promise<Target> => {
+type Opened = { conflict: KeptConflict; stage: Stage; marked: Marked; dir: string };
+
+/** What an editor is given of a conflict. Throws `conflict` where no one text holds it. */
+const openConflict = async (ground: Ground, path: Path): Promise<Opened> => {
+  const conflict = conflictAt(ground, path);
+  const { paths, contents } = conflict;
   const [content] = contents;
   if (!content || contents.length !== 1)
     throw new KhloneError(
@@ -89,58 +86,61 @@ const editMarked = async (
       `${paths.length} files are in one conflict, and no text holds them all`,
       'choose a side: --keep local or --keep remote',
     );
-  const [path, stage] = content;
-  const { text, markerSize } = await markedText(ground.shadow, stage);
-  const name = basename(pathText(path))
-    .replace(/[^\w.-]/gu, '_')
-    .slice(-100);
-  const file = join(ground.dir, `resolve-${randomBytes(4).toString('hex')}-${name}`);
-  await writeFile(file, text, { mode: 0o600, flag: 'wx' });
-  try {
-    for (let attempt = 0; attempt < EDIT_ATTEMPTS; attempt += 1) {
-      const code = await open(file);
-      if (code !== 0)
-        throw new KhloneError('interrupted', `the editor ended with ${code}: nothing was changed`);
-      const edited = await readFile(file);
-      if (edited.length > MAX_EDITED_BYTES)
-        throw new KhloneError('too-large', 'the merged text is too large');
-      const left = markersLeft(edited, markerSize);
-      if (left.length === 0) {
-        const mode = stage.local?.mode ?? '100644';
-        return { path, after: { mode, oid: await writeBlob(ground, edited) } };
-      }
-      if (edited.equals(text) || attempt + 1 === EDIT_ATTEMPTS) {
-        throw new KhloneError(
-          'conflict',
-          `conflict markers are left in line ${left.slice(0, 5).join(', ')}: nothing was changed`,
-          `khlone resolve ${pathText(path)} --merge opens it again`,
-        );
-      }
-    }
-    throw new KhloneError('conflict', 'conflict markers are left: nothing was changed');
-  } finally {
-    await rm(file, { force: true });
-  }
+  const [named, stage] = content;
+  const marked = { path: named, ...(await markedText(ground.shadow, stage)) };
+  return { conflict, stage, marked, dir: ground.dir };
 };
 
-const targetsOf = (ground: Ground, conflict: KeptConflict, choice: Choice): Promise<Target[]> | Target[] => {
-  if ('merge' in choice) return editMarked(ground, conflict, choice.merge).then((target) => [target]);
-  if (choice.keep === 'local') return [];
-  return conflict.stages.map(([path, { remote }]) => ({ path, after: remote }));
+/** The person's text takes the file's place, where that still has the lines that they saw. */
+const takeEdited = async (ground: Ground, opened: Opened, edited: Buffer): Promise<Resolved> => {
+  const { conflict, stage, marked } = opened;
+  const { path } = marked;
+  const { tree } = await snapshotOf(ground);
+  const now = (await entriesOf(ground.shadow, tree, [path])).get(path);
+  const isSame = now?.oid === stage.local?.oid && now?.mode === stage.local?.mode;
+  if (!isSame || !ground.state.conflicts.some(({ id }) => id === conflict.id))
+    return { paths: conflict.paths, refused: [{ path, why: CHANGED }] };
+  const after = { mode: stage.local?.mode ?? '100644', oid: await writeBlob(ground, edited) };
+  return decide(ground, conflict, [{ path, after }]);
 };
 
-/**
- * Decides the conflict that `path` is in, with all files that are in it together. `refused`: paths that somebody
- * changed meanwhile; the conflict then stays. What was displaced is kept. Throws `not-found` where there is none.
- */
-export const resolveConflict = (place: StepPlace, path: Path, choice: Choice): Promise<Resolved> =>
+const decide = async (
+  ground: Ground,
+  conflict: KeptConflict,
+  targets: readonly Target[],
+): Promise<Resolved> => {
+  const written = await write(ground, targets, conflict.id);
+  faultPoint('patch.decided');
+  await finishDecision(ground, conflict.id, written);
+  return { paths: conflict.paths, refused: written.refused };
+};
+
+const targetsOf = ({ stages }: KeptConflict, keep: 'local' | 'remote'): Target[] =>
+  keep === 'local' ? [] : stages.map(([path, { remote }]) => ({ path, after: remote }));
+
+const inGround = <T>(place: StepPlace, work: (ground: Ground) => Promise<T>): Promise<T> =>
   inTurn(place.repository.gitDir, async () => {
     const ground = await openGround(place.repository, place.zone, place.choice);
     await recoverPull(ground);
-    const conflict = conflictAt(ground, path);
-    const targets = await targetsOf(ground, conflict, choice);
-    const written = await write(ground, targets, conflict.id);
-    faultPoint('patch.decided');
-    await finishDecision(ground, conflict.id, written);
-    return { paths: conflict.paths, refused: written.refused };
+    return work(ground);
   });
+
+/**
+ * Decides the conflict that `path` is in, with all files that are in it together. `refused`: paths that somebody
+ * changed meanwhile; the conflict then stays, and a text that was edited is kept as `kept`. What was displaced is
+ * kept. Throws `not-found` where there is none.
+ */
+export const resolveConflict = async (place: StepPlace, path: Path, choice: Choice): Promise<Resolved> => {
+  if ('keep' in choice) {
+    return inGround(place, async (ground) => {
+      const conflict = conflictAt(ground, path);
+      return decide(ground, conflict, targetsOf(conflict, choice.keep));
+    });
+  }
+  const opened = await inGround(place, (ground) => openConflict(ground, path));
+  return editMarked(opened.dir, opened.marked, choice.merge, async (edited, file) => {
+    const value = await inGround(place, (ground) => takeEdited(ground, opened, edited));
+    const taken = value.refused.length === 0;
+    return { taken, value: taken ? value : { ...value, kept: file } };
+  });
+};

@@ -1,0 +1,64 @@
+import { randomBytes } from 'node:crypto';
+import { readFile, rm, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { type Path, pathText } from '../../patch/listing.ts';
+import { markersLeft } from '../../patch/markers.ts';
+import { KhloneError } from '../../protocol/error.ts';
+
+/** A text with markers in the person's editor. It takes as long as they like: nothing is locked meanwhile. */
+
+const EDIT_ATTEMPTS = 10;
+const MAX_EDITED_BYTES = 64 * 1024 * 1024;
+
+export type Marked = { path: Path; text: Buffer; markerSize: number };
+
+const leftBehind = (path: Path, left: readonly number[]): KhloneError =>
+  new KhloneError(
+    'conflict',
+    `conflict markers are left in line ${left.slice(0, 5).join(', ')}: nothing was changed`,
+    `khlone resolve ${pathText(path)} --merge opens it again`,
+  );
+
+const editUntilWhole = async (
+  file: string,
+  { path, text, markerSize }: Marked,
+  open: (file: string) => Promise<number>,
+): Promise<Buffer> => {
+  for (let attempt = 1; ; attempt += 1) {
+    const code = await open(file);
+    if (code !== 0)
+      throw new KhloneError('interrupted', `the editor ended with ${code}: nothing was changed`);
+    const edited = await readFile(file);
+    if (edited.length > MAX_EDITED_BYTES) throw new KhloneError('too-large', 'the merged text is too large');
+    const left = markersLeft(edited, markerSize);
+    if (left.length === 0) return edited;
+    if (edited.equals(text) || attempt === EDIT_ATTEMPTS) throw leftBehind(path, left);
+  }
+};
+
+/**
+ * Lets the person edit the text until no marker is left, and gives it to `use`, which answers whether it took it: if
+ * not, the file stays. Throws `interrupted` when they give up, `conflict` for markers.
+ */
+export const editMarked = async <T>(
+  dir: string,
+  marked: Marked,
+  open: (file: string) => Promise<number>,
+  use: (edited: Buffer, file: string) => Promise<{ taken: boolean; value: T }>,
+): Promise<T> => {
+  const name = basename(pathText(marked.path))
+    .replace(/[^\w.-]/gu, '_')
+    .slice(-100);
+  const file = join(dir, `resolve-${randomBytes(4).toString('hex')}-${name}`);
+  await writeFile(file, marked.text, { mode: 0o600, flag: 'wx' });
+  let isTheirs = false;
+  try {
+    const edited = await editUntilWhole(file, marked, open);
+    isTheirs = true;
+    const { taken, value } = await use(edited, file);
+    isTheirs = !taken;
+    return value;
+  } finally {
+    if (!isTheirs) await rm(file, { force: true });
+  }
+};
