@@ -1,0 +1,93 @@
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { pullCommits } from '../../../src/client/patches/commits.ts';
+import { pull, sync } from '../../../src/client/patches/steps.ts';
+import type { PatchZone } from '../../../src/client/patches/zone.ts';
+import { commitAll, gitIn, put } from '../../patch/ground.ts';
+import { freely, makeTwoSides, stepped, type TwoSides } from './two-sides.ts';
+
+/** A git configuration that names programs wherever git takes one: an exchange of patches starts none of them. */
+
+let sides: TwoSides;
+beforeEach(async () => {
+  sides = await makeTwoSides();
+});
+afterEach(() => sides.remove());
+
+/** Every setting by which git runs something, pointed to a program that leaves a mark. */
+const poison = (root: string): string => {
+  const mark = join(sides.dir, 'ran');
+  const program = join(sides.dir, 'program');
+  writeFileSync(program, `#!/bin/sh\necho "$@" >>'${mark}'\ncat\n`, { mode: 0o755 });
+  for (const name of [
+    'post-checkout',
+    'post-index-change',
+    'reference-transaction',
+    'pre-auto-gc',
+    'post-merge',
+  ])
+    put(root, `.git/hooks/${name}`, `#!/bin/sh\nexec '${program}' ${name}\n`, 0o755);
+  const settings = {
+    ...{
+      'core.fsmonitor': program,
+      'core.pager': program,
+      'core.editor': program,
+      'core.sshCommand': program,
+    },
+    ...{ 'core.askPass': program, 'core.gitProxy': program, 'core.alternateRefsCommand': program },
+    ...{ 'diff.external': program, 'diff.d.textconv': program, 'diff.d.command': program },
+    ...{
+      'merge.m.driver': program,
+      'merge.default': 'm',
+      'filter.f.clean': program,
+      'filter.f.smudge': program,
+    },
+    ...{ 'filter.f.process': program, 'filter.f.required': 'true', 'gpg.program': program },
+    ...{ 'log.showSignature': 'true', 'credential.helper': program, 'pager.rev-list': program },
+    ...{
+      'uploadpack.packObjectsHook': program,
+      'pack.packObjectsHook': program,
+      'interactive.diffFilter': program,
+    },
+    ...{ 'remote.origin.url': `ext::${program}`, 'remote.origin.promisor': 'true' },
+    ...{ 'extensions.partialClone': 'origin', 'core.repositoryFormatVersion': '1' },
+    ...{ 'submodule.recurse': 'true', 'fetch.recurseSubmodules': 'true', 'protocol.allow': 'always' },
+  };
+  for (const [name, value] of Object.entries(settings)) gitIn(root, 'config', name, value);
+  put(root, '.git/info/attributes', '* filter=f diff=d merge=m\n');
+  return mark;
+};
+
+const edit = (): void => {
+  put(sides.near, 'edited.txt', 'one\ntwo\nTHREE\n');
+  put(sides.far, 'edited.txt', 'ONE\ntwo\nthree\n');
+  put(sides.far, 'from-the-zone.txt', 'new\n');
+};
+
+describe('an exchange of patches', () => {
+  it('runs nothing that the git configuration in a zone names', async () => {
+    put(sides.far, 'committed.txt', 'by a clone\n');
+    commitAll(sides.far, 'work of a clone');
+    const mark = poison(sides.far);
+    edit();
+    stepped(await pull(sides.place, sides.link, freely));
+    stepped(await sync(sides.place, sides.link, freely));
+    const zone = { binding: { host: 'devbox' }, place: sides.place } as PatchZone;
+    await pullCommits(zone, sides.link, { forward: false });
+    expect(gitIn(sides.near, 'for-each-ref', 'refs/remotes/khlone')).toContain('commit');
+    expect(existsSync(mark)).toBe(false);
+  });
+
+  it('runs nothing that the git configuration of the worktree names', async () => {
+    put(sides.far, 'committed.txt', 'by a clone\n');
+    commitAll(sides.far, 'work of a clone');
+    const mark = poison(sides.near);
+    edit();
+    stepped(await pull(sides.place, sides.link, freely));
+    stepped(await sync(sides.place, sides.link, freely));
+    const zone = { binding: { host: 'devbox' }, place: sides.place } as PatchZone;
+    await pullCommits(zone, sides.link, { forward: false });
+    expect(existsSync(mark)).toBe(false);
+  });
+});
