@@ -37,9 +37,9 @@ export const readBookmark = (written: string | undefined, otherwise: Cursor): Bo
 /** Cuts lines into pieces that are not much longer than PIECE_CHARS; a line stays whole. */
 const inPieces = (lines: readonly string[]): string[][] => {
   const pieces: string[][] = [];
-  let chars = PIECE_CHARS;
+  let chars = 0;
   for (const line of lines) {
-    if (chars + line.length > PIECE_CHARS) {
+    if (pieces.length === 0 || chars + line.length > PIECE_CHARS) {
       pieces.push([]);
       chars = 0;
     }

@@ -2,9 +2,10 @@ import type { App } from './app.ts';
 import type { Binding } from './bindings.ts';
 import type { Caller, Style } from './caller.ts';
 import { printed } from './reader.ts';
-import { regionOf, type Wanted } from './render/live-region.ts';
+import { regionOf } from './render/live-region.ts';
 import { createPending, frameOf, readDrawn, type Size, writeDrawn } from './render/live-screen.ts';
 import { counted } from './render/status.ts';
+import type { Wanted } from './wanted.ts';
 import { knownStatus } from './zone-status.ts';
 
 /**

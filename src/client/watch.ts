@@ -1,4 +1,4 @@
-import type { Cursor, Item } from '../protocol/calls.ts';
+import type { Cursor } from '../protocol/calls.ts';
 import { asKhloneError } from '../protocol/error.ts';
 import type { Verbosity } from '../protocol/event-lines.ts';
 import { jsonLine, oneLine } from '../protocol/sanitize.ts';
@@ -7,17 +7,20 @@ import type { Binding } from './bindings.ts';
 import { createBookmarked, type LineMaker, readBookmark } from './bookmark.ts';
 import { type Caller, type Style, styleOf } from './caller.ts';
 import { followJournal, type Heard } from './follow-journal.ts';
+import { soonest } from './patience.ts';
 import { createReader } from './reader.ts';
 import { linkWords } from './render/link-words.ts';
 import { createLiveLines } from './render/live-lines.ts';
-import type { Wanted } from './render/live-region.ts';
 import { mark } from './render/receipt.ts';
+import { createWants, insteadOf, type Wanted } from './wanted.ts';
 import { createWatchView } from './watch-view.ts';
 
 /** Zones as they work: a steady view at a terminal, lines in a pipe. Both go on where they were, whatever dies. */
 
 export type WatchWish = {
   zones: readonly Binding[];
+  /** Every zone there is by now, where those that are made meanwhile are wanted too. */
+  all: (() => readonly Binding[]) | undefined;
   /** Whether a clone's events are wanted, and its name in a view. */
   who: Wanted;
   verbosity: Verbosity;
@@ -68,6 +71,11 @@ const viewSink = (app: App, caller: Caller, wish: WatchWish, live: ReadonlySet<B
   };
 };
 
+/** Zones that are made meanwhile are looked for this often. */
+const LOOK_MS = 1_000;
+
+const isOfMany = ({ zones, all }: WatchWish): boolean => all !== undefined || zones.length > 1;
+
 const makerOf = (app: App, binding: Binding, wish: WatchWish, style: Style): LineMaker => {
   if (wish.json) {
     const zone = oneLine(binding.address, 600);
@@ -76,12 +84,9 @@ const makerOf = (app: App, binding: Binding, wish: WatchWish, style: Style): Lin
   const crew = app.known.get(binding.zone)?.view.crew ?? [];
   const titles = new Map(crew.flatMap(({ task, title }) => (task && title ? [[task, title]] : [])));
   // Of org/repo@branch the last two say which: the rest would fill a narrow terminal.
-  const zone = wish.zones.length > 1 ? oneLine(binding.address.replace(/^[^@]*\//, ''), 200) : '';
+  const zone = isOfMany(wish) ? oneLine(binding.address.replace(/^[^@]*\//, ''), 200) : '';
   return createLiveLines({ verbosity: wish.verbosity, style, zone, titles });
 };
-
-const wants = ({ who }: WatchWish, { clone }: Item): boolean =>
-  clone === undefined || who({ name: clone, role: clone.replace(/\.\d+$/, '') });
 
 /** Each host says once that it is lost and once that it is back, however many of its zones are watched. */
 const createHostWords = (style: Style) => {
@@ -103,25 +108,23 @@ type Watch = {
   style: Style;
   words: (heard: Heard, host: string) => string | undefined;
   signal: AbortSignal;
+  wants: ReturnType<typeof createWants>;
 };
 
-/** A name that nobody has may be a slip, or a clone that is yet to come. */
-const nobodyWords = ({ app, wish, style }: Watch, { zone }: Binding): string | undefined => {
-  const crew = app.known.get(zone)?.view.crew ?? [];
-  if (wish.zones.length > 1 || crew.length === 0 || crew.some(wish.who)) return undefined;
-  const names = crew.map(({ name }) => name).join(', ');
-  return `${mark(style, 'attention')} no such clone here yet; the crew: ${oneLine(names, 300)}`;
+const nobodyWords = ({ app, wish, style }: Watch, binding: Binding): string | undefined => {
+  const instead = isOfMany(wish) ? undefined : insteadOf(app, binding, wish.who);
+  return instead && `${mark(style, 'attention')} no such clone here yet; the crew: ${instead}`;
 };
 
 /** One zone until the end: the caller leaves, nobody reads any more (false), or the zone is deleted (true). */
-const watchZone = async (watch: Watch, binding: Binding): Promise<boolean> => {
+const watchZone = async (watch: Watch, binding: Binding, from: Cursor): Promise<boolean> => {
   const { app, caller, wish, sink, style } = watch;
   const name = `at:${binding.zone}`;
-  const start = readBookmark(caller.marks[name], 'live');
+  const start = readBookmark(caller.marks[name], from);
   const linesFrom = (after: Cursor, lines: number) =>
     createBookmarked(makerOf(app, binding, wish, style), { after, lines });
   let lines = linesFrom(start.after, start.lines);
-  const patient = wish.zones.length > 1;
+  const patient = isOfMany(wish);
   const follow = { binding, select: {}, from: start.after, until: 'never', patient } as const;
   for await (const heard of followJournal(app, caller, follow, watch.signal)) {
     const words = watch.words(heard, binding.host);
@@ -133,28 +136,55 @@ const watchZone = async (watch: Watch, binding: Binding): Promise<boolean> => {
       if (nobody) sink.note(nobody);
       sink.tell([], { [name]: lines.mark() });
     }
-    if (heard.type === 'item' && wants(wish, heard.item))
+    if (heard.type === 'item' && (await watch.wants(binding, heard.item)))
       for (const told of lines.take(heard.item)) sink.tell(told.lines, { [name]: told.mark });
     if (!(await sink.reads())) return false;
   }
   return true;
 };
 
+/** Begins with each zone that is made from now on, at its very first event. */
+const watchNew = async (
+  { wish, signal }: Watch,
+  begin: (binding: Binding, from: Cursor) => Promise<void>,
+): Promise<void> => {
+  const seen = new Set(wish.zones.map(({ zone }) => zone));
+  const failed = Promise.withResolvers<never>();
+  while (wish.all) {
+    await soonest(failed.promise, LOOK_MS, signal);
+    const there = wish.all();
+    for (const binding of there) if (!seen.has(binding.zone)) begin(binding, 'start').catch(failed.reject);
+    // One that is deleted and made again is a new one.
+    seen.clear();
+    for (const { zone } of there) seen.add(zone);
+  }
+};
+
 /** Answers when nobody reads any more or no zone is left. Throws `interrupted`, and of one zone what time does not mend. */
 export const watchZones = async (app: App, caller: Caller, wish: WatchWish): Promise<void> => {
   const isView = caller.terminal.stdout && caller.env.TERM !== 'dumb' && !wish.json && !wish.quiet;
-  const live = new Set(wish.zones);
+  const live = new Set<Binding>();
   const over = new AbortController();
   const sink = isView ? viewSink(app, caller, wish, live) : pipeSink(caller, wish);
   const style = styleOf(caller, 'stdout');
   const signal = AbortSignal.any([caller.signal, over.signal]);
-  const watch: Watch = { app, caller, wish, sink, style, words: createHostWords(style), signal };
-  const one = async (binding: Binding): Promise<void> => {
+  const watch: Watch = {
+    app,
+    caller,
+    wish,
+    sink,
+    style,
+    words: createHostWords(style),
+    signal,
+    wants: createWants(app, caller, wish.who),
+  };
+  const one = async (binding: Binding, from: Cursor): Promise<void> => {
+    live.add(binding);
     try {
-      if (!(await watchZone(watch, binding))) over.abort();
+      if (!(await watchZone(watch, binding, from))) over.abort();
     } catch (thrown) {
       const isLeft = over.signal.aborted && !caller.signal.aborted;
-      const isGone = wish.zones.length > 1 && asKhloneError(thrown).code === 'not-found';
+      const isGone = isOfMany(wish) && asKhloneError(thrown).code === 'not-found';
       if (isGone) sink.note(`${oneLine(binding.address, 300)} was deleted`);
       else if (!isLeft) throw thrown;
     } finally {
@@ -162,7 +192,9 @@ export const watchZones = async (app: App, caller: Caller, wish: WatchWish): Pro
     }
   };
   try {
-    await Promise.all(wish.zones.map(one));
+    await Promise.all([...wish.zones.map((binding) => one(binding, 'live')), watchNew(watch, one)]);
+  } catch (thrown) {
+    if (!over.signal.aborted || caller.signal.aborted) throw thrown;
   } finally {
     over.abort();
     sink.close();

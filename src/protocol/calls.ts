@@ -110,6 +110,7 @@ export const CloneView = z.object({
   role: text(40),
   brain,
   state: z.enum(['idle', 'active', 'waiting']),
+  hero: z.boolean().optional(),
   task: taskId.optional(),
   title: text(400).optional(),
   progress: z.object({ done: count, total: count }).optional(),
@@ -217,11 +218,7 @@ export const CALLS = {
   },
   'zone.open': {
     params: z.strictObject({ zone: ZoneSpec, policy: Policy }),
-    answer: z.object({
-      zone: ZoneView,
-      made: z.boolean(),
-      ...wants,
-    }),
+    answer: z.object({ zone: ZoneView, made: z.boolean(), ...wants }),
   },
   'zone.environment': {
     params: z.strictObject({ zone: zoneId, environment, refresh: z.boolean() }),

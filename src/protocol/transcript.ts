@@ -1,4 +1,4 @@
-import type { Item } from './calls.ts';
+import type { Item, TaskView } from './calls.ts';
 import { eventLines } from './event-lines.ts';
 import { oneLine } from './sanitize.ts';
 import { createManyTextLines } from './text-lines.ts';
@@ -30,11 +30,28 @@ const linesOf = (item: Item): string[] => {
   return [`${timeOf(item.atMs)}  ${cloneOf(item)}: ${eventLines(item).join(' ')}`];
 };
 
-/** Takes items one by one; the lines, without line breaks, that each adds. `end` gives what still waits for a break. */
-export const createTranscript = (): { take(item: Item): string[]; end(): string[] } => {
-  const titles = new Map<string, string>();
+export type Transcript = {
+  /** The lines, without line breaks, that an item adds. */
+  take(item: Item): string[];
+  /** What still waits for a break. */
+  end(): string[];
+  /** Whether no line is begun. */
+  isClean(): boolean;
+  /** The task whose heading stands above what comes next. */
+  current(): string | undefined;
+};
+
+const headingOf = (kind: string, task: string, title: string): string =>
+  `${kind} ${task}  ${oneLine(title, HEADING_CHARS)}`;
+
+/** What was told before: the tasks that had begun or were queued, and the one that was told of last. */
+export type Told = { current: string | undefined; tasks: readonly Pick<TaskView, 'id' | 'kind' | 'title'>[] };
+
+/** Takes items one by one, from the beginning of a journal or behind what was told of it. */
+export const createTranscript = (told: Told = { current: undefined, tasks: [] }): Transcript => {
+  const titles = new Map(told.tasks.map(({ id, kind, title }) => [id, headingOf(kind, id, title)]));
   const pieces = createManyTextLines();
-  let current: string | undefined;
+  let { current } = told;
 
   const remember = (task: string, title: string): void => {
     titles.delete(task);
@@ -55,11 +72,13 @@ export const createTranscript = (): { take(item: Item): string[]; end(): string[
       const { event } = item;
       if (event.type === 'task' && event.title !== undefined) {
         const task = oneLine(item.task ?? '', 40);
-        remember(task, `${event.kind} ${task}  ${oneLine(event.title, HEADING_CHARS)}`);
+        remember(task, headingOf(event.kind, task, event.title));
       }
       const begun = pieces.take(item);
       return under(item, [...begun.lines.map(indented), ...(begun.isPiece ? [] : linesOf(item))]);
     },
     end: () => pieces.end().map(indented),
+    isClean: pieces.isClean,
+    current: () => current,
   };
 };

@@ -66,9 +66,8 @@ describe('while hubs are killed', () => {
       const id = (await world.khlone(['act', '--quiet', '--who', 'mechanic.1', script(name)])).stdout.trim();
       await goOnUnderKills(name, running.stdout);
       expect((await world.khlone(['await', id])).code).toBe(0);
-      await until(
-        'the end',
-        () => running.stdout().includes('1: done') || running.stdout().includes('✓ done'),
+      await until('the end', () =>
+        new RegExp(`line ${LINES} of ${name}\\n[^]*(1: done|✓ done)`).test(running.stdout()),
       );
       running.signal('SIGINT');
       const { code, stdout, stderr } = await running.ended;

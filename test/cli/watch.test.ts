@@ -77,8 +77,32 @@ describe('watch', () => {
     running.signal('SIGINT');
     await running.ended;
     expect(await world.says(['watch', '--who', '@sh'])).toBe(
-      '! ✗ "@sh" names no clone to watch\n!   ↳ a clone or a role: mechanic.1, mechanic\n[exit 2]\n',
+      '! ✗ "@sh" names no clone to watch\n!   ↳ a clone, a role or the hero: mechanic.1, mechanic, hero\n[exit 2]\n',
     );
+  });
+
+  test('of the hero tells what the hero does, by either of its names, also where it is enrolled meanwhile', async () => {
+    const cwd = world.repository('heroic');
+    await world.khlone(['config', 'set', 'default-brain', 'sh']);
+    await world.khlone(['act', '--who', 'reviewer', '--await', 'true'], { cwd });
+    for (const name of ['hero', 'clone.0']) {
+      const running = world.start(['watch', '--who', name], { cwd });
+      await until('the view', () => running.stderr().includes('watching '));
+      await act('reviewer.1', 'echo of another', cwd);
+      await world.khlone(['act', '--await', 'echo of the hero'], { cwd });
+      await until('the end', () => running.stdout().includes('✓ done'));
+      running.signal('SIGINT');
+      await running.ended;
+      expect(running.stdout()).toContain('[mechanic.1] of the hero\n');
+      expect(running.stdout()).not.toContain('reviewer');
+      expect(await world.says(['log', '--who', name], { cwd })).toMatch(/^ {2}of the hero$/m);
+    }
+    expect(await world.says(['log', '--who', 'hero'], { cwd })).not.toContain('reviewer');
+    expect(await world.says(['log', '--who', 'reviewer'], { cwd })).not.toContain('hero');
+    expect(await world.says(['log', '--who', 'nobody.1'], { cwd })).toBe(
+      '! ⚠ no such clone here; the crew: mechanic.1, reviewer.1\n',
+    );
+    await world.khlone(['config', 'unset', 'default-brain']);
   });
 
   test('tells less and more, by its flag and by the setting', async () => {
@@ -115,6 +139,10 @@ describe('watch', () => {
     await act('mechanic.1', 'echo here');
     await act('mechanic.1', 'echo there', other);
     await until('both', () => running.stdout().split('✓').length === 3);
+    const third = world.repository('third', { branch: 'main' });
+    await world.khlone(['act', '--who', '@sh', '--await', 'echo later'], { cwd: third });
+    await until('one that was made since', () => running.stdout().split('✓').length === 4);
+    expect(running.stdout()).toMatch(/^\[third@main mechanic\.1\] ◌ queued/m);
     running.signal('SIGINT');
     await running.ended;
     expect(running.stdout()).toMatch(/^\[repo-[0-9a-f]{4}@feat\/auth mechanic\.1\] here$/m);

@@ -1,7 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createBookmarked, readBookmark, writeBookmark } from '../../src/client/bookmark.ts';
+import type { Marks } from '../../src/client/caller.ts';
 import { createEventLines } from '../../src/client/render/progress.ts';
+import { createPen } from '../../src/client/transcript-pen.ts';
 import type { Item } from '../../src/protocol/calls.ts';
 import type { BrainEvent } from '../../src/protocol/event.ts';
 import { VERBOSITIES } from '../../src/protocol/event-lines.ts';
@@ -66,5 +68,41 @@ describe('a bookmark', () => {
   test('that was written by nobody is refused', () => {
     for (const nonsense of ['', '{}', '["e",-1,0]', '["e",1]', 'e 1 2'])
       expect(() => readBookmark(nonsense, 'start')).toThrow();
+  });
+});
+
+describe('the pen of a transcript', () => {
+  const TASKS = ['task-0000000001', 'task-0000000002'];
+  const listed = TASKS.map((id) => ({ id, kind: 'act' as const, title: `title of ${id}` }));
+  const about = fc.record({ event, task: fc.constantFrom(...TASKS), clone: fc.constantFrom('a.1', 'b.1') });
+  const journals = fc.array(about, { size: 'max', maxLength: 60 }).map((all): Item[] => {
+    const queued = listed.map(({ id, kind, title }) => ({
+      ...{ task: id, clone: 'a.1' },
+      event: { type: 'task', state: 'queued', kind, title } as const,
+    }));
+    return [...queued, ...all].map((one, n) => ({ epoch: 'e', seq: n + 1, atMs: 0, ...one }));
+  });
+  const written = (journal: readonly Item[], marks: Marks, tasks: typeof listed) => {
+    const pieces: { text: string; marks: Marks }[] = [];
+    const pen = createPen(marks, tasks, false, (text, place = {}) => pieces.push({ text, marks: place }));
+    const after = pen.after();
+    for (const item of journal) if (typeof after === 'string' || item.seq > after.seq) pen.write(item);
+    pen.end();
+    return pieces;
+  };
+  const textOf = (pieces: { text: string }[]): string => pieces.map(({ text }) => text).join('');
+
+  test('goes on behind any piece with the headings that were told', () => {
+    fc.assert(
+      fc.property(journals, fc.nat(), (journal, pick) => {
+        const whole = written(journal, {}, []);
+        // The last words that wait for a break have no place of their own: a dead hub never told them.
+        const placed = whole.filter(({ marks }) => marks.log !== undefined);
+        const cut = pick % (placed.length + 1);
+        const rest = written(journal, placed[cut - 1]?.marks ?? {}, cut === 0 ? [] : listed);
+        expect(textOf(placed.slice(0, cut)) + textOf(rest)).toBe(textOf(whole));
+      }),
+      { numRuns: 300 },
+    );
   });
 });

@@ -6,6 +6,7 @@ import { oneLine } from '../../protocol/sanitize.ts';
 import { call } from '../call.ts';
 import { styleOf } from '../caller.ts';
 import { serverOfZone } from '../server-call.ts';
+import { wantedBy } from '../wanted.ts';
 import { KhloneCommand } from './base.ts';
 
 const LISTED = 20;
@@ -16,11 +17,11 @@ const listOf = (crew: readonly CloneView[]): string => {
   return names.length > 0 ? `the crew: ${names.join(', ')}${more}` : 'khlone act "…" enrolls the first clone';
 };
 
-/** The clone that is meant: by its name, by a role that only one has, or the only one. */
+/** The clone that is meant: by its name, by a role that only one has, as the hero, or the only one. */
 const cloneOf = (crew: readonly CloneView[], asked: string | undefined): string => {
-  const meant = crew.filter(({ name, role }) => asked === undefined || name === asked || role === asked);
-  const exact = meant.find(({ name }) => name === asked) ?? (meant.length === 1 ? meant[0] : undefined);
-  if (exact) return exact.name;
+  const meant = crew.filter(asked === undefined ? () => true : wantedBy(asked, 'attach to'));
+  const [only] = meant;
+  if (only && meant.length === 1) return only.name;
   const [code, why] =
     asked === undefined
       ? (['usage', crew.length === 0 ? 'no clones yet' : 'which clone?'] as const)

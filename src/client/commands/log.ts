@@ -1,13 +1,15 @@
 import { Command, Option } from 'clipanion';
-import { createTranscript } from '../../protocol/transcript.ts';
 import { fetchTask } from '../await-task.ts';
 import type { Binding } from '../bindings.ts';
 import { locateTask } from '../find-task.ts';
 import { type Follow, followJournal } from '../follow-journal.ts';
 import { createReader } from '../reader.ts';
 import { linkWords } from '../render/link-words.ts';
+import { mark } from '../render/receipt.ts';
 import { serverOf, serverOfZone } from '../server-call.ts';
 import { sessionFor } from '../sessions.ts';
+import { openPen } from '../transcript-pen.ts';
+import { createWants, insteadOf, wantedBy } from '../wanted.ts';
 import { KhloneCommand } from './base.ts';
 
 export class LogCommand extends KhloneCommand {
@@ -20,7 +22,9 @@ export class LogCommand extends KhloneCommand {
       ['all that a clone did', 'khlone log --who mechanic.1'],
     ],
   });
-  who = Option.String('--who,--clone', { description: 'one clone, in all its sessions' });
+  who = Option.String('--who,--clone', {
+    description: 'one clone, the clones of a role, or the hero, in all sessions',
+  });
   session = Option.String('--session', { description: 'another session' });
   task = Option.String('--task', { description: 'one task' });
   all = Option.Boolean('--all', false, { description: 'every session of this zone' });
@@ -34,7 +38,9 @@ export class LogCommand extends KhloneCommand {
     await serverOfZone(this.app, this.caller, binding);
     const session =
       this.who || this.all ? undefined : sessionFor(this.app, this.caller, binding, this.session).session;
-    return this.print(binding, { ...(this.who && { clone: this.who }), ...(session && { session }) });
+    // One clone's lines are picked where they lie; those of a role or of the hero, here.
+    const clone = this.who !== undefined && /[1-9]\d*$/.test(this.who) ? this.who : undefined;
+    return this.print(binding, { ...(clone && { clone }), ...(session && { session }) });
   }
 
   async ofTask(prefix: string): Promise<number> {
@@ -49,23 +55,26 @@ export class LogCommand extends KhloneCommand {
   }
 
   async print(binding: Binding, select: Follow['select']): Promise<number> {
+    const { app, caller } = this;
     const until = this.follow ? 'never' : 'now';
-    const follow: Follow = { binding, select, from: 'start', until, patient: false };
-    const transcript = createTranscript();
-    const reader = createReader(this.caller);
-    const print = (lines: readonly string[]): void => {
-      // In one piece: a script's output may be many thousand lines, and each piece is a message.
-      if (lines.length > 0) this.caller.out(`${lines.join('\n')}\n`);
-    };
-    for await (const heard of followJournal(this.app, this.caller, follow, this.caller.signal)) {
+    const pen = await openPen(app, caller, binding, this.json);
+    const follow: Follow = { binding, select, from: pen.after(), until, patient: false };
+    const who = this.who === undefined ? () => true : wantedBy(this.who, 'read of');
+    const wants = createWants(app, caller, who);
+    const reader = createReader(caller);
+    let isEmpty = true;
+    for await (const heard of followJournal(app, caller, follow, caller.signal)) {
       const words = linkWords(heard, binding.host, this.style('stderr'));
       if (words) this.say(words);
-      if (heard.type !== 'item') continue;
-      if (this.json) this.give(heard.item);
-      else print(transcript.take(heard.item));
+      if (heard.type !== 'item' || !(await wants(binding, heard.item))) continue;
+      isEmpty = false;
+      pen.write(heard.item);
       if (!(await reader.reads())) return 0;
     }
-    print(transcript.end());
+    pen.end();
+    const instead = isEmpty ? insteadOf(app, binding, who) : undefined;
+    if (instead)
+      this.say(`${mark(this.style('stderr'), 'attention')} no such clone here; the crew: ${instead}`);
     return 0;
   }
 }

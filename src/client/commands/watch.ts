@@ -1,5 +1,4 @@
 import { Command, Option } from 'clipanion';
-import { parseWho } from '../../protocol/address.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { VERBOSITIES, type Verbosity } from '../../protocol/event-lines.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
@@ -7,6 +6,7 @@ import type { Binding } from '../bindings.ts';
 import { mark } from '../render/receipt.ts';
 import { serverOfZone } from '../server-call.ts';
 import { readUserConfig } from '../user-config.ts';
+import { wantedBy } from '../wanted.ts';
 import { type WatchWish, watchZones } from '../watch.ts';
 import { KhloneCommand } from './base.ts';
 
@@ -27,7 +27,7 @@ export class WatchCommand extends KhloneCommand {
       ['all zones, for a script', 'khlone watch --all --json'],
     ],
   });
-  who = Option.String('--who', { description: 'one clone, or the clones of one role' });
+  who = Option.String('--who', { description: 'one clone, the clones of one role, or the hero' });
   all = Option.Boolean('--all', false, { description: 'every zone of this machine' });
   verbosity = Option.String('--verbosity', {
     description: 'quiet, normal, verbose or raw (else `khlone config get verbosity`)',
@@ -37,16 +37,19 @@ export class WatchCommand extends KhloneCommand {
     // It may run for hours: the node command survives the hub, a shell's own path does not.
     this.caller.handOver?.();
     const verbosity = await this.howMuch();
-    const who = this.wanted();
+    const who = this.who === undefined ? () => true : wantedBy(this.who, 'watch');
     const zones = this.all ? this.everyZone() : [await this.here()];
+    const all = this.all ? () => this.everyZone() : undefined;
     if (zones.length === 0) {
       this.say('no zones yet: khlone act "…" in a repository makes one');
       return 0;
     }
     await this.bringEnvironment(zones);
-    await watchZones(this.app, this.caller, { zones, who, verbosity, ...this.form() });
+    await watchZones(this.app, this.caller, { zones, all, who, verbosity, ...this.form() });
     return 0;
   }
+
+  toldOfMany = false;
 
   form(): Pick<WatchWish, 'json' | 'quiet'> {
     return { json: this.json, quiet: this.quiet };
@@ -60,10 +63,12 @@ export class WatchCommand extends KhloneCommand {
     throw new KhloneError('usage', `--verbosity ${oneLine(word, 60)}?`, VERBOSITIES.join(', '));
   }
 
-  /** Those that were used last first. */
+  /** Those that were used last first; told once where they are too many. */
   everyZone(): Binding[] {
     const all = this.app.bindings.all().sort((a, b) => b.usedMs - a.usedMs);
-    if (all.length > MAX_ZONES && !this.caller.repeated)
+    const isNews = all.length > MAX_ZONES && !this.toldOfMany && !this.caller.repeated;
+    this.toldOfMany ||= isNews;
+    if (isNews)
       this.say(
         `${mark(this.style('stderr'), 'attention')} the ${MAX_ZONES} of ${all.length} zones that were used last`,
       );
@@ -77,20 +82,5 @@ export class WatchCommand extends KhloneCommand {
     await serverOfZone(this.app, this.caller, only, FIRST_WITHIN_MS).catch((thrown: unknown) => {
       if (!(thrown instanceof KhloneError) || thrown.code !== 'unreachable') throw thrown;
     });
-  }
-
-  wanted(): WatchWish['who'] {
-    const who = this.who === undefined ? undefined : parseWho(this.who);
-    if (!who) return () => true;
-    if (!who.role || who.brain || who.spawn) {
-      const token = JSON.stringify(oneLine(this.who ?? '', 80));
-      throw new KhloneError(
-        'usage',
-        `${token} names no clone to watch`,
-        'a clone or a role: mechanic.1, mechanic',
-      );
-    }
-    return ({ name, role }) =>
-      who.index === undefined ? role === who.role : name === `${who.role}.${who.index}`;
   }
 }

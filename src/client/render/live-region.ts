@@ -1,11 +1,10 @@
 import type { CloneView } from '../../protocol/calls.ts';
 import type { Style } from '../caller.ts';
+import type { Wanted } from '../wanted.ts';
 import { regionRows, type Size } from './live-screen.ts';
 import { counted, cut, type ZoneStatus, zoneLines } from './status.ts';
 
 /** The zones in the last rows of a view: as `khlone status` shows them, in as many rows as there are. */
-
-export type Wanted = (clone: Pick<CloneView, 'name' | 'role'>) => boolean;
 
 type Picked = (clone: CloneView) => boolean;
 

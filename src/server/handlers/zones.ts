@@ -42,6 +42,7 @@ export const cloneView = (store: Store, clone: CloneRow, zone: ZoneRow): CloneVi
     role: clone.role,
     brain: clone.brain,
     state: running ? 'active' : head?.state === 'held' ? 'waiting' : 'idle',
+    ...(clone.hero === 1 && { hero: true }),
     ...(head && { task: head.id, title: head.title }),
     ...(running &&
       clone.plan_total !== null && { progress: { done: clone.plan_done ?? 0, total: clone.plan_total } }),
