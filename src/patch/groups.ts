@@ -100,8 +100,17 @@ const makeForest = () => {
 };
 
 /**
+ * Pairs of which one is a file where the other needs a folder, whatever tree each is in: a person may decide one for
+ * this side and the other for that one.
+ */
+const nestedIn = (paths: ReadonlySet<Path>): Rename[] =>
+  [...paths].flatMap((path) =>
+    foldersOf(path).flatMap((folder) => (paths.has(folder) ? [{ from: folder, to: path }] : [])),
+  );
+
+/**
  * The smallest groups that hold the seeds and are closed: a linked path follows the other into its group, and no
- * outcome has a file where it needs a folder.
+ * outcome has a file where it needs a folder, however each group is decided.
  */
 export const closeGroups = (
   sides: Sides,
@@ -120,7 +129,8 @@ export const closeGroups = (
       if (forest.has(from) || forest.has(to)) grew = forest.join(from, to) || grew;
     }
     if (grew) continue;
-    for (const { from, to } of outcomes(sides, forest.paths()).flatMap(clashesIn)) {
+    const kept = forest.paths();
+    for (const { from, to } of [...outcomes(sides, kept).flatMap(clashesIn), ...nestedIn(kept)]) {
       grew = forest.join(from, to) || grew;
     }
   }

@@ -41,7 +41,7 @@ const settle = async (one: World): Promise<void> => {
       while (replica.queued.length > 0) await one.doSync(replica, true);
       moved += (await one.doPull(replica, true))?.done.length ?? 0;
       for (let n = 0; n < 30 && (await one.conflictsOf(replica)).length > 0; n += 1)
-        await one.resolve(replica);
+        await one.resolve(replica, true);
       moved += (await one.doSync(replica, true))?.done.length ?? 0;
       moved += (await one.conflictsOf(replica)).length;
     }

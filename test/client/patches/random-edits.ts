@@ -145,7 +145,11 @@ const switchBranch: Edit = (root, path, random) => {
   gitIn(root, 'switch', '-q', '-c', name);
   writeNew(root, path, random);
   commit(root, path, random);
-  gitIn(root, 'switch', '-q', random.chance(0.5) ? 'main' : '-');
+  try {
+    gitIn(root, 'switch', '-q', random.chance(0.5) ? 'main' : '-');
+  } catch {
+    // An ignored file stands in the way: the branch stays.
+  }
 };
 
 const collect: Edit = (root) => {

@@ -6,7 +6,7 @@ import type { Halted, StepPlace, StepWish } from '../../../src/client/patches/st
 import { packWorktree } from '../../../src/patch/carry.ts';
 import { MAX_FILE_BYTES } from '../../../src/patch/snapshot.ts';
 import { unpackWorktree } from '../../../src/patch/unpack.ts';
-import { agree, commits, look, take } from '../../../src/server/zone-patches.ts';
+import { agree, commits, look, type PatchPlace, take } from '../../../src/server/zone-patches.ts';
 import { makeGround, makeRepo, ZONE } from '../../patch/ground.ts';
 
 /** A worktree and a zone that was carried from it, on one machine: the zone's side is the server's own code. */
@@ -22,6 +22,14 @@ export const placeAt = (root: string): StepPlace => {
   const gitDir = join(root, '.git');
   return { repository: { worktree: root, gitDir, commonDir: gitDir }, zone: ZONE, choice: CHOICE };
 };
+
+/** The server's own code as the far side. */
+export const farAt = (place: PatchPlace): Far => ({
+  look: (wish) => look(place, { zone: ZONE, choice: CHOICE, ...wish }),
+  apply: (change, payload) => take(place, { zone: ZONE, ...change }, payload),
+  agree: (state) => agree(place, { zone: ZONE, ...state }),
+  commits: (have) => commits(place, { zone: ZONE, have }),
+});
 
 export const makeTwoSides = async (prepare: (root: string) => void = () => {}) => {
   const ground = makeGround();
@@ -39,18 +47,14 @@ export const makeTwoSides = async (prepare: (root: string) => void = () => {}) =
   await unpackWorktree({ manifest, body, path: farRoot, zone: ZONE, shadowDir });
   await seedState(place.repository, ZONE, CHOICE, manifest.tree);
   const patchPlace = { zone: ZONE, path: farRoot, zonesDir };
-  const far: Far = {
-    look: (wish) => look(patchPlace, { zone: ZONE, choice: CHOICE, ...wish }),
-    apply: (change, payload) => take(patchPlace, { zone: ZONE, ...change }, payload),
-    agree: (state) => agree(patchPlace, { zone: ZONE, ...state }),
-    commits: (have) => commits(patchPlace, { zone: ZONE, have }),
-  };
+  const far = farAt(patchPlace);
   return {
     ...ground,
     near,
     far: farRoot,
     place,
     link: far,
+    patchPlace,
     remove: () => rmSync(ground.dir, { recursive: true, force: true }),
   };
 };
