@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { basename } from 'node:path';
 import { sanitize } from '../protocol/sanitize.ts';
 import { DEFAULT_SITE_CONFIG, type SiteConfig } from './site-config.ts';
 
@@ -157,21 +156,17 @@ const ofSecrets = ({ secrets }: SiteConfig): Sensitive[] =>
         );
   });
 
-/** File names that usually hold secrets, or patterns so wide that they take such files along. */
-const SECRET_FILE =
-  /^\.env|^\.(npmrc|netrc|pypirc|pgpass|htpasswd|aws|ssh|gnupg|kube|docker)$|\.(pem|key|p12|pfx|jks|keystore|kdbx|asc)$|^id_|secret|credential|password|token|^[*?.]*$/iu;
-const HARMLESS = /\.(example|sample|template|dist)$/iu;
-
-const looksSecret = (pattern: string): boolean => {
-  const parts = pattern.replace(/\/+$/u, '').split('/');
-  return !HARMLESS.test(basename(pattern)) && parts.some((part) => part !== '.' && SECRET_FILE.test(part));
-};
+/**
+ * All that sync.include does is let files travel whose names look like secrets. A pattern says little of what it takes
+ * along (`.e*`, `conf` for a folder), so only names that are examples by their ending pass without a question.
+ */
+const HARMLESS = /[^/*?]\.(example|sample|template|dist)$/iu;
 
 const ofSync = ({ sync, zone }: SiteConfig): Sensitive[] =>
   zone.mode === 'local'
     ? []
     : sync.include
-        .filter(looksSecret)
+        .filter((pattern) => !HARMLESS.test(pattern))
         .map((pattern) =>
           item(`sync.include.${pattern}`, 'send', `sends ${shown(pattern)} to the zone's machine`, pattern),
         );

@@ -43,6 +43,10 @@ describe('sensitiveParts', () => {
     ['crew: { sandbox: off }', 'crew.sandbox', 'loosen'],
     ['zone: { mode: ssh, host: h }\nsync: { include: [config/.env] }', 'sync.include.config/.env', 'send'],
     ['zone: { mode: ssh, host: h }\nsync: { include: ["**/*"] }', 'sync.include.**/*', 'send'],
+    ['zone: { mode: ssh, host: h }\nsync: { include: ["*nv"] }', 'sync.include.*nv', 'send'],
+    ['zone: { mode: ssh, host: h }\nsync: { include: [".e*"] }', 'sync.include..e*', 'send'],
+    ['zone: { mode: ssh, host: h }\nsync: { include: [conf] }', 'sync.include.conf', 'send'],
+    ['zone: { mode: ssh, host: h }\nsync: { include: [x.example/] }', 'sync.include.x.example/', 'send'],
     ['zone: { mode: ssh, host: h }\nsync: { include: [.ssh/] }', 'sync.include..ssh/', 'send'],
   ])('names what this does: %s', (text, key, kind) => {
     const found = sensitiveParts(parse(text)).find((part) => part.key === key);
@@ -58,7 +62,7 @@ hooks: { onStop: [ { prompt: summary } ] }
 sync: { auto: true, include: [.env, .env.example] }
 retention: { disk: 1GB }`),
     ).toEqual([]);
-    expect(keys('zone: { mode: ssh, host: h }\nsync: { include: [.env.example, dist/app.js] }')).toEqual([
+    expect(keys('zone: { mode: ssh, host: h }\nsync: { include: [.env.example, x/.env.dist] }')).toEqual([
       'zone.host',
     ]);
   });

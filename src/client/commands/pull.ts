@@ -69,7 +69,7 @@ export class PullCommand extends KhloneCommand {
     for (const binding of elsewhere) {
       this.say(oneLine(binding.address, 200));
       try {
-        worst = Math.max(worst, await this.pullOne(await patchZoneAt(binding), undefined));
+        worst = Math.max(worst, await this.pullOne(await patchZoneAt(this.app.home, binding), undefined));
       } catch (thrown) {
         const error = asKhloneError(thrown);
         if (error.code === 'interrupted') throw error;

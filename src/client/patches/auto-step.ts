@@ -37,7 +37,7 @@ const offLine = async (app: App, zone: PatchZone): Promise<Exchanged> => {
 
 /** Brings both sides together as far as nobody has to be asked. Throws what a command would. */
 export const exchangeOnce = async (app: App, binding: Binding): Promise<Exchanged> => {
-  const zone = await patchZoneAt(binding);
+  const zone = await patchZoneAt(app.home, binding);
   const connected = app.link(binding.host).current();
   if (!connected) return offLine(app, zone);
   try {

@@ -24,7 +24,7 @@ const counted = async (ground: Ground, met: Meeting, direction: 'toLocal' | 'toR
 export const lookBoth = async (app: App, binding: Binding): Promise<void> => {
   const connected = app.link(binding.host).current();
   if (!connected) throw new KhloneError('unreachable', `${binding.host} does not answer`, 'khlone reconnect');
-  const zone = await patchZoneAt(binding);
+  const zone = await patchZoneAt(app.home, binding);
   const { repository, zone: id, choice } = zone.place;
   const open = (): Promise<Ground> => openGround(repository, id, choice);
   const { replica, state } = await inTurn(repository.gitDir, open);

@@ -101,7 +101,7 @@ export const sendQueued = async (
 ): Promise<void> => {
   const binding = app.bindings.byZone(id);
   if (!binding) throw new KhloneError('not-found', 'that zone is not known here any more', 'khlone init');
-  const zone = await patchZoneAt(binding);
+  const zone = await patchZoneAt(app.home, binding);
   const wish = { ...wishFor(zone, { yes: false }), localTree: tree };
   const outcome = await syncZone(connected, zone, wish);
   app.known.touch(id);

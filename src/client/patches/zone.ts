@@ -2,6 +2,7 @@ import { KhloneError } from '../../protocol/error.ts';
 import type { Binding } from '../bindings.ts';
 import type { Connected } from '../link/link.ts';
 import { loadSiteConfig, type SiteConfig } from '../site-config.ts';
+import { requireTrust, type TrustHome } from '../trust.ts';
 import { findWorktree, type Worktree } from '../worktree.ts';
 import { type Choice, type Far, farOf } from './far.ts';
 import type { StepPlace, StepWish } from './steps.ts';
@@ -28,11 +29,17 @@ export const patchZoneOf = (binding: Binding, worktree: Worktree, config: SiteCo
   },
 });
 
-/** The same for a zone that no command stands in. Throws `no-repository` where its worktree is gone. */
-export const patchZoneAt = async (binding: Binding): Promise<PatchZone> => {
+/**
+ * The same for a zone that no command stands in. Throws `no-repository` where its worktree is gone, and `not-trusted`:
+ * khlone.yml says which private files travel, and a pull may have brought one that a clone wrote.
+ */
+export const patchZoneAt = async (home: TrustHome, binding: Binding): Promise<PatchZone> => {
   const worktree = await findWorktree(binding.root);
-  if (worktree?.root === binding.root)
-    return patchZoneOf(binding, worktree, await loadSiteConfig(worktree.root));
+  if (worktree?.root === binding.root) {
+    const config = await loadSiteConfig(worktree.root);
+    await requireTrust(home, worktree, config);
+    return patchZoneOf(binding, worktree, config);
+  }
   throw new KhloneError('no-repository', `${binding.root} is no git worktree any more`, 'khlone zone del');
 };
 

@@ -1,10 +1,14 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Binding } from '../../../src/client/bindings.ts';
 import { pullCommits } from '../../../src/client/patches/commits.ts';
 import { pull, sync } from '../../../src/client/patches/steps.ts';
-import type { PatchZone } from '../../../src/client/patches/zone.ts';
-import { commitAll, gitIn, put } from '../../patch/ground.ts';
+import { type PatchZone, patchZoneAt } from '../../../src/client/patches/zone.ts';
+import { loadSiteConfig } from '../../../src/client/site-config.ts';
+import { agree } from '../../../src/client/trust.ts';
+import { findWorktree } from '../../../src/client/worktree.ts';
+import { commitAll, gitIn, put, ZONE } from '../../patch/ground.ts';
 import { freely, makeTwoSides, stepped, type TwoSides } from './two-sides.ts';
 
 /** A git configuration that names programs wherever git takes one: an exchange of patches starts none of them. */
@@ -89,5 +93,23 @@ describe('an exchange of patches', () => {
     const zone = { binding: { host: 'devbox' }, place: sides.place } as PatchZone;
     await pullCommits(zone, sides.link, { forward: false });
     expect(existsSync(mark)).toBe(false);
+  });
+});
+
+describe('a khlone.yml that a pull brought', () => {
+  it('names no private file that travels before a person agreed to it', async () => {
+    const home = { trust: join(sides.dir, 'trust.json') };
+    const worktree = await findWorktree(sides.near);
+    if (!worktree) throw new Error('no worktree');
+    const binding = { root: worktree.root, host: 'devbox', zone: ZONE } as Binding;
+    const written = 'zone: { mode: ssh, host: devbox }\n';
+    put(sides.near, 'khlone.yml', written);
+    await agree(home, worktree, await loadSiteConfig(worktree.root));
+    expect((await patchZoneAt(home, binding)).place.choice.include).toEqual([]);
+
+    put(sides.near, 'khlone.yml', `${written}sync: { auto: true, include: ["*nv"] }\n`);
+    await expect(patchZoneAt(home, binding)).rejects.toMatchObject({ code: 'not-trusted' });
+    await agree(home, worktree, await loadSiteConfig(worktree.root));
+    expect((await patchZoneAt(home, binding)).place.choice.include).toEqual(['*nv']);
   });
 });
