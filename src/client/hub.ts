@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
 import { homeOf } from '../protocol/home.ts';
 import { serveHub } from './hub/serve.ts';
 
@@ -7,6 +8,8 @@ import { serveHub } from './hub/serve.ts';
 declare const __KHLONE_VERSION__: string;
 declare const __KHLONE_BUILD__: string;
 
+// As in the server: the space for young objects would grow with the code that passes through, and stay.
+setFlagsFromString('--semi-space-growth-factor=1');
 process.chdir('/');
 process.umask(0o077);
 await serveHub({
