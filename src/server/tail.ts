@@ -2,6 +2,7 @@ import { type FSWatcher, watch } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createReadBuffers } from './read-buffers.ts';
+import { bytesPassed, LARGE_BYTES, largePassed } from './tidy.ts';
 
 /** Reads a growing file by complete lines from a byte offset; what is behind the last line break waits. */
 
@@ -13,6 +14,8 @@ const buffers = createReadBuffers(READ_BYTES, IDLE_BUFFERS);
 export const OUT_LINE_MAX_BYTES = 16 * 1024 * 1024;
 /** A watcher is only a hint: some file systems lose its events, so the file is looked at this often while a turn runs. */
 const POLL_MS = 1000;
+
+const LF = 10;
 
 export type Lines = { lines: string[]; end: number };
 
@@ -35,49 +38,77 @@ const watchOrPoll = (dir: string, onChange: () => void): FSWatcher | undefined =
   }
 };
 
-export const openTail = async (dir: string, name: string, from: number): Promise<Tail> => {
-  const file: FileHandle = await open(join(dir, name), 'r');
+/** Reads on from a byte offset, one read at a time. */
+const createReads = (file: FileHandle, from: number): Pick<Tail, 'read' | 'rest'> => {
   let offset = from;
-  let wake: (() => void) | undefined;
-  let dirty = true;
-  const watcher = watchOrPoll(dir, () => {
-    dirty = true;
-    wake?.();
-  });
 
-  /** Reads on from the offset; what `use` is given does not hold behind it. */
-  const readOn = async <T>(most: number, use: (data: Buffer) => T): Promise<T> => {
+  /** Reads `most` bytes from a place; what `use` is given does not hold behind it. */
+  const readAt = async <T>(at: number, most: number, use: (data: Buffer) => T): Promise<T> => {
     const buffer = most === READ_BYTES ? buffers.borrow() : Buffer.allocUnsafeSlow(most);
     try {
-      const { bytesRead } = await file.read(buffer, 0, most, offset);
+      const { bytesRead } = await file.read(buffer, 0, most, at);
       return use(buffer.subarray(0, bytesRead));
     } finally {
       buffers.giveBack(buffer);
     }
   };
 
-  /** The lines in what was read, `more` where none ends in it, or undefined where none ends yet. */
-  const linesIn = (data: Buffer, size: number): Lines | 'more' | undefined => {
-    const last = data.lastIndexOf(10);
-    if (last < 0 && data.length < size) return undefined;
-    if (last < 0 && size < OUT_LINE_MAX_BYTES) return 'more';
-    offset += last < 0 ? data.length : last + 1;
-    return { lines: last < 0 ? [''] : data.toString('utf8', 0, last).split('\n'), end: offset };
+  /** The lines of what was read at the offset up to its last line break, if there is one. */
+  const take = (data: Buffer): Lines | undefined => {
+    const last = data.lastIndexOf(LF);
+    if (last < 0) return undefined;
+    offset += last + 1;
+    bytesPassed(last);
+    return { lines: data.toString('utf8', 0, last).split('\n'), end: offset };
+  };
+
+  /** How many bytes a line has that is longer than one read; undefined while it has no end, or is over the bound. */
+  const longLine = async (): Promise<{ bytes: number; isOver: boolean } | undefined> => {
+    for (let bytes = READ_BYTES; bytes < OUT_LINE_MAX_BYTES; bytes += READ_BYTES) {
+      const [cut, length] = await readAt(offset + bytes, READ_BYTES, (data) => [
+        data.indexOf(LF),
+        data.length,
+      ]);
+      if (cut >= 0) return { bytes: bytes + cut + 1, isOver: false };
+      if (length < READ_BYTES) return undefined;
+    }
+    return { bytes: OUT_LINE_MAX_BYTES, isOver: true };
+  };
+
+  const readLong = async (): Promise<Lines | undefined> => {
+    const line = await longLine();
+    if (!line) return undefined;
+    if (line.bytes >= LARGE_BYTES) largePassed();
+    if (!line.isOver) return readAt(offset, line.bytes, take);
+    offset += line.bytes;
+    return { lines: [''], end: offset };
   };
 
   const read = async (): Promise<Lines | undefined> => {
-    for (let size = READ_BYTES; ; size *= 4) {
-      const found = await readOn(size, (data) => linesIn(data, size));
-      if (found !== 'more') return found;
-    }
+    const [lines, isFull] = await readAt(offset, READ_BYTES, (data) => [
+      take(data),
+      data.length === READ_BYTES,
+    ]);
+    return lines ?? (isFull ? readLong() : undefined);
   };
 
   const rest = (): Promise<Lines | undefined> =>
-    readOn(READ_BYTES, (data) => {
+    readAt(offset, READ_BYTES, (data) => {
       if (data.length === 0) return undefined;
       offset += data.length;
       return { lines: [data.toString('utf8')], end: offset };
     });
+  return { read, rest };
+};
+
+export const openTail = async (dir: string, name: string, from: number): Promise<Tail> => {
+  const file: FileHandle = await open(join(dir, name), 'r');
+  let wake: (() => void) | undefined;
+  let dirty = true;
+  const watcher = watchOrPoll(dir, () => {
+    dirty = true;
+    wake?.();
+  });
 
   const changed = (signal: AbortSignal): Promise<void> => {
     if (dirty || signal.aborted) {
@@ -99,8 +130,7 @@ export const openTail = async (dir: string, name: string, from: number): Promise
   };
 
   return {
-    read,
-    rest,
+    ...createReads(file, from),
     changed,
     close: async () => {
       watcher?.close();

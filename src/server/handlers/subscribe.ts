@@ -4,6 +4,7 @@ import { type Answer, type Call, items } from '../../protocol/peer.ts';
 import type { Line, Position } from '../journal-lines.ts';
 import { type About, aboutOf, itemIn } from '../line-head.ts';
 import type { Store } from '../store/store.ts';
+import { bytesPassed } from '../tidy.ts';
 
 /** Watching a zone's journal from a cursor: each watcher reads the files at its own pace, so none costs another. */
 
@@ -96,7 +97,11 @@ export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal)
       for await (const lines of store.lines(sub.zone, seq, position)) {
         const step = stepOf(lines, sub, head.seq, seq);
         seq = step.seq;
-        if (step.found.length > 0) yield inOne(step.found);
+        if (step.found.length > 0) {
+          const piece = inOne(step.found);
+          bytesPassed(piece.length);
+          yield piece;
+        }
         if (step.over) return;
       }
     } catch (thrown) {
