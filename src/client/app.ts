@@ -36,8 +36,8 @@ export type App = {
   auto: Auto;
   /** Keeps the prompt line of a zone true from now on. */
   watchZone(binding: Binding): void;
-  /** Ends the hub once the running commands have ended. */
-  stop(): void;
+  /** Ends the hub once the running commands have ended; with `leaves` what it made goes with it. */
+  stop(leaves?: boolean): void;
 };
 
 export type Known = {

@@ -176,11 +176,7 @@ const selector = z.strictObject({
 });
 
 /** What a zone still waits for, and lines for the person. */
-const wants = {
-  needsEnvironment: z.boolean(),
-  needsCode: z.boolean(),
-  notes: z.array(text(2048)).max(8),
-};
+const wants = { needsEnvironment: z.boolean(), needsCode: z.boolean(), notes: z.array(text(2048)).max(8) };
 
 /** name → what is sent and what comes back. `task.add` carries a long prompt as the call's body. */
 export const CALLS = {
@@ -280,6 +276,10 @@ export const CALLS = {
   },
   ...ATTACH_CALLS,
   ...PATCH_CALLS,
+  uninstall: {
+    params: z.strictObject({ force: z.boolean() }),
+    answer: z.object({ kept: z.array(text(4096)) }),
+  },
   stop: { params: z.strictObject({ keep: z.boolean() }), answer: z.object({ ended: count }) },
 } as const satisfies Record<string, { params: z.ZodType; answer: z.ZodType }>;
 

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { setShEntry } from '../brains/registry.ts';
 import { KhloneError } from '../protocol/error.ts';
 import type { Home } from '../protocol/home.ts';
+import { removeServerHome } from '../protocol/leave.ts';
 import { createPeer, type Handlers } from '../protocol/peer.ts';
 import {
   holdLifeLock,
@@ -22,6 +23,7 @@ import { machineRoutes } from './handlers/machine.ts';
 import { patchRoutes } from './handlers/patches.ts';
 import { subscribeHandler } from './handlers/subscribe.ts';
 import { taskRoutes } from './handlers/tasks.ts';
+import { uninstallRoutes } from './handlers/uninstall.ts';
 import { zoneRoutes } from './handlers/zones.ts';
 import { startRetention } from './retention.ts';
 import { bootId } from './run-dir.ts';
@@ -74,7 +76,9 @@ type Parts = { store: Store; hall: Hall; holder: Holder; viewers: Viewers; handl
 /** The longest path of a socket that the probe of a view makes. */
 const PROBED_SOCKET = 'khlone view-123456/hidden/socket';
 
-const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Parts => {
+type Ends = { stop(keep: boolean): Promise<number>; leave(): Promise<void> };
+
+const assemble = (spec: ServeSpec, { stop, leave }: Ends): Parts => {
   const { home } = spec;
   setShEntry([spec.entry]);
   const store = openStore(home.stateDb, home.zonesDir);
@@ -126,6 +130,7 @@ const assemble = (spec: ServeSpec, stop: (keep: boolean) => Promise<number>): Pa
       ...withFarewell(zoneRoutes(deps), viewers),
       ...attachRoutes(viewers),
       ...codeRoutes(deps),
+      ...uninstallRoutes({ ...deps, leave }),
       ...patchRoutes(deps),
     ]),
     subscribe: subscribeHandler(store),
@@ -163,7 +168,12 @@ export const serve = async (spec: ServeSpec): Promise<void> => {
       setTimeout(() => ended.resolve(), 50);
     }
   };
-  const parts = assemble(spec, stop);
+  let isLeaving = false;
+  const leave = async (): Promise<void> => {
+    isLeaving = true;
+    await stop(false);
+  };
+  const parts = assemble(spec, { stop, leave });
   const server = createServer((socket) => {
     createPeer(socket, parts.handlers, {
       onFault: (method, thrown) => spec.log(`${method}: ${thrown instanceof Error ? thrown.stack : thrown}`),
@@ -183,4 +193,5 @@ export const serve = async (spec: ServeSpec): Promise<void> => {
   closeSocket();
   server.close();
   parts.store.close();
+  if (isLeaving) removeServerHome(home);
 };

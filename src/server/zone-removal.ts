@@ -8,6 +8,7 @@ import { type MadeBy, readMadeBy } from '../patch/made-by.ts';
 import { openShadow, type Shadow } from '../patch/shadow.ts';
 import { repositoryAt, wholeSnapshot } from '../patch/unpack.ts';
 import { KhloneError } from '../protocol/error.ts';
+import { recoveryDir } from '../protocol/leave.ts';
 import type { ZoneRow } from './store/zones.ts';
 
 /** Removing a zone removes only what khlone made: never the person's own worktree, and no work without a saved copy. */
@@ -104,7 +105,7 @@ const saveBundle = async ({ zone, mark }: Place, to: string): Promise<void> => {
 
 /** Saves the zone's files as a patch and its commits as a bundle of the same name; the path of the first of them. */
 const save = async (serverDir: string, place: Place, work: Work): Promise<string> => {
-  const folder = join(serverDir, 'recovery');
+  const folder = recoveryDir(serverDir);
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const base = join(folder, `${place.zone.id}-${stamp()}`);
   if (work.commits > 0) await saveBundle(place, `${base}.bundle`);

@@ -23,6 +23,7 @@ import { StatusCommand } from './status.ts';
 import { StopCommand } from './stop.ts';
 import { SyncCommand } from './sync.ts';
 import { TrustCommand } from './trust.ts';
+import { UninstallCommand } from './uninstall.ts';
 import { WatchCommand } from './watch.ts';
 import { ZoneDelCommand, ZoneHaltCommand, ZoneSetCommand } from './zone.ts';
 
@@ -36,6 +37,6 @@ export const COMMANDS = [
   ...[PatchListCommand, PatchShowCommand, PatchApplyCommand, PatchExportCommand],
   ...[ZoneSetCommand, ZoneHaltCommand, ZoneDelCommand],
   ...[ConfigListCommand, ConfigGetCommand, ConfigSetCommand, ConfigUnsetCommand, TrustCommand],
-  ...[ReconnectCommand, DoctorCommand, StopCommand],
+  ...[ReconnectCommand, DoctorCommand, StopCommand, UninstallCommand],
   ...[HelpCommand, VersionCommand],
 ];

@@ -11,7 +11,7 @@ import { createZoneWatch } from './zone-watch.ts';
 
 /** Puts together what the hub holds for all commands. */
 
-export const createApp = (spec: HubSpec, stop: () => void): App => {
+export const createApp = (spec: HubSpec, stop: (leaves: boolean) => void): App => {
   const watch = createZoneWatch(() => app);
   const links = createLinks(spec, () => app, watch);
   const app: App = {
@@ -30,11 +30,11 @@ export const createApp = (spec: HubSpec, stop: () => void): App => {
     carrier: createCarrier(() => app),
     auto: createAuto(() => app),
     watchZone: watch.include,
-    stop: () => {
+    stop: (leaves = false) => {
       app.auto.close();
       watch.stop();
       links.stop();
-      stop();
+      stop(leaves);
     },
   };
   // What a hub that was killed had accepted goes on its way by itself.

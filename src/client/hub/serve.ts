@@ -1,6 +1,7 @@
 import { createServer, type Socket } from 'node:net';
 import { KhloneError } from '../../protocol/error.ts';
 import type { Home } from '../../protocol/home.ts';
+import { removeHubHome } from '../../protocol/leave.ts';
 import { type Answer, type Call, createPeer, type Handlers, items } from '../../protocol/peer.ts';
 import { ensureHome } from '../../protocol/private-dir.ts';
 import { holdLifeLock, listenByRename, signalReady, socketPathIn } from '../../protocol/resident.ts';
@@ -133,7 +134,9 @@ export const serveHub = async (spec: HubSpec): Promise<void> => {
   const ended = Promise.withResolvers<void>();
   const stopped = new AbortController();
   const stopping = new AbortController();
-  const app = createApp(spec, () => {
+  let leaves = false;
+  const app = createApp(spec, (isLast) => {
+    leaves = isLast;
     leaveWhenIdle(hub);
     stopping.abort();
     // The command that said so ends first, with its own words.
@@ -160,4 +163,5 @@ export const serveHub = async (spec: HubSpec): Promise<void> => {
   hub.closeDoor();
   server.close();
   for (const link of app.links()) link.close();
+  if (leaves) removeHubHome(home);
 };

@@ -165,7 +165,11 @@ const onHalt = async (deps: ZoneDeps, id: string): Promise<{ ended: number }> =>
 };
 
 /** Nothing is dispatched any more while a zone is being deleted; where it cannot be, it goes on as it was. */
-const onDelete = async (deps: ZoneDeps, id: string, force: boolean): Promise<AnswerOf<'zone.del'>> => {
+export const deleteZone = async (
+  deps: ZoneDeps,
+  id: string,
+  force: boolean,
+): Promise<AnswerOf<'zone.del'>> => {
   const { store } = deps.hall;
   const zone = zoneRow(store, id);
   if (!zone) return { deleted: false };
@@ -261,7 +265,7 @@ export const zoneRoutes = (deps: ZoneDeps) => {
       return zone ? { zone: zoneView(store, zone) } : {};
     }),
     route('zone.halt', ({ params }) => onHalt(deps, params.zone)),
-    route('zone.del', ({ params }) => onDelete(deps, params.zone, params.force)),
+    route('zone.del', ({ params }) => deleteZone(deps, params.zone, params.force)),
     route('queue.pause', async ({ params }) => {
       needZone(store, params.zone);
       await store.write(() =>
