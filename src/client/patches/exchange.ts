@@ -105,6 +105,27 @@ const baseAfter = async (ground: Ground, meeting: Meeting, failed: readonly Path
   );
 };
 
+/**
+ * States that were queued behind one that is sent now come from that one: it is what both sides have had, as far as
+ * it moved, and a file that it brought was not made by both.
+ */
+const queuedAfter = async (
+  { shadow, state }: Ground,
+  meeting: Meeting,
+  failed: readonly Path[],
+): Promise<Pick<ZoneState, 'queued'>> => {
+  const { queued = [] } = state;
+  const isSent = ({ tree, base }: { tree: string; base: string }): boolean =>
+    tree === meeting.local && base === meeting.base;
+  if (!queued.some(isSent)) return {};
+  const wishes = baseAfterSync(meeting.merge.sides, meeting.plan, failed);
+  const base = await treeWith(shadow, meeting.local, wishes);
+  const behind = queued.map((one) =>
+    one.base === meeting.base && !isSent(one) ? { tree: one.tree, base } : one,
+  );
+  return { queued: behind };
+};
+
 const finishSync = async (
   ground: Ground,
   meeting: Meeting,
@@ -118,7 +139,13 @@ const finishSync = async (
   const failed = refused.map(({ path }) => path);
   const base = await baseAfter(ground, meeting, failed);
   const remote = failed.length === 0 ? result : meeting.remote;
-  await keepState(ground, { ...stateAfter(ground, meeting, base), remote, toSend: failed.length });
+  const behind = await queuedAfter(ground, meeting, failed);
+  await keepState(ground, {
+    ...stateAfter(ground, meeting, base),
+    ...behind,
+    remote,
+    toSend: failed.length,
+  });
   const left = new Set(failed);
   const done = meeting.plan.toRemote.flatMap(({ path }) => (left.has(path) ? [] : [path]));
   return { meeting, done, refused };
