@@ -70,7 +70,7 @@ export class SyncCommand extends KhloneCommand {
     }
   }
 
-  setAuto(binding: Binding): number {
+  async setAuto(binding: Binding): Promise<number> {
     const { app } = this;
     const word = this.files.join(' ') || 'on';
     if (word !== 'on' && word !== 'off')
@@ -80,7 +80,7 @@ export class SyncCommand extends KhloneCommand {
       throw new KhloneError('not-found', `${binding.address} has no zone yet`, 'khlone init makes it');
     app.bindings.put({ ...known, auto: word === 'on' });
     if (word === 'on') app.auto.start(binding);
-    else app.auto.stop(binding.zone);
+    else await app.auto.stop(binding.zone);
     app.known.touch(binding.zone);
     if (this.json) this.give({ zone: binding.address, auto: word === 'on' });
     const what = word === 'on' ? 'patches travel by themselves, both ways' : 'patches wait for sync and pull';

@@ -117,7 +117,7 @@ export class ZoneDelCommand extends KhloneCommand {
     const params = { zone: binding.zone, force: this.force };
     const answer = await call(peer, 'zone.del', params, { timeoutMs: DELETE_DEADLINE_MS });
     this.app.environments.delete(binding.zone);
-    this.app.auto.stop(binding.zone);
+    await this.app.auto.stop(binding.zone);
     this.app.known.forget(binding.zone);
     this.app.bindings.remove(binding.zone);
     await removeSnapshot(binding.root);

@@ -24,7 +24,8 @@ export type Auto = {
   hint(binding: Binding): void;
   /** Begins at once. */
   start(binding: Binding): void;
-  stop(zone: string): void;
+  /** Resolves when nothing travels by itself any more. */
+  stop(zone: string): Promise<void>;
   /** Undefined where patches of the zone do not travel by themselves. */
   told(zone: string): AutoTold | undefined;
   /** A person pulled, and saw what came. */
@@ -51,14 +52,14 @@ export const wantsAuto = async (app: App, binding: Binding): Promise<boolean> =>
 };
 
 /** One zone whose patches travel by themselves. */
-type Runner = { soon(): void; told(): AutoTold; seen(): void; close(): void };
+type Runner = { soon(): void; told(): AutoTold; seen(): void; close(): Promise<void> };
 
 /** Looks at hints and now and then, one look at a time. `onGone`: the zone is gone, or wants it no more. */
 const createRunner = (app: App, { zone, root }: Binding, onGone: () => void): Runner => {
   let timer: NodeJS.Timeout | undefined;
   /** When the first hint came that waits. */
   let sinceMs: number | undefined;
-  let isBusy = false;
+  let busy: Promise<void> | undefined;
   let isClosed = false;
   let told: AutoTold = { lookAt: [] };
 
@@ -75,11 +76,10 @@ const createRunner = (app: App, { zone, root }: Binding, onGone: () => void): Ru
 
   const round = async (): Promise<void> => {
     sinceMs = undefined;
-    isBusy = true;
     await look().catch((thrown: unknown) => {
       told = { ...told, paused: asKhloneError(thrown).message };
     });
-    isBusy = false;
+    busy = undefined;
     app.known.touch(zone);
     if (sinceMs !== undefined) soon();
   };
@@ -87,10 +87,12 @@ const createRunner = (app: App, { zone, root }: Binding, onGone: () => void): Ru
   const soon = (): void => {
     const now = performance.now();
     sinceMs ??= now;
-    if (isBusy || isClosed) return;
+    if (busy || isClosed) return;
     clearTimeout(timer);
     const waitMs = Math.max(0, Math.min(QUIET_MS, sinceMs + LONGEST_MS - now));
-    timer = setTimeout(() => void round(), waitMs).unref();
+    timer = setTimeout(() => {
+      busy = round();
+    }, waitMs).unref();
   };
 
   const watch = createTreeWatch(root, soon);
@@ -106,6 +108,7 @@ const createRunner = (app: App, { zone, root }: Binding, onGone: () => void): Ru
       clearTimeout(timer);
       clearInterval(slow);
       watch.close();
+      return busy ?? Promise.resolve();
     },
   };
 };
@@ -114,15 +117,16 @@ export const createAuto = (appOf: () => App): Auto => {
   const runners = new Map<string, Runner>();
   const considered = new Map<string, number>();
 
-  const stop = (zone: string): void => {
-    runners.get(zone)?.close();
+  const stop = async (zone: string): Promise<void> => {
+    const runner = runners.get(zone);
     runners.delete(zone);
+    await runner?.close();
   };
 
   const start = (binding: Binding): void => {
     const { zone, host } = binding;
     if (isOwnWorktree(binding)) return;
-    const runner = runners.get(zone) ?? createRunner(appOf(), binding, () => stop(zone));
+    const runner = runners.get(zone) ?? createRunner(appOf(), binding, () => void stop(zone));
     runners.set(zone, runner);
     if (!appOf().link(host).current()) appOf().redial.soon(host);
     runner.soon();
@@ -146,7 +150,7 @@ export const createAuto = (appOf: () => App): Auto => {
     told: (zone) => runners.get(zone)?.told(),
     seen: (zone) => runners.get(zone)?.seen(),
     close: () => {
-      for (const zone of [...runners.keys()]) stop(zone);
+      for (const zone of [...runners.keys()]) void stop(zone);
     },
   };
 };
