@@ -1,16 +1,17 @@
 import { type Application, applyChanges } from '../../patch/apply.ts';
+import { blobAt } from '../../patch/blob-id.ts';
 import { gitFailed } from '../../patch/git.ts';
 import { changesIgnoreRules } from '../../patch/ignored.ts';
-import { type Path, pathText } from '../../patch/listing.ts';
+import { type Path, pathText, toBytes } from '../../patch/listing.ts';
 import { markedText } from '../../patch/markers.ts';
 import type { Stage } from '../../patch/merge-said.ts';
 import { CHANGED } from '../../patch/swap.ts';
-import { type Change, type Entry, entriesOf } from '../../patch/tree.ts';
+import { type Change, type Entry, sameEntry } from '../../patch/tree.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { faultPoint } from '../../protocol/fault-point.ts';
 import { editMarked, type Marked } from './edit-conflict.ts';
 import { finishDecision, recoverPull } from './exchange.ts';
-import { applyPlaceOf, type Ground, keepState, openGround, snapshotOf } from './ground.ts';
+import { applyPlaceOf, type Ground, keepState, openGround } from './ground.ts';
 import { ignoredBefore } from './judge.ts';
 import { inTurn } from './lock.ts';
 import type { KeptConflict } from './state.ts';
@@ -41,6 +42,13 @@ const conflictAt = ({ state }: Ground, path: Path): KeptConflict => {
 
 type Target = { path: Path; after: Entry | undefined };
 
+/** What lies in the worktree, whether rules cover it or not: a person who decides means what is there. */
+const entryAt = async ({ repository, shadow }: Ground, path: Path): Promise<Entry | undefined> => {
+  const full = Buffer.concat([Buffer.from(`${repository.worktree}/`), toBytes(path)]);
+  const found = await blobAt(full, shadow.zeroId.length);
+  return typeof found === 'object' ? { mode: found.mode, oid: found.oid } : undefined;
+};
+
 /** Writes what the person decided, where the worktree is as it was just read. */
 const write = async (
   ground: Ground,
@@ -48,15 +56,10 @@ const write = async (
   conflict: string,
 ): Promise<Pick<Application, 'refused' | 'settle'>> => {
   const { shadow } = ground;
-  const { tree } = await snapshotOf(ground);
-  const now = await entriesOf(
-    shadow,
-    tree,
-    targets.map(({ path }) => path),
-  );
-  const changes: Change[] = targets.flatMap(({ path, after }) => {
-    const before = now.get(path);
-    return before?.oid === after?.oid && before?.mode === after?.mode ? [] : [{ path, before, after }];
+  const now = await Promise.all(targets.map(({ path }) => entryAt(ground, path)));
+  const changes: Change[] = targets.flatMap(({ path, after }, n) => {
+    const before = now[n];
+    return sameEntry(before, after) ? [] : [{ path, before, after }];
   });
   if (changes.length === 0) return { refused: [], settle: async () => {} };
   if (changesIgnoreRules(changes)) {
@@ -95,9 +98,7 @@ const openConflict = async (ground: Ground, path: Path): Promise<Opened> => {
 const takeEdited = async (ground: Ground, opened: Opened, edited: Buffer): Promise<Resolved> => {
   const { conflict, stage, marked } = opened;
   const { path } = marked;
-  const { tree } = await snapshotOf(ground);
-  const now = (await entriesOf(ground.shadow, tree, [path])).get(path);
-  const isSame = now?.oid === stage.local?.oid && now?.mode === stage.local?.mode;
+  const isSame = sameEntry(await entryAt(ground, path), stage.local);
   if (!isSame || !ground.state.conflicts.some(({ id }) => id === conflict.id))
     return { paths: conflict.paths, refused: [{ path, why: CHANGED }] };
   const after = { mode: stage.local?.mode ?? '100644', oid: await writeBlob(ground, edited) };

@@ -220,11 +220,10 @@ export const makeWorld = async (random: Random, share: number) => {
     ]);
     const word = 'merge' in choice ? 'merge' : choice.keep;
     await step(replica, `resolve ${path} ${word} ${conflict.kind}`, async () => {
-      const { refused } = await resolveConflict(replica.place, path, choice).catch((thrown: unknown) => {
-        // Not every conflict is a text.
-        if ('merge' in choice) return resolveConflict(replica.place, path, { keep: 'local' });
-        throw thrown;
-      });
+      const fallback = () => resolveConflict(replica.place, path, { keep: 'remote' });
+      // Not every conflict is a text, and an ignored file may lie where none was shown.
+      const decided = await resolveConflict(replica.place, path, choice).catch(fallback);
+      const { refused } = 'merge' in choice && decided.refused.length > 0 ? await fallback() : decided;
       // An edit made since may stand in the way of what was decided.
       if (calm) expect(refused).toEqual([]);
       return {};
