@@ -46,19 +46,32 @@ const byHandle = (handle: FileHandle): Folder => ({
   close: () => handle.close(),
 });
 
-/** Makes a folder where none is; somebody else may have been quicker. */
-const makeFolder = async (path: Buffer): Promise<void> => {
-  await mkdir(path).catch((thrown: unknown) => {
-    if (codeOf(thrown) !== 'EEXIST') throw thrown;
-  });
+/**
+ * Makes a folder where none is; somebody else may have been quicker. As open as git would make it below a worktree of
+ * this mode: our own umask is for files of ours.
+ */
+const makeFolder = async (path: Buffer, rootMode: number): Promise<void> => {
+  try {
+    await mkdir(path, { mode: 0o700 });
+  } catch (thrown) {
+    if (codeOf(thrown) === 'EEXIST') return;
+    throw thrown;
+  }
+  const handle = await openFolder(path);
+  try {
+    await handle.chmod((rootMode & 0o755) | 0o700);
+  } finally {
+    await handle.close();
+  }
 };
 
 const descend = async (root: string, names: readonly Path[], make: boolean): Promise<Folder> => {
   let handle = await openFolder(await realpath(root));
+  const { mode } = await handle.stat();
   for (const name of names) {
     const here = byHandle(handle);
     try {
-      if (make) await makeFolder(here.at(name));
+      if (make) await makeFolder(here.at(name), mode);
       handle = await openFolder(here.at(name));
     } finally {
       await here.close();
@@ -69,9 +82,10 @@ const descend = async (root: string, names: readonly Path[], make: boolean): Pro
 
 const descendByName = async (root: string, names: readonly Path[], make: boolean): Promise<Folder> => {
   let base: Buffer = Buffer.from(await realpath(root));
+  const { mode } = await lstat(base);
   for (const name of names) {
     base = join(base, name);
-    if (make) await makeFolder(base);
+    if (make) await makeFolder(base, mode);
     const facts = await lstat(base);
     if (!facts.isDirectory()) throw Object.assign(new Error('not a folder'), { code: 'ENOTDIR' });
   }
