@@ -126,4 +126,27 @@ describe.skipIf(program === undefined)('an act whose claude was killed in its mi
     expect(now).toContain('"by the person"');
     expect(now).toContain('"half done"');
   });
+
+  test('is told otherwise when its person cancelled it, and of nothing when it was done', async () => {
+    rmSync(inRepo('go'));
+    rmSync(inRepo('mark'));
+    const wait = 'echo begun > mark; while ! test -e go; do sleep 0.05; done';
+    const id = idIn((await run('act', say('take your time', bash(wait), { text: 'over' }))).stderr);
+    await until('its begin', () => existsSync(inRepo('mark')), 30_000);
+    await run('cancel', id);
+    await until('its end', async () => (await world.says(['status'])).includes('○ mechanic.1'), 30_000);
+    writeFileSync(inRepo('go'), '');
+    const heard = async (task: string): Promise<string> => {
+      const before = api.calls.length;
+      await run('await', idIn((await run('retry', task)).stderr));
+      return api.calls[before]?.prompts.at(-1) ?? '';
+    };
+    expect(await heard(id)).toMatch(
+      /^\[khlone\] An earlier attempt at this task was cancelled after it had begun\./,
+    );
+    const done = idIn(
+      (await run('act', '--await', say('do it twice', bash('true'), { text: 'done' }))).stderr,
+    );
+    expect(await heard(done)).toMatch(/^do it twice\n/);
+  });
 });

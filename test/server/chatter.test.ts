@@ -1,15 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { ZoneSpec } from '../../src/protocol/calls.ts';
 import type { Peer } from '../../src/protocol/peer.ts';
-import {
-  addTask,
-  bringEnvironment,
-  call,
-  makeZone,
-  startServer,
-  type TestServer,
-  untilTask,
-} from '../fixtures/server.ts';
+import { addTask, call, startZone, type TestServer, untilTask } from '../fixtures/server.ts';
 
 /** A brain that prints without a pause: it has to be stopped like any other. */
 
@@ -17,10 +9,7 @@ let server: TestServer;
 let peer: Peer;
 let zone: ZoneSpec;
 beforeAll(async () => {
-  server = await startServer();
-  peer = await server.peer();
-  zone = makeZone(server);
-  await bringEnvironment(peer, server, zone);
+  ({ server, peer, zone } = await startZone());
 });
 afterAll(() => server.dispose());
 

@@ -16,6 +16,7 @@ import {
   newId,
   processesWith,
   startServer,
+  startZone,
   type Task,
   type TestServer,
   until,
@@ -30,10 +31,7 @@ let zone: ZoneSpec;
 afterEach(() => server.dispose());
 
 const begin = async (): Promise<void> => {
-  server = await startServer();
-  peer = await server.peer();
-  zone = makeZone(server);
-  await bringEnvironment(peer, server, zone);
+  ({ server, peer, zone } = await startZone());
 };
 const restart = async (): Promise<void> => {
   await server.kill9();

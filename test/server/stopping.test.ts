@@ -9,8 +9,8 @@ import {
   bringEnvironment,
   call,
   journalOf,
-  makeZone,
   POLICY,
+  readyZone,
   startServer,
   type Task,
   type TestServer,
@@ -29,12 +29,6 @@ beforeAll(async () => {
 });
 afterAll(() => server.dispose());
 
-const readyZone = async (): Promise<ZoneSpec> => {
-  const zone = makeZone(server);
-  await bringEnvironment(peer, server, zone);
-  return zone;
-};
-
 /** A script that leaves a child outside its process group, ignores a gentle word, and says its mark. */
 const STUBBORN =
   "trap '' TERM INT; setsid sh -c 'sleep 1000' & echo $KHLONE_RUN > mark; sleep 1000; sleep 1000";
@@ -49,7 +43,7 @@ const startStubborn = async (zone: ZoneSpec, wish = {}) => {
 
 describe('a cancelled task', () => {
   test('that waited is cancelled at once and never runs', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     await call(peer, 'zone.open', { zone, policy: POLICY });
     await call(peer, 'queue.pause', { zone: zone.id, paused: true });
     const { task } = await addTask(peer, zone, 'touch ran');
@@ -62,7 +56,7 @@ describe('a cancelled task', () => {
   });
 
   test('that ran is told as cancelled only when every process of it is gone, and the next one runs', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     const { id, mark } = await startStubborn(zone);
     expect(processesOf(mark).length).toBeGreaterThan(3);
     const next = await addTask(peer, zone, 'true');
@@ -74,7 +68,7 @@ describe('a cancelled task', () => {
   });
 
   test('by its prefix, and one that is done stays done', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     const { task } = await addTask(peer, zone, 'true');
     await untilTask(peer, zone, task.id);
     const answer = await call<{ task: Task }>(peer, 'task.cancel', { task: task.id.slice(5) });
@@ -83,7 +77,7 @@ describe('a cancelled task', () => {
 });
 
 test('a task over its own limit fails as such, with its processes gone', async () => {
-  const zone = await readyZone();
+  const zone = await readyZone(peer, server);
   const { id, mark } = await startStubborn(zone, { limitMs: 500 });
   const task = await untilTask(peer, zone, id);
   expect(task).toMatchObject({ state: 'failed', error: 'timeout' });
@@ -91,14 +85,14 @@ test('a task over its own limit fails as such, with its processes gone', async (
 });
 
 test('a task that is quicker than its limit is done', async () => {
-  const zone = await readyZone();
+  const zone = await readyZone(peer, server);
   const { task } = await addTask(peer, zone, 'true', { limitMs: 60_000 });
   expect((await untilTask(peer, zone, task.id)).state).toBe('done');
 });
 
 describe('a halted zone', () => {
   test('ends what runs, keeps what waits, and goes on when it is opened', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     const { id, mark } = await startStubborn(zone);
     const waiting = await addTask(peer, zone, 'touch later');
     await call(peer, 'zone.halt', { zone: zone.id });
@@ -115,7 +109,7 @@ describe('a halted zone', () => {
 
 describe('crew', () => {
   test('is added and deleted; a busy clone needs force, its processes go, and its transcript stays', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     const { clone } = await call<{ clone: { name: string; brain: string } }>(peer, 'crew.add', {
       ...{ zone, policy: POLICY, role: 'reviewer', brain: 'sh' },
     });
@@ -139,7 +133,7 @@ describe('crew', () => {
   });
 
   test('a task of a clone that was deleted is not retried into a queue that nobody reads', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     const { task } = await addTask(peer, zone, 'false', { who: 'reviewer++' });
     await untilTask(peer, zone, task.id);
     await call(peer, 'crew.del', { zone: zone.id, clones: ['reviewer.1'], force: false });
@@ -152,7 +146,7 @@ describe('crew', () => {
 });
 
 test('a deleted zone leaves no process, keeps the worktree, and may be made anew', async () => {
-  const zone = await readyZone();
+  const zone = await readyZone(peer, server);
   const { id, mark } = await startStubborn(zone);
   const del = (force: boolean) => call<{ deleted: boolean }>(peer, 'zone.del', { zone: zone.id, force });
   await expect(del(false)).rejects.toMatchObject({ code: 'conflict' });

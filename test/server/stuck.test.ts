@@ -10,8 +10,7 @@ import {
   addTask,
   bringEnvironment,
   kill9,
-  makeZone,
-  startServer,
+  startZone,
   type TestServer,
   until,
   untilTask,
@@ -25,10 +24,7 @@ let zone: ZoneSpec;
 afterEach(() => server.dispose());
 
 const begin = async (env: Record<string, string> = {}): Promise<void> => {
-  server = await startServer({ env });
-  peer = await server.peer();
-  zone = makeZone(server);
-  await bringEnvironment(peer, server, zone);
+  ({ server, peer, zone } = await startZone({ env }));
 };
 const restart = async (): Promise<void> => {
   await server.kill9();

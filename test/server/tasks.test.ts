@@ -7,12 +7,11 @@ import { processesOf } from '../../src/server/run-dir.ts';
 import {
   addTask,
   answerOf,
-  bringEnvironment,
   call,
   journalOf,
-  makeZone,
   newId,
   POLICY,
+  readyZone,
   startServer,
   type Task,
   type TestServer,
@@ -29,18 +28,12 @@ beforeAll(async () => {
 });
 afterAll(() => server.dispose());
 
-/** A zone whose clones have their environment. */
-const readyZone = async (over: Partial<ZoneSpec> = {}): Promise<ZoneSpec> => {
-  const zone = makeZone(server, over);
-  await bringEnvironment(peer, server, zone);
-  return zone;
-};
 const pause = (zone: ZoneSpec, paused: boolean) => call(peer, 'queue.pause', { zone: zone.id, paused });
 const runDirs = (zone: ZoneSpec): string[] => readdirSync(join(server.home.zonesDir, zone.id, 'runs')).sort();
 
 describe('one id', () => {
   test('sent twice is one task, which runs once', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     const id = newId();
     const [one, two] = await Promise.all([1, 2].map(() => addTask(peer, zone, 'echo x >> ran', { id })));
     await untilTask(peer, zone, id);
@@ -57,7 +50,7 @@ describe('one id', () => {
   });
 
   test('in another session is the same task in the session of the first time', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     const id = newId();
     await addTask(peer, zone, 'true', { id });
     const again = await addTask(peer, zone, 'true', { id, session: 'other' });
@@ -65,7 +58,7 @@ describe('one id', () => {
   });
 
   test('with another body is refused', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     const id = newId();
     await addTask(peer, zone, 'true', { id });
     for (const wish of [{ kind: 'ask' as const }, { limitMs: 5 }]) {
@@ -77,7 +70,7 @@ describe('one id', () => {
 
 describe('the order', () => {
   test('is first come first served, but for what was prioritized or moved', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     await call(peer, 'zone.open', { zone, policy: POLICY });
     await pause(zone, true);
     const add = async (name: string, prioritize = false): Promise<string> =>
@@ -104,7 +97,7 @@ describe('the order', () => {
   });
 
   test('is told by the receipt: how many tasks come before', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     await call(peer, 'zone.open', { zone, policy: POLICY });
     await pause(zone, true);
     const positions = [];
@@ -115,7 +108,7 @@ describe('the order', () => {
 
 describe('limits', () => {
   test('a full queue refuses the next task and keeps the others', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     await call(peer, 'zone.open', { zone, policy: POLICY });
     await pause(zone, true);
     const policy = { ...POLICY, maxQueue: 3 };
@@ -130,7 +123,7 @@ describe('limits', () => {
   });
 
   test('a full crew refuses the next clone, and an index is never used again', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     const policy = { ...POLICY, maxClones: 2 };
     const clone = async (): Promise<string> =>
       (await addTask(peer, zone, 'true', { policy, who: 'reviewer++' })).task.clone;
@@ -143,13 +136,15 @@ describe('limits', () => {
   });
 
   test('an empty task is refused', async () => {
-    await expect(addTask(peer, await readyZone(), ' \n\t')).rejects.toMatchObject({ code: 'usage' });
+    await expect(addTask(peer, await readyZone(peer, server), ' \n\t')).rejects.toMatchObject({
+      code: 'usage',
+    });
   });
 });
 
 describe('runs', () => {
   test('of two sessions are two processes, and one session keeps its own', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     const run = async (session: string): Promise<string> => {
       const { task } = await addTask(peer, zone, 'echo $KHLONE_RUN', { session });
       await untilTask(peer, zone, task.id, ['done']);
@@ -162,7 +157,7 @@ describe('runs', () => {
   });
 
   test('have one mode: an ask after an act is another process, which may not write', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     const act = await addTask(peer, zone, 'echo $KHLONE_RUN > mark');
     const ask = await addTask(peer, zone, 'cat mark; touch no', { kind: 'ask' });
     expect(await untilTask(peer, zone, ask.task.id)).toMatchObject({ state: 'failed' });
@@ -175,7 +170,7 @@ describe('runs', () => {
 
 describe('prompts', () => {
   test('of two megabytes go through whole', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     const body = Buffer.from(`: ${'x'.repeat(2_000_000)}\necho end`);
     const { value } = await peer.call(
       'task.add',
@@ -192,7 +187,7 @@ describe('prompts', () => {
   });
 
   test('keep hostile bytes as they are, and a NUL is refused by the shell', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     const nasty = 'a\u001b]0;t\u0007\u001b[2J ü 漢 👩‍👧 \u202e "\'$(x)`\\ \u{10ffff}';
     const quoted = `'${nasty.replaceAll("'", `'\\''`)}'`;
     const fine = await addTask(peer, zone, `printf %s ${quoted} > nasty; cat nasty`);
@@ -207,7 +202,7 @@ describe('prompts', () => {
   });
 
   test('with an answer of megabytes leave a journal that can be read to its end', async () => {
-    const zone = await readyZone();
+    const zone = await readyZone(peer, server);
     const { task } = await addTask(peer, zone, "head -c 3000000 /dev/zero | tr '\\0' x");
     expect((await untilTask(peer, zone, task.id)).state).toBe('done');
     const items = await journalOf(peer, zone);
@@ -225,7 +220,7 @@ test.each([
   'back\\slash;#{pane_id}',
 ])('a worktree may be called %j', async (name) => {
   const path = join(server.work, name);
-  const zone = await readyZone({ path });
+  const zone = await readyZone(peer, server, { path });
   for (const kind of ['act', 'ask'] as const) {
     const { task } = await addTask(peer, zone, 'pwd; printf %s "$PWD" >&2', { kind });
     expect(await untilTask(peer, zone, task.id)).toMatchObject({ state: 'done' });

@@ -2,17 +2,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { ZoneSpec } from '../../src/protocol/calls.ts';
 import type { Peer } from '../../src/protocol/peer.ts';
-import {
-  addTask,
-  bringEnvironment,
-  call,
-  makeZone,
-  POLICY,
-  type Seen,
-  startServer,
-  type TestServer,
-  until,
-} from '../fixtures/server.ts';
+import { addTask, call, POLICY, type Seen, startZone, type TestServer, until } from '../fixtures/server.ts';
 
 /** Watchers of one journal: a stalled one costs nobody anything. */
 
@@ -20,10 +10,7 @@ let server: TestServer;
 let peer: Peer;
 let zone: ZoneSpec;
 beforeAll(async () => {
-  server = await startServer();
-  peer = await server.peer();
-  zone = makeZone(server);
-  await bringEnvironment(peer, server, zone);
+  ({ server, peer, zone } = await startZone());
 });
 afterAll(() => server.dispose());
 

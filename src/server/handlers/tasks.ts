@@ -72,11 +72,11 @@ const onRetry = async (deps: TaskDeps, prefix: string, id: string): Promise<Retr
     if (!RETRYABLE.has(current.state)) {
       throw new KhloneError('conflict', `${old.id} is ${current.state}`, `khlone await ${old.id}`);
     }
-    const unsure = current.state === 'unknown' || current.effect === 1;
+    const note = noteFor(current);
     const task = {
       ...{ id, hash: old.hash, zone: old.zone, kind: old.kind, session: old.session, title: old.title },
       clone: { id: old.clone, role: old.role, idx: old.idx },
-      prompt: unsure ? withNote(promptOf(store, old.id), brain, changes) : promptOf(store, old.id),
+      prompt: withNote(promptOf(store, old.id), brain === 'sh' ? undefined : note, changes),
       ...{ limit_ms: old.limit_ms, uuid: randomUUID(), retry_of: old.id },
       ...{ prioritized: true, repeatable: old.repeatable === 1 },
     };
@@ -88,15 +88,21 @@ const onRetry = async (deps: TaskDeps, prefix: string, id: string): Promise<Retr
   return retried;
 };
 
-const RESUME_NOTE =
-  '[khlone] An earlier attempt at this task ended in its middle, and its outcome is not known. First look at what is already done (git status, git diff), then finish what is missing.';
+const LOOK_FIRST = 'First look at what is already done (git status, git diff), then finish what is missing.';
+const NOTE_BEGINS = '[khlone] An earlier attempt at this task';
 
-/** The note comes first, once, however often a task is tried. */
-const withNote = (prompt: string, brain: string, changes: string | undefined): string => {
-  // To a shell it has to be a comment.
-  if (brain === 'sh') return prompt.startsWith(`# ${RESUME_NOTE}`) ? prompt : `# ${RESUME_NOTE}\n${prompt}`;
-  const task = prompt.startsWith(RESUME_NOTE) ? prompt.slice(prompt.indexOf('\n\n') + 2) : prompt;
-  return `${RESUME_NOTE}${changes ? ` ${changes}` : ''}\n\n${task}`;
+/** What a brain is told of the attempt before: nothing where it was finished, or had done nothing yet. */
+const noteFor = ({ state, effect }: TaskRow): string | undefined => {
+  if (state === 'unknown')
+    return `${NOTE_BEGINS} ended in its middle, and its outcome is not known. ${LOOK_FIRST}`;
+  if (state === 'done' || effect === 0) return undefined;
+  return `${NOTE_BEGINS} ${state === 'failed' ? 'failed' : 'was cancelled'} after it had begun. ${LOOK_FIRST}`;
+};
+
+/** The note comes first, once, however often a task is tried. A script is not told anything: it could not read it. */
+const withNote = (prompt: string, note: string | undefined, changes: string | undefined): string => {
+  const task = prompt.startsWith(NOTE_BEGINS) ? prompt.slice(prompt.indexOf('\n\n') + 2) : prompt;
+  return note === undefined ? task : `${note}${changes ? ` ${changes}` : ''}\n\n${task}`;
 };
 
 /** Puts a queued task at a place among those that wait: between its new neighbours, in their class. */
