@@ -1,3 +1,4 @@
+import { KhloneError } from '../protocol/error.ts';
 import { type Conflict, conflictOf } from './conflict.ts';
 import { git, gitFailed } from './git.ts';
 import {
@@ -71,6 +72,14 @@ const withoutWorktree = (shadow: Shadow): Shadow => ({
 });
 
 /** Every git since 2.38 merges two commits by their common parent; only newer ones take a base by name. */
+/** Whether that is why git would not merge; the others of its commands are older. */
+const tooOld = async (shadow: Shadow): Promise<KhloneError | undefined> => {
+  const said = (await shadow.run(['version'])).stdout.toString('utf8').trim();
+  const [, major = '0', minor = '0'] = /(\d+)\.(\d+)/u.exec(said) ?? [];
+  if (Number(major) > 2 || (Number(major) === 2 && Number(minor) >= 38)) return undefined;
+  return new KhloneError('config', `${said} is too old to merge here`, 'install git 2.38 or newer');
+};
+
 const mergeTree = async (shadow: Shadow, { base, local, remote }: Known): Promise<Said> => {
   const parent = await commitOf(shadow, base);
   const [ours, theirs] = await Promise.all([
@@ -78,7 +87,7 @@ const mergeTree = async (shadow: Shadow, { base, local, remote }: Known): Promis
     commitOf(shadow, remote, [parent]),
   ]);
   const { code, stdout, stderr } = await shadow.run(['merge-tree', '--write-tree', '-z', ours, theirs]);
-  if (code !== 0 && code !== 1) throw gitFailed('git could not merge', stderr);
+  if (code !== 0 && code !== 1) throw (await tooOld(shadow)) ?? gitFailed('git could not merge', stderr);
   const said = readMergeTree(stdout);
   const worded = ({ text, ...note }: Note): Note => ({
     ...note,

@@ -7,7 +7,7 @@ import { packWorktree } from '../../../src/patch/carry.ts';
 import { MAX_FILE_BYTES } from '../../../src/patch/snapshot.ts';
 import { unpackWorktree } from '../../../src/patch/unpack.ts';
 import { agree, commits, look, type PatchPlace, take } from '../../../src/server/zone-patches.ts';
-import { makeGround, makeRepo, ZONE } from '../../patch/ground.ts';
+import { dirsOf, makeGround, makeRepo, ZONE } from '../../patch/ground.ts';
 
 /** A worktree and a zone that was carried from it, on one machine: the zone's side is the server's own code. */
 
@@ -18,10 +18,14 @@ export const freely: StepWish = { yes: true, branch: undefined };
 
 export type TwoSides = Awaited<ReturnType<typeof makeTwoSides>>;
 
-export const placeAt = (root: string): StepPlace => {
-  const gitDir = join(root, '.git');
-  return { repository: { worktree: root, gitDir, commonDir: gitDir }, zone: ZONE, choice: CHOICE };
-};
+export const placeAt = (root: string): StepPlace => ({
+  repository: dirsOf(root),
+  zone: ZONE,
+  choice: CHOICE,
+});
+
+/** `init`: words for git init. `worktree`: another worktree of the repository that stands for the near side. */
+export type Making = { init?: string[]; worktree?: (root: string) => string };
 
 /** The server's own code as the far side. */
 export const farAt = (place: PatchPlace): Far => ({
@@ -31,10 +35,14 @@ export const farAt = (place: PatchPlace): Far => ({
   commits: (have) => commits(place, { zone: ZONE, have }),
 });
 
-export const makeTwoSides = async (prepare: (root: string) => void = () => {}) => {
+export const makeTwoSides = async (
+  prepare: (root: string) => void = () => {},
+  { init = [], worktree = (root) => root }: Making = {},
+) => {
   const ground = makeGround();
-  const near = makeRepo(ground.dir);
-  prepare(near);
+  const main = makeRepo(ground.dir, 'near', init);
+  prepare(main);
+  const near = worktree(main);
   const zonesDir = join(ground.dir, 'zones');
   const farRoot = join(ground.dir, 'far');
   mkdirSync(zonesDir);
