@@ -53,6 +53,11 @@ if (!existsSync(join(import.meta.dirname, '../dist/command.cjs'))) {
   console.error('✗ nothing is built\n  ↳ npm run build');
   process.exit(2);
 }
+const keep = (rows: readonly Row[]): void => {
+  const kept = { atMs: Date.now(), node: process.version, rows };
+  writeFileSync(RESULTS, `${JSON.stringify(kept, undefined, 1)}\n`);
+};
+
 const words = process.argv.slice(2).filter((word) => !word.startsWith('--'));
 const unknown = words.filter((word) => !Object.hasOwn(GROUPS, word));
 if (unknown.length > 0) {
@@ -70,12 +75,10 @@ for (const [name, take] of Object.entries(GROUPS)) {
     failed += 1;
     console.error(`✗ ${name} has no figures:`, thrown);
   }
+  // After each group: a run that is broken off keeps what it had.
+  if (words.length === 0) keep(rows);
   console.error(`${name}: ${((performance.now() - begun) / 1000).toFixed(0)} s`);
 }
 console.log(table(rows));
-if (words.length === 0) {
-  const kept = { atMs: Date.now(), node: process.version, rows };
-  writeFileSync(RESULTS, `${JSON.stringify(kept, undefined, 1)}\n`);
-  console.log(`\nkept in ${RESULTS}`);
-}
+if (words.length === 0) console.log(`\nkept in ${RESULTS}`);
 process.exit(failed > 0 ? 1 : 0);
