@@ -2,7 +2,16 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { ZoneSpec } from '../../src/protocol/calls.ts';
 import type { Peer } from '../../src/protocol/peer.ts';
-import { addTask, call, POLICY, type Seen, startZone, type TestServer, until } from '../fixtures/server.ts';
+import {
+  addTask,
+  call,
+  makeZone,
+  POLICY,
+  type Seen,
+  startZone,
+  type TestServer,
+  until,
+} from '../fixtures/server.ts';
 
 /** Watchers of one journal: a stalled one costs nobody anything. */
 
