@@ -126,6 +126,38 @@ describe('an application', () => {
     expect(read('kept.txt')).toBe('theirs\n');
   });
 
+  it('puts back what had to make room for others when its own new place is taken', async () => {
+    const before = await treeNow();
+    // KEPT.txt is one name with kept.txt on some disks, so kept.txt has to go first.
+    const after = await treeAfter(() => {
+      renameSync(join(root, 'kept.txt'), join(root, 'moved.txt'));
+      put(root, 'KEPT.txt', 'another\n');
+    });
+    put(root, 'moved.txt', 'mine\n');
+    const { refused, done } = await apply(before, after, null, [{ from: 'kept.txt', to: 'moved.txt' }]);
+    expect(refused.map(({ path }) => path).sort()).toEqual(['kept.txt', 'moved.txt']);
+    expect(done).toEqual(['KEPT.txt']);
+    expect([read('kept.txt'), read('moved.txt'), read('KEPT.txt')]).toEqual([
+      'kept\n',
+      'mine\n',
+      'another\n',
+    ]);
+  });
+
+  it('keeps a copy of what had to make room where something stands in its place by then', async () => {
+    const before = await treeNow();
+    const after = await treeAfter(() => {
+      renameSync(join(root, 'kept.txt'), join(root, 'moved.txt'));
+      put(root, 'kept.txt/inner.txt', 'a folder now\n');
+    });
+    put(root, 'moved.txt', 'mine\n');
+    const applied = await apply(before, after, null, [{ from: 'kept.txt', to: 'moved.txt' }]);
+    expect(applied.refused.map(({ path }) => path).sort()).toEqual(['kept.txt', 'moved.txt']);
+    const kept = (await displacedIn(applied.folder)).map(({ kept: at }) => readFileSync(at, 'utf8'));
+    expect(kept).toEqual(['kept\n']);
+    expect(read('kept.txt/inner.txt')).toBe('a folder now\n');
+  });
+
   it('leaves a file at its old place when its new one is taken', async () => {
     const before = await treeNow();
     const after = await treeAfter(() => renameSync(join(root, 'kept.txt'), join(root, 'moved.txt')));
@@ -235,17 +267,28 @@ describe('an editor that saves between look and write', () => {
     },
     'in place': (path) => writeFileSync(path, 'mine\n'),
     'by appending': (path) => appendFileSync(path, 'mine\n'),
+    'through an open descriptor': (path) => {
+      const editor = openSync(path, 'r+');
+      writeSync(editor, 'mine\n');
+      closeSync(editor);
+    },
+    'with a backup, as vim does': (path) => {
+      renameSync(path, `${path}~`);
+      writeFileSync(path, 'mine\n');
+      rmSync(`${path}~`);
+    },
   };
+  const ROUNDS = process.env.KHLONE_LONG === '1' ? 120 : 8;
 
   it.each(Object.entries(saves))('%s loses nothing', async (_, save) => {
-    for (let round = 0; round < 8; round += 1) {
+    for (let round = 0; round < ROUNDS; round += 1) {
       put(root, 'kept.txt', `kept ${round}\n`);
       const before = await treeNow();
       const after = await treeAfter(() => put(root, 'kept.txt', `theirs ${round}\n`));
       const changes = await diffTrees(shadow, before, after);
       const applying = applyChanges(place, shadow, changes, plain);
       // Anywhere in the application, which takes a few milliseconds.
-      for (let turn = 0; turn < round * 7; turn += 1) await new Promise(setImmediate);
+      for (let turn = 0; turn < (round % 12) * 7; turn += 1) await new Promise(setImmediate);
       if (existsSync(join(root, 'kept.txt'))) save(join(root, 'kept.txt'));
       else save(join(root, 'kept.txt.late'));
       const { refused, folder, settle } = await applying;

@@ -1,4 +1,4 @@
-import { cpSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { pin, pinned, tidy, unpin } from '../../src/patch/pins.ts';
@@ -48,6 +48,19 @@ describe('a pinned tree', () => {
     expect((await pinned(shadow, 'base')).get('base')).toBe(next);
     await unpin(shadow, 'base');
     expect(await pinned(shadow, 'base')).toEqual(new Map());
+  });
+
+  it('is held although a git that was killed left its lock', async () => {
+    const tree = await treeNow();
+    await pin(shadow, 'base', tree);
+    const lock = join(shadow.dir, 'refs/khlone/base.lock');
+    writeFileSync(lock, '');
+    put(root, 'kept.txt', 'next\n');
+    await expect(pin(shadow, 'base', await treeNow())).rejects.toThrow('crashed');
+    const longAgo = Date.now() / 1000 - 3600;
+    utimesSync(lock, longAgo, longAgo);
+    await pin(shadow, 'base', await treeNow());
+    expect((await pinned(shadow, 'base')).get('base')).toBe(await treeNow());
   });
 
   it('is never seen by the user', async () => {

@@ -1,4 +1,4 @@
-import { cpSync, existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { noteQueued, openGround, snapshotOf } from '../../../src/client/patches/ground.ts';
@@ -240,7 +240,35 @@ describe('a file that rules cover on one side', () => {
   });
 });
 
+it('a conflict that waits is not decided anew by a folder that is renamed beside it', async () => {
+  put(sides.near, 'folder/fresh.txt', 'near\n');
+  put(sides.far, 'folder/fresh.txt', 'far\n');
+  put(sides.near, 'folder/inner.txt', 'near\n');
+  put(sides.far, 'folder/inner.txt', 'far\n');
+  const { meeting } = await pullNow();
+  const ids = meeting.merge.conflicts.map(({ id }) => id);
+  expect(ids.length).toBeGreaterThan(0);
+  mkdirSync(join(sides.far, 'moved'));
+  put(sides.far, 'folder/other.txt', lines());
+  await pullNow();
+  renameSync(join(sides.far, 'folder/other.txt'), join(sides.far, 'moved/other.txt'));
+  const again = await pullNow();
+  expect(again.meeting.merge.conflicts.map(({ id }) => id)).toEqual(ids);
+  expect([near('folder/fresh.txt'), far('folder/fresh.txt')]).toEqual(['near\n', 'far\n']);
+});
+
 describe('two worktrees on one zone', () => {
+  it('of which one was copied while an exchange held its lock do not wait for each other', async () => {
+    const copy = join(sides.dir, 'copy');
+    await inTurn(sides.place.repository.gitDir, async () => {
+      cpSync(sides.near, copy, { recursive: true });
+    });
+    expect(existsSync(join(copy, '.git/khlone/lock'))).toBe(true);
+    put(copy, 'kept.txt', 'copy\n');
+    await sync(placeAt(copy), sides.link, freely);
+    expect(far('kept.txt')).toBe('copy\n');
+  });
+
   it('that were copied from each other never undo each other', async () => {
     const copy = join(sides.dir, 'copy');
     cpSync(sides.near, copy, { recursive: true });
