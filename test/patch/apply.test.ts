@@ -79,22 +79,6 @@ describe('an application', () => {
     expect(statSync(join(root, 'tool')).mode & 0o777).toBe(0o755);
   });
 
-  it('makes folders as open as the worktree, whatever the umask of hub and server', async () => {
-    const before = await treeNow();
-    const after = await treeAfter(() => put(root, 'made/within/file', 'theirs\n'));
-    for (const mode of [0o755, 0o700]) {
-      chmodSync(root, mode);
-      rmSync(join(root, 'made'), { recursive: true, force: true });
-      const umask = process.umask(0o077);
-      try {
-        expect((await apply(before, after)).refused).toEqual([]);
-      } finally {
-        process.umask(umask);
-      }
-      for (const path of ['made', 'made/within']) expect(statSync(join(root, path)).mode & 0o777).toBe(mode);
-    }
-  });
-
   it('leaves a path that was changed meanwhile, and goes on with the others', async () => {
     const before = await treeNow();
     const after = await treeAfter(() => {

@@ -1,0 +1,36 @@
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { enter } from '../../src/patch/beneath.ts';
+
+let root = '';
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'khlone-beneath-'));
+});
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+describe('folders below a worktree', () => {
+  it('are made as open as it is, whatever the umask of hub and server', async () => {
+    for (const mode of [0o755, 0o700]) {
+      chmodSync(root, mode);
+      rmSync(join(root, 'made'), { recursive: true, force: true });
+      const umask = process.umask(0o077);
+      try {
+        await (await enter(root, ['made', 'within'], true))?.close();
+      } finally {
+        process.umask(umask);
+      }
+      for (const path of ['made', 'made/within']) expect(statSync(join(root, path)).mode & 0o777).toBe(mode);
+    }
+  });
+
+  it('that are there keep their mode, and links are not entered', async () => {
+    mkdirSync(join(root, 'own'));
+    chmodSync(join(root, 'own'), 0o711);
+    symlinkSync(tmpdir(), join(root, 'link'));
+    await (await enter(root, ['own', 'made'], true))?.close();
+    expect(statSync(join(root, 'own')).mode & 0o777).toBe(0o711);
+    expect(await enter(root, ['link', 'made'], true)).toBeUndefined();
+  });
+});
