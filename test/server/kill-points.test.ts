@@ -55,8 +55,8 @@ const each = (points: readonly Point[]): Step[] =>
     [point, 3, QUEUE],
   ]);
 
-/** Two queues for each of the first commits that a queue makes; how many there are depends on what shares one. */
-const passings = (point: Point): Step[] => Array.from({ length: 20 }, (_, i) => [point, (i % 8) + 1, QUEUE]);
+/** A queue for each of the first commits that a queue makes; how many there are depends on what shares one. */
+const passings = (point: Point): Step[] => Array.from({ length: 8 }, (_, i) => [point, i + 1, QUEUE]);
 
 const TABLE: Record<string, { steps: Step[]; fresh?: true }> = {
   'around the input': { steps: each(['input-noted', 'input-half', 'input-written']) },
