@@ -15,7 +15,7 @@ const checked = (name: string, from: string): string => {
   throw new KhloneError(
     'usage',
     `${from} is not a session name: letters, digits, ".", "_", "-", at most 64`,
-    'khlone log --list',
+    'such as auth or review-2',
   );
 };
 
