@@ -1,4 +1,4 @@
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { noteQueued, openGround, snapshotOf } from '../../../src/client/patches/ground.ts';
@@ -193,13 +193,18 @@ describe('a state that was queued', () => {
     const tree = await queueNow();
     put(sides.far, 'kept.txt', 'far\n');
     put(sides.far, 'long.txt', lines({ 20: 'far' }));
+    rmSync(join(sides.far, 'deleted.txt'));
     await pullNow();
     put(sides.near, 'long.txt', lines({ 2: 'near, later', 20: 'far' }));
     stepped(await sync(sides.place, sides.link, { ...freely, localTree: tree }));
+    expect(existsSync(join(sides.far, 'deleted.txt'))).toBe(false);
+    put(sides.near, 'deleted.txt', 'gone soon\n');
     expect([far('kept.txt'), far('long.txt')]).toEqual(['far\n', lines({ 2: 'near', 20: 'far' })]);
     const { meeting } = await pullNow();
     expect(meeting.merge.conflicts).toEqual([]);
+    expect(near('deleted.txt')).toBe('gone soon\n');
     await syncNow();
+    expect(far('deleted.txt')).toBe('gone soon\n');
     expect([far('long.txt'), near('long.txt')]).toEqual([
       lines({ 2: 'near, later', 20: 'far' }),
       lines({ 2: 'near, later', 20: 'far' }),
@@ -240,21 +245,22 @@ describe('a file that rules cover on one side', () => {
   });
 });
 
-it('a conflict that waits is not decided anew by a folder that is renamed beside it', async () => {
-  put(sides.near, 'folder/fresh.txt', 'near\n');
-  put(sides.far, 'folder/fresh.txt', 'far\n');
-  put(sides.near, 'folder/inner.txt', 'near\n');
-  put(sides.far, 'folder/inner.txt', 'far\n');
+it('a conflict that waits is not decided anew once the folder that was renamed beside it is on both sides', async () => {
+  sides.remove();
+  await start((root) => {
+    for (const name of ['a', 'b', 'c']) put(root, `d/${name}`, lines({ 1: name, 2: name, 3: name }));
+  });
+  renameSync(join(sides.near, 'd'), join(sides.near, 'e'));
+  put(sides.far, 'd/new', 'far\n');
   const { meeting } = await pullNow();
-  const ids = meeting.merge.conflicts.map(({ id }) => id);
-  expect(ids.length).toBeGreaterThan(0);
-  mkdirSync(join(sides.far, 'moved'));
-  put(sides.far, 'folder/other.txt', lines());
-  await pullNow();
-  renameSync(join(sides.far, 'folder/other.txt'), join(sides.far, 'moved/other.txt'));
+  expect(meeting.merge.conflicts.map(({ paths }) => paths)).toEqual([['d/new']]);
+  await syncNow();
+  expect(existsSync(join(sides.far, 'e/a'))).toBe(true);
   const again = await pullNow();
-  expect(again.meeting.merge.conflicts.map(({ id }) => id)).toEqual(ids);
-  expect([near('folder/fresh.txt'), far('folder/fresh.txt')]).toEqual(['near\n', 'far\n']);
+  expect([again.done, again.meeting.merge.conflicts.map(({ id }) => id)]).toEqual([
+    [],
+    meeting.merge.conflicts.map(({ id }) => id),
+  ]);
 });
 
 describe('two worktrees on one zone', () => {
