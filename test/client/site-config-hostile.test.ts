@@ -1,20 +1,8 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MAX_SITE_FILE_BYTES } from '../../src/client/site-config.ts';
-import { parseSiteConfig } from '../../src/client/site-config-parse.ts';
 import { KhloneError } from '../../src/protocol/error.ts';
-
-const parse = (text: string) => parseSiteConfig(text, 'khlone.yml');
-/** The message of the refusal of a text. */
-const refusal = (text: string): string => {
-  try {
-    parse(text);
-  } catch (error) {
-    if (error instanceof KhloneError && error.code === 'config') return error.message;
-    throw error;
-  }
-  throw new Error(`was accepted: ${JSON.stringify(text)}`);
-};
+import { parse, refusal } from './khlone-yml.ts';
 
 describe('a hostile khlone.yml', () => {
   it('follows a few aliases, finds mistakes behind them, and refuses a bomb of them', () => {

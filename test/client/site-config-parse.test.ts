@@ -1,19 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { DEFAULT_SITE_CONFIG } from '../../src/client/site-config.ts';
-import { parseSiteConfig } from '../../src/client/site-config-parse.ts';
-import { KhloneError } from '../../src/protocol/error.ts';
-
-const parse = (text: string) => parseSiteConfig(text, 'khlone.yml');
-/** The message of the refusal of a text. */
-const refusal = (text: string): string => {
-  try {
-    parse(text);
-  } catch (error) {
-    if (error instanceof KhloneError && error.code === 'config') return error.message;
-    throw error;
-  }
-  throw new Error(`was accepted: ${JSON.stringify(text)}`);
-};
+import { parse, refusal } from './khlone-yml.ts';
 
 const EXAMPLE = `
 zone:
