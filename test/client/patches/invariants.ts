@@ -84,16 +84,31 @@ export const changedPaths = (before: Moment, after: Moment): string[] =>
     (path) => before.contents.get(path) !== after.contents.get(path),
   );
 
-/** Every byte sequence that was there before is there now, among the displaced files, or in a pinned state. */
-export const expectNothingLost = (side: Side, before: Moment, after: Moment): void => {
-  const now = new Set([...after.contents.values()].map((content) => content.split(' ')[1]));
-  const gone = [...before.contents].filter(([, content]) => !now.has(content.split(' ')[1]));
-  if (gone.length === 0) return;
-  const kept = new Set(everyFile(side.displaced).map(blobId));
-  const lost = gone.filter(([, content]) => !kept.has(content.split(' ')[1] ?? ''));
+const idsIn = ({ contents }: Moment): string[] =>
+  [...contents.values()].map((content) => content.split(' ')[1] ?? '');
+
+/**
+ * Every byte sequence that was there before is there now, among the displaced files, or in a pinned state. `owed` is
+ * what earlier steps displaced: it has to be found for as long as it is kept.
+ */
+export const expectNothingLost = (
+  side: Side,
+  before: Moment,
+  after: Moment,
+  owed: Set<string> = new Set(),
+): void => {
+  const now = new Set(idsIn(after));
+  for (const id of idsIn(before)) if (!now.has(id)) owed.add(id);
+  if (owed.size === 0) return;
+  const kept = new Set([...everyFile(side.displaced).map(blobId), ...now]);
+  const lost = [...owed].filter((id) => !kept.has(id));
   if (lost.length === 0) return;
   const pins = pinnedBlobs(side);
-  expect(lost.filter(([, content]) => !pins.has(content.split(' ')[1] ?? ''))).toEqual([]);
+  const gone = lost.filter((id) => !pins.has(id));
+  expect([...before.contents].filter(([, content]) => gone.includes(content.split(' ')[1] ?? ''))).toEqual(
+    [],
+  );
+  expect(gone).toEqual([]);
 };
 
 /** Git's own files of a worktree are as they were. */

@@ -10,7 +10,7 @@ import { makeWorld, type World } from './world.ts';
 
 const LONG = process.env.KHLONE_LONG === '1';
 const SEED = Number(process.env.KHLONE_SEED ?? Math.floor(Math.random() * 2 ** 31));
-const WORLDS = process.env.KHLONE_SEED ? 1 : LONG ? 60 : 2;
+const WORLDS = process.env.KHLONE_SEED ? 1 : LONG ? 60 : 1;
 const STEPS = LONG ? 40 : 22;
 /** Rounds in which all that is left to exchange has to settle. */
 const ROUNDS = 8;
@@ -26,7 +26,8 @@ const act = async (one: World, random: Random): Promise<void> => {
   else if (what < 10) one.edit(one.far.root);
   else if (what < 13) {
     const pulled = await one.doPull(replica);
-    if (pulled && pulled.refused.length === 0 && random.chance(0.3)) await one.again(replica);
+    const waits = (await one.conflictsOf(replica)).length > 0;
+    if (pulled && pulled.refused.length === 0 && random.chance(waits ? 0.7 : 0.1)) await one.again(replica);
   } else if (what < 16) await one.doSync(replica);
   else if (what < 18) await one.resolve(replica);
   else if (what < 19) await one.queue(replica);

@@ -86,7 +86,8 @@ type Edit = (root: string, path: string, random: Random) => void;
 const editLines: Edit = (root, path, random) => {
   const lines = linesOf(root, path);
   if (!lines) return;
-  const at = random.below(lines.length + 1);
+  // Often the same place, so that two sides meet there.
+  const at = random.chance(0.5) ? Math.min(2, lines.length) : random.below(lines.length + 1);
   const next = lines.toSpliced(at, random.below(3), newToken(root));
   writeFileSync(join(root, path), next.map((line) => `${line}\n`).join(''));
 };

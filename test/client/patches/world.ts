@@ -97,6 +97,12 @@ export const makeWorld = async (random: Random, share: number) => {
   }
   add('near', sides.near);
   add('other', other);
+  const owed = new Map<string, Set<string>>();
+  const owedBy = ({ root }: Side): Set<string> => {
+    const set = owed.get(root) ?? new Set();
+    owed.set(root, set);
+    return set;
+  };
   const hookRan = join(sides.dir, 'hook-ran');
 
   const edit = (root: string): void => {
@@ -141,7 +147,7 @@ export const makeWorld = async (random: Random, share: number) => {
     for (const side of all) {
       const [was, now] = [(side === far ? edited : undefined) ?? before.get(side), momentOf(side)];
       if (!was) continue;
-      expectNothingLost(side, was, now);
+      expectNothingLost(side, was, now, owedBy(side));
       expectGitUntouched(was, now);
       changed.set(side, changedPaths(was, now));
     }
