@@ -173,6 +173,7 @@ test('what a server tells of another zone is not taken for this one', async () =
   Object.assign(app, {
     ...{ known: { get: () => undefined, put: (view: unknown) => put.push(view), touch: () => {} } },
     ...{ redial: { nextTryMs: () => undefined }, carrier: { trouble: () => undefined } },
+    auto: { told: () => undefined },
     bindings: { all: () => [binding] },
   });
   const link = app.link('box');

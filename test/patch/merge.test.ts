@@ -230,8 +230,8 @@ describe('without the base', () => {
       ['no-base', 'both'],
       ['no-base', 'l'],
       ['no-base', 'r'],
-      ['no-base', 'x'],
-      ['no-base', 'x/y'],
+      // A file, and what needs its place as a folder.
+      ['no-base', 'x', 'x/y'],
     ]);
     expect(lost.tree).toBe(await ground.tree({ same: 's\n' }));
     expect((await mergeTrees(ground.shadow, { base: '3'.repeat(40), local, remote })).tree).toBe(lost.tree);
