@@ -99,7 +99,7 @@ const scripts: Record<string, { steps: string[]; short: string[]; long: string[]
   },
   'a pull': {
     steps: ['pull', 'sync'],
-    short: ['patch.pending-pull:1', 'apply.placed:2', 'patch.pulled:1'],
+    short: ['patch.pending-pull:1', 'apply.aside:1', 'patch.pulled:1'],
     long: [
       ...['apply.run:1', 'apply.staged:1', 'apply.journal:1', ...times('patch.pinned', 5)],
       ...[...times('patch.state', 5), ...times('apply.aside', 2), ...times('apply.placed', 4)],
