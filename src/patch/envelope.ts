@@ -6,6 +6,7 @@ import { KhloneError } from '../protocol/error.ts';
 import type { Envelope } from '../protocol/patch.ts';
 import { git, gitFailed, gitStream } from './git.ts';
 import type { Shadow } from './shadow.ts';
+import { copySnapshotIndex } from './snapshot.ts';
 import { commitOf } from './synthetic-commit.ts';
 import { RENAME_LIMIT } from './tree.ts';
 
@@ -145,7 +146,11 @@ const receive = async (
 };
 
 /** The tree that a patch makes of its base, in an index of its own. */
-const applyPatch = async (shadow: Shadow, base: string, file: string): Promise<string> => {
+const applyPatch = async (
+  shadow: Shadow,
+  { base, result }: { base: string; result: string },
+  file: string,
+): Promise<string> => {
   const text = await promisify(inflate)(await readFile(file), { maxOutputLength: MAX_INFLATED_BYTES }).catch(
     () => {
       throw broken('it does not inflate');
@@ -157,10 +162,19 @@ const applyPatch = async (shadow: Shadow, base: string, file: string): Promise<s
     if (said.code !== 0) throw broken(said.stderr.trim().split('\n')[0]?.slice(0, 200) ?? '');
     return said.stdout.toString('utf8').trim();
   };
-  try {
-    await step(['read-tree', base]);
+  const build = async (): Promise<string> => {
     if (text.length > 0) await step(['apply', '--cached', '--binary', '--whitespace=nowarn', '-'], text);
-    return await step(['write-tree']);
+    return step(['write-tree']);
+  };
+  try {
+    // The last snapshot's index holds the base more often than not, and a copy of it costs no git.
+    if (await copySnapshotIndex(shadow.dir, base, index)) {
+      const quick = await build().catch(() => undefined);
+      if (quick === result) return quick;
+      await rm(index, { force: true });
+    }
+    await step(['read-tree', base]);
+    return await build();
   } finally {
     await rm(index, { force: true });
     await rm(`${index}.lock`, { force: true });
@@ -220,7 +234,7 @@ export const openEnvelope = async (
     await receive(envelope, body, file);
     const tree =
       kind === 'patch' && base !== undefined
-        ? await applyPatch(shadow, base, file)
+        ? await applyPatch(shadow, { base, result }, file)
         : await unpackBundle(shadow, base, file);
     if (tree !== result) throw broken('it makes another state than announced');
   } finally {

@@ -14,7 +14,7 @@ const MadeBy = z.object({
   head: objectId.optional(),
   /** The worktree's state right after it was made: what differs from it is the clones' work. */
   tree: objectId,
-  /** How many files that state has. */
+  /** How many files were carried. */
   files: z.number(),
   madeMs: z.number(),
 });

@@ -1,11 +1,13 @@
-import { readdir, rm, stat } from 'node:fs/promises';
+import { lstat, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { git, gitFailed, gitStream } from './git.ts';
+import * as z from 'zod';
+import { type GitOptions, git, gitStream } from './git.ts';
 import type { Shadow } from './shadow.ts';
 
 /**
- * Trees that a shadow holds for later: by a ref of its own, and with objects of its own. A snapshot counts on the
- * user's objects, and the user's `git gc` may take those away; a pinned tree counts on nobody.
+ * Trees that a shadow holds for later: by a name in a list, and with objects of its own. A snapshot counts on the
+ * user's objects, and the user's `git gc` may take those away; a pinned tree counts on nobody. No git but `tidy` throws objects away in a
+ * shadow, so a list is as good as refs, and a list costs no process.
  */
 
 const GIT_DEADLINE_MS = 15 * 60_000;
@@ -14,35 +16,39 @@ const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 const MAX_PACKS = 40;
 /** Objects that nothing pins are kept so long: another process may be about to pin them. */
 const PRUNE_AFTER = '2.days.ago';
-/** No ref of ours is written for so long. */
-const STALE_LOCK_MS = 60_000;
-const NAME = /^[a-z]+(?:\/[\w.-]{1,100}){0,3}$/u;
+const MAX_PINS_BYTES = 16 * 1024 * 1024;
+const Name = z.string().regex(/^[a-z]+(?:\/[\w.-]{1,100}){0,3}$/u);
+const Pins = z.record(Name, z.string().regex(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/u));
 
-const refOf = (name: string): string => {
-  if (!NAME.test(name) || name.includes('..')) throw new Error(`no name for a pin: ${name}`);
-  return `refs/khlone/${name}`;
-};
+const fileIn = (shadow: Shadow): string => join(shadow.dir, 'khlone-pins.json');
 
-const ok = async (shadow: Shadow, args: readonly string[]): Promise<string> => {
-  const said = await shadow.run(args, { maxBytes: MAX_ANSWER_BYTES });
-  if (said.code !== 0) throw gitFailed(`git ${args[0]} failed in the shadow repository`, said.stderr);
-  return said.stdout.toString('utf8').trim();
-};
-
-/** The pinned trees by their names below `prefix`; all where it is left out. */
+/** The pinned trees by their names below `prefix`; all where it is left out. What is no list of ours pins nothing. */
 export const pinned = async (shadow: Shadow, prefix?: string): Promise<Map<string, string>> => {
-  const format = '%(refname) %(objecttype) %(objectname) %(tree)';
-  const below = prefix === undefined ? 'refs/khlone' : refOf(prefix);
-  const text = await ok(shadow, ['for-each-ref', `--format=${format}`, below]);
-  return new Map(
-    text
-      .split('\n')
-      .filter(Boolean)
-      .map((line) => {
-        const [ref = '', type = '', id = '', tree = ''] = line.split(' ');
-        return [ref.slice('refs/khlone/'.length), type === 'tree' ? id : tree];
-      }),
-  );
+  const path = fileIn(shadow);
+  const facts = await lstat(path).catch(() => undefined);
+  if (!facts?.isFile() || facts.size > MAX_PINS_BYTES) return new Map();
+  const text = await readFile(path, 'utf8').catch(() => '');
+  let all: Record<string, string> = {};
+  try {
+    all = Pins.parse(JSON.parse(text));
+  } catch {
+    // A clone may have written to it: what was pinned is asked for anew.
+  }
+  const isBelow = (name: string): boolean => prefix === undefined || `${name}/`.startsWith(`${prefix}/`);
+  return new Map(Object.entries(all).filter(([name]) => isBelow(name)));
+};
+
+/** Durable, whole or not at all. A step has one writer: whoever holds the lock of the worktree or the zone. */
+const keep = async (shadow: Shadow, pins: ReadonlyMap<string, string>): Promise<void> => {
+  const path = fileIn(shadow);
+  const file = await open(`${path}.new`, 'w', 0o600);
+  try {
+    await file.writeFile(JSON.stringify(Pins.parse(Object.fromEntries(pins))));
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(`${path}.new`, path);
 };
 
 /** Copies what the trees need and no pinned one has into the shadow's own store, onto the disk. */
@@ -56,27 +62,6 @@ const own = async (shadow: Shadow, trees: readonly string[], held: ReadonlySet<s
     ...{ cwd: shadow.dir, env: shadow.env(), input, deadlineMs: GIT_DEADLINE_MS },
   });
   for await (const _ of said);
-};
-
-/** A git that was killed leaves its lock behind, and nobody else would take that away. */
-const sweepLocks = async (shadow: Shadow): Promise<void> => {
-  const names = await readdir(join(shadow.dir, 'refs'), { recursive: true });
-  const locks = names.filter((name) => name.endsWith('.lock')).map((name) => join('refs', name));
-  for (const name of [...locks, 'packed-refs.lock']) {
-    const path = join(shadow.dir, name);
-    const facts = await stat(path).catch(() => undefined);
-    if (facts && Date.now() - facts.mtimeMs > STALE_LOCK_MS) await rm(path, { force: true });
-  }
-};
-
-const setRefs = async (shadow: Shadow, input: string): Promise<void> => {
-  const set = () => shadow.run(['update-ref', '--stdin'], { input, maxBytes: MAX_ANSWER_BYTES });
-  let said = await set();
-  if (said.code !== 0 && said.stderr.includes('.lock')) {
-    await sweepLocks(shadow);
-    said = await set();
-  }
-  if (said.code !== 0) throw gitFailed('git could not hold a tree', said.stderr);
 };
 
 /**
@@ -93,14 +78,11 @@ export const pinAll = async (
   if (changes.length === 0) return;
   const trees = changes.flatMap(([, tree]) => (tree === undefined ? [] : [tree]));
   await own(shadow, [...new Set(trees)], new Set(held.values()));
-  const lines = changes.map(([name, tree]) =>
-    tree === undefined ? `delete ${refOf(name)}\n` : `update ${refOf(name)} ${tree}\n`,
-  );
-  await setRefs(shadow, lines.join(''));
   for (const [name, tree] of changes) {
     if (tree === undefined) held.delete(name);
     else held.set(name, tree);
   }
+  await keep(shadow, held);
 };
 
 /** Holds one tree under a name. Throws `internal` where an object of it is gone. */
@@ -108,7 +90,30 @@ export const pin = async (shadow: Shadow, name: string, tree: string): Promise<v
   pinAll(shadow, await pinned(shadow), new Map([[name, tree]]));
 
 export const unpin = async (shadow: Shadow, name: string): Promise<void> => {
-  await ok(shadow, ['update-ref', '-d', refOf(name)]);
+  const held = await pinned(shadow);
+  if (held.delete(name)) await keep(shadow, held);
+};
+
+const REF = 'refs/khlone/pinned';
+
+/** What a git that was killed in the middle of this left behind: refs made for a moment, and a lock. */
+const sweepRefs = async ({ dir }: Shadow): Promise<void> => {
+  await rm(join(dir, 'refs/khlone'), { recursive: true, force: true });
+  await rm(join(dir, 'packed-refs.lock'), { force: true });
+};
+
+/** Gives each pinned tree a ref: git keeps what refs lead to. Answers whether it did. */
+const nameForGit = async (shadow: Shadow, options: GitOptions): Promise<boolean> => {
+  await sweepRefs(shadow);
+  const trees = new Set((await pinned(shadow)).values());
+  const known = await git(['for-each-ref', '--format=%(refname)', REF], options);
+  const old = known.stdout.toString('utf8').split('\n').filter(Boolean);
+  const lines = [
+    ...old.filter((ref) => !trees.has(ref.slice(REF.length + 1))).map((ref) => `delete ${ref}\n`),
+    ...[...trees].map((tree) => `update ${REF}/${tree} ${tree}\n`),
+  ];
+  const set = await git(['update-ref', '--stdin'], { ...options, input: lines.join('') });
+  return known.code === 0 && set.code === 0;
 };
 
 /** Joins packs and drops what nothing pins, when it is worth it. Sees the shadow's own objects only. */
@@ -119,6 +124,7 @@ export const tidy = async (shadow: Shadow): Promise<void> => {
   if (packs.length <= MAX_PACKS) return;
   const env: Record<string, string> = { ...shadow.env(), GIT_ALTERNATE_OBJECT_DIRECTORIES: '' };
   const options = { cwd: shadow.dir, env, deadlineMs: GIT_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES };
+  if (!(await nameForGit(shadow, options))) return;
   // Loosened first, so that prune can judge them by their age.
   const repacked = await git([...shadow.config, 'repack', '-A', '-d', '-q'], options);
   if (repacked.code === 0) await git([...shadow.config, 'prune', `--expire=${PRUNE_AFTER}`], options);

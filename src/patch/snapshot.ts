@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { copyFile, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
+import { copyFile, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
 import { git, gitFailed } from './git.ts';
@@ -60,30 +60,41 @@ const refusalOfNew = (wish: SnapshotWish): ((path: Path, bytes: number) => strin
   };
 };
 
-/** Makes the shadow's index hold the same paths as the worktree's listing, without looking at files yet. */
-const alignIndex = async ({ shadow, index }: Round, { tracked, untracked }: Listing): Promise<Set<Path>> => {
-  const list = async () => new Set(records(await said(shadow, index, ['ls-files', '-z'])));
-  const held = await list();
+const heldPaths = async ({ shadow, index }: Round): Promise<Set<Path>> =>
+  new Set(records(await said(shadow, index, ['ls-files', '-z'])));
+
+/**
+ * Makes the shadow's index hold the same paths as the worktree's listing, without looking at files yet. Answers the
+ * paths, and whether they are the ones that it had.
+ */
+const alignIndex = async (
+  round: Round,
+  { tracked, untracked }: Listing,
+  held: Set<Path>,
+): Promise<{ held: Set<Path>; same: boolean }> => {
+  const { shadow, index } = round;
   const gone = [...held].filter((path) => {
     const entry = tracked.get(path);
     return entry ? entry.mode === GITLINK : !untracked.has(path);
   });
   const fresh = [...tracked].filter(([path, entry]) => !held.has(path) && entry.mode !== GITLINK);
-  if (gone.length + fresh.length === 0) return held;
+  if (gone.length + fresh.length === 0) return { held, same: true };
   const lines = [
     ...gone.map((path) => `0 ${shadow.zeroId}\t${path}\0`),
     ...fresh.map(([path, entry]) => `${entry.mode} ${entry.oid} 0\t${path}\0`),
   ];
   await said(shadow, index, ['update-index', '-z', '--index-info'], toBytes(lines.join('')));
   // A tracked file that became a folder takes the folder's entries out again: they are read anew.
-  return list();
+  return { held: await heldPaths(round), same: false };
 };
 
 type Stale = { gone: Path[]; dirty: Path[] };
 
-/** Entries of the shadow's index that the worktree no longer agrees with: by stat, the files are not read. */
-const staleEntries = async ({ shadow, index }: Round, { tracked }: Listing): Promise<Stale> => {
-  const words = records(await said(shadow, index, ['diff-files', '-z', '--raw', '--no-renames']));
+/** Where the worktree differs from the shadow's index: by stat, the files are not read. */
+const lookAtFiles = async ({ shadow, index }: Round): Promise<Path[]> =>
+  records(await said(shadow, index, ['diff-files', '-z', '--raw', '--no-renames']));
+
+const staleEntries = (words: readonly Path[], { tracked }: Listing): Stale => {
   const stale: Stale = { gone: [], dirty: [] };
   for (let i = 0; i + 1 < words.length; i += 2) {
     const [facts = '', path = ''] = words.slice(i, i + 2);
@@ -93,11 +104,19 @@ const staleEntries = async ({ shadow, index }: Round, { tracked }: Listing): Pro
   return stale;
 };
 
+/** What the shadow's index says, asked while the worktree is listed: both take as long as there are files. */
+type Before = { held: Set<Path>; words: Path[] };
+
+const lookBefore = async (round: Round): Promise<Before> => {
+  const [held, words] = await Promise.all([heldPaths(round), lookAtFiles(round)]);
+  return { held, words };
+};
+
 /** Reads what changed into the shadow. New files are judged before a byte of them is read. */
-const readChanges = async (round: Round, listing: Listing): Promise<void> => {
+const readChanges = async (round: Round, listing: Listing, before: Before): Promise<void> => {
   const { wish, shadow, index, left } = round;
-  const held = await alignIndex(round, listing);
-  const { gone, dirty } = await staleEntries(round, listing);
+  const { held, same } = await alignIndex(round, listing, before.held);
+  const { gone, dirty } = staleEntries(same ? before.words : await lookAtFiles(round), listing);
   const fresh = [...listing.untracked].filter((path) => !held.has(path));
   const sizes = await sizesOf(wish.worktree, [...dirty, ...fresh]);
   const large = dirty.filter((path) => (sizes.get(path) ?? 0) > limitOf(wish));
@@ -182,13 +201,13 @@ const headOf = async ({ worktree: cwd, deadlineMs }: SnapshotWish): Promise<stri
   return answer.code === 0 ? answer.stdout.toString('utf8').trim() : undefined;
 };
 
-const takeRound = async (round: Round): Promise<Snapshot> => {
+const takeRound = async (round: Round): Promise<Snapshot & { whole: string }> => {
   const { wish, shadow, index, left } = round;
-  const [listing, head] = await Promise.all([listWorktree(wish), headOf(wish)]);
+  const [listing, head, before] = await Promise.all([listWorktree(wish), headOf(wish), lookBefore(round)]);
   for (const path of wish.also ?? []) if (!listing.tracked.has(path)) listing.untracked.add(path);
   for (const path of listing.nested) left.set(path, 'nested repository');
   for (const [path, { mode }] of listing.tracked) if (mode === GITLINK) left.set(path, 'submodule');
-  await readChanges(round, listing);
+  await readChanges(round, listing, before);
   const whole = (await said(shadow, index, ['write-tree'])).toString('utf8').trim();
   const empty = async (): Promise<string> =>
     (await said(shadow, index, ['hash-object', '-t', 'tree', '-w', '--stdin'])).toString('utf8').trim();
@@ -200,7 +219,8 @@ const takeRound = async (round: Round): Promise<Snapshot> => {
     return reason !== undefined;
   });
   const tree = back.length === 0 ? whole : await asHead(round, back);
-  return { tree, head, leftOut: [...left].map(([path, reason]) => ({ path: pathText(path), why: reason })) };
+  const leftOut = [...left].map(([path, reason]) => ({ path: pathText(path), why: reason }));
+  return { tree, head, leftOut, whole };
 };
 
 /** Git tells files that changed right after it looked by the index's own time: a copy must not look younger. */
@@ -211,8 +231,21 @@ const copyIndex = async (from: string, to: string): Promise<void> => {
   await utimes(to, seconds, seconds);
 };
 
+/** Which tree the kept index holds: a hint, for whoever checks what comes of it. */
+const treeNote = (shadowDir: string): string => join(shadowDir, 'index-tree');
+
+/** Copies the last snapshot's index to `to` where it seems to hold this very tree; false where not. */
+export const copySnapshotIndex = async (shadowDir: string, tree: string, to: string): Promise<boolean> => {
+  const noted = await readFile(treeNote(shadowDir), 'utf8').catch(() => '');
+  if (noted !== tree) return false;
+  return copyIndex(join(shadowDir, 'index'), to).then(
+    () => true,
+    () => false,
+  );
+};
+
 /** Each snapshot works on a copy of the kept index, so several at once never meet; the last one's is kept. */
-const withIndex = async <T>(
+const withIndex = async <T extends { whole: string }>(
   shadow: Shadow,
   fresh: boolean,
   use: (index: string) => Promise<T>,
@@ -223,6 +256,7 @@ const withIndex = async <T>(
     if (!fresh) await copyIndex(kept, index).catch(() => undefined);
     const result = await use(index);
     await rename(index, kept).catch(() => undefined);
+    await writeFile(treeNote(shadow.dir), result.whole, { mode: 0o600 }).catch(() => undefined);
     return result;
   } finally {
     await rm(index, { force: true });
@@ -249,9 +283,10 @@ export const snapshotTree = async (wish: SnapshotWish): Promise<Snapshot> => {
   let last: KhloneError = new KhloneError('internal', 'no snapshot was taken');
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
     try {
-      return await withIndex(shadow, attempt > 0, (index) =>
+      const { whole: _, ...snapshot } = await withIndex(shadow, attempt > 0, (index) =>
         takeRound({ wish, shadow, index, left: new Map() }),
       );
+      return snapshot;
     } catch (thrown) {
       last = asKhloneError(thrown);
       if (last.code !== 'internal') throw last;

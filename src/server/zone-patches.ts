@@ -12,7 +12,7 @@ import { readMadeBy, writeMadeBy } from '../patch/made-by.ts';
 import { pinAll, pinned, tidy } from '../patch/pins.ts';
 import { openShadow, type Repository, type Shadow } from '../patch/shadow.ts';
 import { type Snapshot, snapshotTree } from '../patch/snapshot.ts';
-import { diffTrees, diffWithRenames, isComplete, listTree } from '../patch/tree.ts';
+import { diffTrees, diffWithRenames, isComplete } from '../patch/tree.ts';
 import { repositoryAt } from '../patch/unpack.ts';
 import type { AnswerOf, Params } from '../protocol/calls.ts';
 import { KhloneError } from '../protocol/error.ts';
@@ -258,8 +258,7 @@ export const agree = async (place: PatchPlace, { tree, head }: Params<'patch.agr
   await pinAll(shadow, pins, new Map([['agreed', tree]]));
   faultPoint('patch.agreed');
   if (mark.tree === tree && (head === undefined || mark.head === head)) return;
-  const files = (await listTree(shadow, tree)).size;
-  await writeMadeBy(place.path, { ...mark, tree, files, ...(head && { head }) });
+  await writeMadeBy(place.path, { ...mark, tree, ...(head && { head }) });
 };
 
 const hasCommits = async (cwd: string, ids: readonly string[]): Promise<string[]> => {

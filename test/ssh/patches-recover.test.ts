@@ -14,12 +14,12 @@ describe.skipIf(sshdMissing)(`work without khlone${sshdMissing ? ` (${sshdMissin
     execFileSync('git', [`--git-dir=${dir}`, ...args], {
       env: { PATH: far.env.PATH, HOME: '/nowhere' },
     }).toString();
-  const unpack = (dir: string, ref: string, to: string): void => {
+  const unpack = (dir: string, tree: string, to: string): void => {
     mkdirSync(to);
-    execFileSync('sh', ['-c', `git --git-dir="${dir}" archive ${ref} | tar -x -C "${to}"`]);
+    execFileSync('sh', ['-c', `git --git-dir="${dir}" archive ${tree} | tar -x -C "${to}"`]);
   };
-  const refs = (dir: string): string[] =>
-    plain(dir, 'for-each-ref', '--format=%(refname)').trim().split('\n');
+  const pins = (dir: string): Record<string, string> =>
+    JSON.parse(readFileSync(join(dir, 'khlone-pins.json'), 'utf8'));
 
   beforeAll(async () => {
     far = await createFarWorld({ files: { 'src/a.ts': 'a\n' } });
@@ -35,9 +35,9 @@ describe.skipIf(sshdMissing)(`work without khlone${sshdMissing ? ` (${sshdMissin
     await far.sshd.close();
     write(far, 'later', 'later\n');
     await far.ok(['sync']);
-    const all = refs(shadow());
-    const remote = all.find((ref) => /^refs\/khlone\/zone\/[^/]+\/remote$/.test(ref)) ?? '';
-    const queued = all.find((ref) => ref.startsWith('refs/khlone/queued/')) ?? '';
+    const all = Object.entries(pins(shadow()));
+    const [, remote = ''] = all.find(([name]) => /^zone\/[^/]+\/remote$/.test(name)) ?? [];
+    const [, queued = ''] = all.find(([name]) => name.startsWith('queued/')) ?? [];
     unpack(shadow(), remote, join(far.base, 'zone-files'));
     expect(readFileSync(join(far.base, 'zone-files/src/a.ts'), 'utf8')).toBe('theirs\n');
     expect(readFileSync(join(far.base, 'zone-files/made'), 'utf8')).toBe('made\n');
