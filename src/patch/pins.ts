@@ -78,11 +78,15 @@ export const pinAll = async (
   if (changes.length === 0) return;
   const trees = changes.flatMap(([, tree]) => (tree === undefined ? [] : [tree]));
   await own(shadow, [...new Set(trees)], new Set(held.values()));
-  for (const [name, tree] of changes) {
-    if (tree === undefined) held.delete(name);
-    else held.set(name, tree);
+  // Read again: what the caller knows is what it pinned itself, and others have names in the list, too.
+  const all = await pinned(shadow);
+  for (const map of [all, held]) {
+    for (const [name, tree] of changes) {
+      if (tree === undefined) map.delete(name);
+      else map.set(name, tree);
+    }
   }
-  await keep(shadow, held);
+  await keep(shadow, all);
 };
 
 /** Holds one tree under a name. Throws `internal` where an object of it is gone. */

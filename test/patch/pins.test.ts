@@ -1,7 +1,7 @@
 import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { pin, pinned, tidy, unpin } from '../../src/patch/pins.ts';
+import { pin, pinAll, pinned, tidy, unpin } from '../../src/patch/pins.ts';
 import { renewReplica, replicaOf } from '../../src/patch/replica.ts';
 import { openShadow, type Shadow } from '../../src/patch/shadow.ts';
 import { snapshotTree } from '../../src/patch/snapshot.ts';
@@ -48,6 +48,14 @@ describe('a pinned tree', () => {
     expect((await pinned(shadow, 'base')).get('base')).toBe(next);
     await unpin(shadow, 'base');
     expect(await pinned(shadow, 'base')).toEqual(new Map());
+  });
+
+  it('keeps its name when somebody who did not know of it names another', async () => {
+    const tree = await treeNow();
+    const known = await pinned(shadow);
+    await pin(shadow, 'queued/z/a', tree);
+    await pinAll(shadow, known, new Map([['base', tree]]));
+    expect([...(await pinned(shadow)).keys()].sort()).toEqual(['base', 'queued/z/a']);
   });
 
   it('is named anew where somebody spoiled the list', async () => {
