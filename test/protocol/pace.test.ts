@@ -124,9 +124,11 @@ describe('a word beside bulk', () => {
       line.rate(150);
       const first = await echo(near);
       await echo(near);
-      const later = Math.min(await echo(near), await echo(near));
+      // The shortest of some: what else this machine does makes the others longer.
+      const later: number[] = [];
+      for (let n = 0; n < 6; n += 1) later.push(await echo(near));
       expect(first).toBeLessThan(5_000);
-      expect(later).toBeLessThan(600);
+      expect(Math.min(...later)).toBeLessThan(600);
     }, 20_000);
   }
 });

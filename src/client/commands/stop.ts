@@ -24,10 +24,11 @@ export class StopCommand extends KhloneCommand {
     const lender = { env: this.caller.env, ask: undefined };
     // A brain may finish the sentence that it is at; the person should know what is waited for.
     const running = this.running();
-    const waits = setTimeout(
-      () => this.say(`${mark(this.style('stderr'), 'queued')} waiting for ${running} to end`),
-      TELL_AFTER_MS,
-    );
+    const waits = setTimeout(() => {
+      // What began just before is known by now, and what is ending may be known no more.
+      const who = running ?? this.running() ?? 'what runs';
+      this.say(`${mark(this.style('stderr'), 'queued')} waiting for ${who} to end`);
+    }, TELL_AFTER_MS);
     const ended = await link
       .connect(lender)
       .then(({ peer }) => call(peer, 'stop', { keep: this.keep }, { timeoutMs: STOP_DEADLINE_MS }))
@@ -44,7 +45,7 @@ export class StopCommand extends KhloneCommand {
   }
 
   /** Who is at work on this machine as far as the hub knows, and on what. */
-  running(): string {
+  running(): string | undefined {
     const local = this.app.bindings.all().filter(({ host }) => host === 'local');
     const active = local
       .flatMap(({ zone }) => this.app.known.get(zone)?.view.crew ?? [])
@@ -53,6 +54,6 @@ export class StopCommand extends KhloneCommand {
       return `${oneLine(name, 60)}${title ? ` (${oneLine(title, 60)})` : ''}`;
     });
     const more = active.length > names.length ? [`${active.length - names.length} more`] : [];
-    return [...names, ...more].join(', ') || 'what runs';
+    return [...names, ...more].join(', ') || undefined;
   }
 }
