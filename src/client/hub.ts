@@ -8,8 +8,10 @@ import { serveHub } from './hub/serve.ts';
 declare const __KHLONE_VERSION__: string;
 declare const __KHLONE_BUILD__: string;
 
-// As in the server: the space for young objects would grow with the code that passes through, and stay.
+// As in the server: the space for young objects would grow with the code that passes through, and stay; and old ones
+// are looked through sooner. With a link 81 MB instead of 89.
 setFlagsFromString('--semi-space-growth-factor=1');
+setFlagsFromString('--optimize-for-size');
 process.chdir('/');
 process.umask(0o077);
 await serveHub({
