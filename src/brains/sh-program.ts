@@ -22,8 +22,8 @@ export type ShLine =
 type Job = { uuid: string; text: string };
 type End = Omit<Extract<ShLine, { type: 'end' }>, 'type' | 'uuid'>;
 
-/** The longest answer, in characters; of a longer one the tail is kept. */
-const MAX_ANSWER_CHARS = 4 * 1024 * 1024;
+/** The longest answer, in characters; of a longer one the tail is kept. With the note before it a task's 4 MiB hold it. */
+const MAX_ANSWER_CHARS = 4 * 1024 * 1024 - 100;
 /** Linux takes at most 128 KiB in one argument; larger scripts go through a private file. In bytes. */
 const MAX_ARGUMENT_BYTES = 100 * 1024;
 /** The longest input line, in characters. */
