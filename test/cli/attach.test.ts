@@ -32,6 +32,15 @@ const lookAt = async (at: PersonTerminal, words = 'mechanic.1'): Promise<void> =
   await at.line(`clear; khlone attach ${words}; echo "code=$?"`);
 };
 
+/** The prompt of the zone's shell: the person's own looks alike, and stands there until the other screen is shown. */
+const prompted = async (at: PersonTerminal): Promise<void> => {
+  const end = performance.now() + 15_000;
+  while ((await at.fact('#{alternate_on}')) !== '1') {
+    if (performance.now() > end) throw new Error(`no shell is shown:\n${await at.screen()}`);
+  }
+  await at.until(/[$#]/);
+};
+
 /** What a person would notice of a terminal that was not put back. */
 const stateOf = async (at: PersonTerminal): Promise<string> => {
   const flags = await at.fact(
@@ -104,7 +113,7 @@ describe('a shell', () => {
   test('stands in the worktree, follows the size, and ends with its own code', async () => {
     const at = await open();
     await lookAt(at, '--shell');
-    await at.until(/[$#]/);
+    await prompted(at);
     await at.line('pwd; stty size');
     await at.until(new RegExp(`${world.repo}\\n24 100`));
     await at.resize(80, 20);
@@ -117,7 +126,7 @@ describe('a shell', () => {
   test('gets Ctrl-D, and a ~ in the middle of a line', async () => {
     const at = await open();
     await lookAt(at, '--shell');
-    await at.until(/[$#]/);
+    await prompted(at);
     await at.line('echo a~.b');
     await at.until(/\na~\.b/);
     await at.type('~~');

@@ -4,7 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { MARK, makeRunDir, RUNNER } from '../../src/server/run-dir.ts';
-import { addTask, bringEnvironment, makeZone, startServer, until, untilTask } from '../fixtures/server.ts';
+import {
+  addTask,
+  bringEnvironment,
+  kill9,
+  makeZone,
+  startServer,
+  until,
+  untilTask,
+} from '../fixtures/server.ts';
 
 /** The runner and each program that it starts, killed before and after their work: no task waits long, none is done twice. */
 
@@ -104,8 +112,9 @@ test('a runner whose feeding tail has ended before it leaves the process alone t
   const runnersEnd = new Promise((resolve) => runner.once('close', resolve));
   try {
     await until('the end of the brain', () => existsSync(join(dir, 'exit')));
-    // The runner waits for its own tail, which nobody ended: its last step is behind it when it ends.
-    process.kill(Number(readFileSync(join(dir, 'true.pid'), 'utf8')), 'SIGTERM');
+    // The runner waits for its own tail: its last step is behind it when it ends. That tail may have seen for itself
+    // that nobody reads any more.
+    kill9([Number(readFileSync(join(dir, 'true.pid'), 'utf8'))]);
     await runnersEnd;
     stranger.kill('SIGKILL');
     expect(await strangersEnd).toBe('SIGKILL');
