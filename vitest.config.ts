@@ -14,9 +14,6 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    // Hundreds of real processes on a machine that others use, too: a test gets a second try where nobody watches, and
-    // the report names it. One that needs it has a race, which is a bug to be found.
-    retry: process.env.CI ? 1 : 0,
     // Real tmux, sshd and brains share two cores with us: more files at once only makes them wait on each other.
     maxWorkers: 2,
   },

@@ -1,5 +1,6 @@
 import { KhloneError } from '../protocol/error.ts';
 import { type Conflict, conflictOf } from './conflict.ts';
+import { EMPTY_BLOBS, withDropped } from './dropped.ts';
 import { git, gitFailed } from './git.ts';
 import {
   canStandAside,
@@ -113,12 +114,6 @@ const sidesOf = (local: readonly Change[], remote: readonly Change[], merged: re
   return { base, local: after(local), remote: after(remote), merged: after(merged) };
 };
 
-/** Git skips empty files when it looks for renames, since all of them are the same. */
-const EMPTY_BLOBS: ReadonlySet<string> = new Set([
-  'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391',
-  '473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813',
-]);
-
 /** A name that the merge removes, and whose content is a part of a conflict under another name. */
 const movedAway = ({ base, local, remote, merged }: Sides, { stages }: Said): Rename[] => {
   const names = new Map<string, Path>();
@@ -214,9 +209,10 @@ const mergeByGit = async (shadow: Shadow, wish: Known, known: readonly Conflict[
   const renames = [...mine.renames, ...theirs.renames];
   const before = sidesOf(mine.changes, theirs.changes, []);
   const { paths: aside, kept } = setAside(before, known);
-  const said = await decide(shadow, await without(shadow, wish, before, aside));
-  const moved = said.tree === local ? mine.changes : await diffTrees(shadow, base, said.tree);
+  const decided = await decide(shadow, await without(shadow, wish, before, aside));
+  const moved = decided.tree === local ? mine.changes : await diffTrees(shadow, base, decided.tree);
   const whole = sidesOf(mine.changes, theirs.changes, moved);
+  const said = withDropped(decided, whole, { local: mine.renames, remote: theirs.renames }, aside);
   const groups = groupsOf(whole, said, renames, kept);
   if (groups.length === 0) return { tree: said.tree, conflicts: [], renames, sides: whole };
   const blocked = groups.flat();

@@ -148,6 +148,18 @@ describe('a merge', () => {
     expect([anew.conflicts, anew.tree]).toEqual([[], edited]);
   });
 
+  it('keeps a new file under an old name that both sides moved away, which git drops and calls clean', async () => {
+    const { own, conflicts, tree } = await merge(
+      { 'd/a': 'X\n', b: 'b\n' },
+      { 'md/a': 'X\n', 'd/a': 'mine\n', b: 'b\n' },
+      { 'md/a': 'X\n', b: 'B\n' },
+    );
+    expect([own.unmerged, await textAt(ground.shadow, own.tree ?? '', 'd/a')]).toEqual([[], undefined]);
+    expect(brief(conflicts)).toEqual([['rename', 'd/a', 'md/a']]);
+    expect(conflicts[0]?.message).toContain('d/a is moved to md/a in remote, and local has another file');
+    expect(tree).toBe(await ground.tree({ 'd/a': 'X\n', b: 'B\n' }));
+  });
+
   it('does not take empty files for each other', async () => {
     const { conflicts } = await merge(
       { 'a/empty': '', 'b/empty': '', x: '' },
