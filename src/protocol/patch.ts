@@ -43,6 +43,9 @@ const Choice = z.strictObject({
   exclude: z.array(pattern).max(1000),
 });
 
+/** Commits that are named at once where two histories look for the one that they share. */
+export const MAX_COMMON = 1_000;
+
 export const PATCH_CALLS = {
   /** The first code of a zone: a pack as the body. `tree` is the state that it began with, now or by an earlier call. */
   'code.put': {
@@ -92,5 +95,10 @@ export const PATCH_CALLS = {
   'patch.commits': {
     params: z.strictObject({ zone, have: z.array(objectId).max(256) }),
     answer: z.object({ head: objectId.optional(), branch: z.string().max(1000).optional() }),
+  },
+  /** The commit that the zone's HEAD and the person's commits come from; absent where they share none. */
+  'patch.common': {
+    params: z.strictObject({ zone, have: z.array(objectId).max(MAX_COMMON) }),
+    answer: z.object({ common: objectId.optional() }),
   },
 } as const;

@@ -6,7 +6,7 @@ import { type Application, applyChanges, recoverApplications } from '../patch/ap
 import { asKnown, hiddenPaths } from '../patch/as-known.ts';
 import { sweepDisplaced } from '../patch/displaced.ts';
 import { openEnvelope, sealEnvelope } from '../patch/envelope.ts';
-import { git, gitFailed, gitStream } from '../patch/git.ts';
+import { git } from '../patch/git.ts';
 import type { Path } from '../patch/listing.ts';
 import { readMadeBy, writeMadeBy } from '../patch/made-by.ts';
 import { pinAll, pinned, tidy } from '../patch/pins.ts';
@@ -72,7 +72,8 @@ const keepReceipt = async ({ dir }: Ground, applied: Application): Promise<Recei
   return receipt;
 };
 
-const branchOf = async (cwd: string): Promise<string | undefined> => {
+/** The branch that HEAD names, born or not. */
+export const branchOf = async (cwd: string): Promise<string | undefined> => {
   const args = ['symbolic-ref', '--quiet', 'HEAD'];
   const said = await git(args, { cwd, deadlineMs: QUESTION_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES });
   return said.code === 0
@@ -259,37 +260,4 @@ export const agree = async (place: PatchPlace, { tree, head }: Params<'patch.agr
   faultPoint('patch.agreed');
   if (mark.tree === tree && (head === undefined || mark.head === head)) return;
   await writeMadeBy(place.path, { ...mark, tree, ...(head && { head }) });
-};
-
-const hasCommits = async (cwd: string, ids: readonly string[]): Promise<string[]> => {
-  if (ids.length === 0) return [];
-  const said = await git(['cat-file', '--batch-check=%(objectname) %(objecttype)'], {
-    ...{ cwd, deadlineMs: QUESTION_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES },
-    input: `${ids.join('\n')}\n`,
-  });
-  return said.stdout
-    .toString('utf8')
-    .split('\n')
-    .flatMap((line) => (line.endsWith(' commit') ? [line.split(' ')[0] ?? ''] : []));
-};
-
-export type Commits = { answer: AnswerOf<'patch.commits'>; body?: AsyncIterable<Uint8Array> };
-
-/** The commits of the zone's HEAD that the person lacks, as a bundle. */
-export const commits = async (
-  { path: cwd }: PatchPlace,
-  { have }: Params<'patch.commits'>,
-): Promise<Commits> => {
-  const options = { cwd, deadlineMs: GIT_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES };
-  const asked = await git(['rev-parse', '--verify', '--quiet', 'HEAD^{commit}'], options);
-  if (asked.code !== 0) return { answer: {} };
-  const head = asked.stdout.toString('utf8').trim();
-  const branch = await branchOf(cwd);
-  const answer = { head, ...(branch && { branch }) };
-  const without = (await hasCommits(cwd, have)).map((id) => `^${id}`);
-  const counted = await git(['rev-list', '--count', head, ...without, '--'], options);
-  if (counted.code !== 0) throw gitFailed('git could not list the commits', counted.stderr);
-  if (Number(counted.stdout.toString('utf8')) === 0) return { answer };
-  const args = ['bundle', 'create', '--quiet', '-', 'HEAD', ...without];
-  return { answer, body: gitStream(args, { cwd, deadlineMs: GIT_DEADLINE_MS }) };
 };

@@ -20,6 +20,8 @@ export type Far = {
   ): Promise<{ answer: AnswerOf<'patch.apply'>; refused: Refusal[] }>;
   agree(state: Omit<Params<'patch.agree'>, 'zone'>): Promise<void>;
   commits(have: string[]): Promise<{ answer: AnswerOf<'patch.commits'>; body?: Body }>;
+  /** The commit that the zone's HEAD and these come from; undefined where they share none. */
+  common(have: string[]): Promise<string | undefined>;
 };
 
 /** A first snapshot reads every file of the zone, and a payload travels at the pace of the link. */
@@ -62,5 +64,6 @@ export const farOf = (peer: Peer, zone: string, choice: Choice): Far => {
       const { answer, body } = await callServer(peer, 'patch.commits', { zone, have }, options);
       return body ? { answer, body } : { answer };
     },
+    common: async (have) => (await call(peer, 'patch.common', { zone, have }, options)).common,
   };
 };

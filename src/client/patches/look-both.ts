@@ -2,6 +2,7 @@ import { KhloneError } from '../../protocol/error.ts';
 import type { App } from '../app.ts';
 import type { Binding } from '../bindings.ts';
 import { seenState } from './exchange.ts';
+import { firstBase } from './first-base.ts';
 import { type Ground, keepState, openGround, present, snapshotOf } from './ground.ts';
 import { judge } from './judge.ts';
 import { inTurn } from './lock.ts';
@@ -32,18 +33,20 @@ export const lookBoth = async (app: App, binding: Binding): Promise<void> => {
   if (remote === undefined) return;
   // Outside of the lock: a zone that is slow to answer keeps nobody from a sync.
   const asked = { replica, known: [remote], payload: false };
-  const { answer } = await farSide(zone, connected).look(asked);
+  const far = farSide(zone, connected);
+  const { answer } = await far.look(asked);
+  const first = state.base === undefined ? await firstBase(repository, far, answer.head) : undefined;
   await inTurn(repository.gitDir, async () => {
     const ground = await open();
     // Somebody was quicker and knows more, or an exchange was cut, which the next one finishes.
     if (ground.state.remote !== remote || ground.state.pending) return;
-    const [base, seen, { tree }] = await Promise.all([
+    const [agreed, seen, { tree }] = await Promise.all([
       present(ground, ground.state.base),
       present(ground, remote),
       snapshotOf(ground),
     ]);
     if (seen === undefined) return;
-    const met = await meet(ground, { base, local: tree, remote: seen, held: [] });
+    const met = await meet(ground, { base: agreed ?? first, local: tree, remote: seen, held: [] });
     const [toSend, toPull] = [await counted(ground, met, 'toRemote'), await counted(ground, met, 'toLocal')];
     const more = answer.tree === remote ? 0 : (answer.changed ?? 0);
     await keepState(ground, { ...seenState(ground, met), toSend, toPull: toPull + more });

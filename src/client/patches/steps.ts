@@ -1,4 +1,3 @@
-import { git } from '../../patch/git.ts';
 import type { Branch, Halt } from '../../patch/halt.ts';
 import { changesIgnoreRules } from '../../patch/ignored.ts';
 import type { Path } from '../../patch/listing.ts';
@@ -7,6 +6,7 @@ import type { Repository } from '../../patch/shadow.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { type Done, pullInto, recoverExchange, seenState, syncTo } from './exchange.ts';
 import type { Choice, Far, Look } from './far.ts';
+import { firstBase } from './first-base.ts';
 import { type Ground, keepState, openGround, present, snapshotOf } from './ground.ts';
 import { type Direction, flagsOf, ignoredBefore, judge, type Wish } from './judge.ts';
 import { inTurn } from './lock.ts';
@@ -35,26 +35,8 @@ export type Stepped = Done & {
   isClear: boolean;
 };
 
-const QUESTION_DEADLINE_MS = 30_000;
-const MAX_ANSWER_BYTES = 64 * 1024;
 /** A worktree whose id was taken by a copy sends again under a new one: once is enough. */
 const TRIES = 2;
-
-/**
- * What both sides had before they ever met: the tree of the commit that both come from. Undefined where they share
- * none, or the zone's commit is not here: then what differs is for the person to decide.
- */
-export const firstBase = async ({ repository }: Ground, { head }: Look): Promise<string | undefined> => {
-  if (head === undefined) return undefined;
-  const options = { cwd: repository.worktree, deadlineMs: QUESTION_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES };
-  const common = await git(['merge-base', 'HEAD', head], options);
-  if (common.code !== 0) return undefined;
-  const tree = await git(
-    ['rev-parse', '--verify', '--quiet', `${common.stdout.toString('utf8').trim()}^{tree}`],
-    options,
-  );
-  return tree.code === 0 ? tree.stdout.toString('utf8').trim() : undefined;
-};
 
 /** Both sides as they are now, and what would become of them. `localTree`: as it was when a sync was queued. */
 const look = async (
@@ -70,7 +52,7 @@ const look = async (
   const base =
     (await present(ground, then)) ??
     (await present(ground, ground.state.base)) ??
-    (await firstBase(ground, seen));
+    (await firstBase(ground.repository, far, seen.head));
   return { meeting: await meet(ground, { base, local, remote: seen.tree, held: [] }), seen };
 };
 

@@ -5,10 +5,11 @@ import { treeWith } from '../../patch/tree.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { recoverExchange, recoverPull, seenState } from './exchange.ts';
 import type { Far } from './far.ts';
+import { firstBase } from './first-base.ts';
 import { type Ground, keepState, openGround, present, snapshotOf } from './ground.ts';
 import { inTurn } from './lock.ts';
 import { fetchRemote, type Meeting, meet } from './meet.ts';
-import { firstBase, type StepPlace } from './steps.ts';
+import type { StepPlace } from './steps.ts';
 import { type ToldConflict, tellConflicts } from './told.ts';
 
 /** What a pull or a sync would do, without doing it. Without a link it is told from what was last seen of the zone. */
@@ -32,14 +33,16 @@ const remoteOf = async (ground: Ground, far: Far | undefined): Promise<{ remote:
   if (far) {
     await recoverExchange(ground, far);
     const seen = await fetchRemote(ground, far);
-    const base = (await present(ground, ground.state.base)) ?? (await firstBase(ground, seen));
+    const base =
+      (await present(ground, ground.state.base)) ?? (await firstBase(ground.repository, far, seen.head));
     return { remote: seen.tree, ...(base && { base }) };
   }
   await recoverPull(ground);
   const remote = await present(ground, ground.state.remote);
   if (remote === undefined)
     throw new KhloneError('unreachable', 'the zone was never seen from here', 'khlone reconnect');
-  const base = await present(ground, ground.state.base);
+  const { base: agreed, head } = ground.state;
+  const base = (await present(ground, agreed)) ?? (await firstBase(ground.repository, undefined, head));
   return { remote, ...(base && { base }) };
 };
 

@@ -1,6 +1,7 @@
 import { KhloneError } from '../../protocol/error.ts';
 import { zoneRow } from '../store/zones.ts';
-import { agree, commits, look, type PatchPlace, take } from '../zone-patches.ts';
+import { commits, common } from '../zone-commits.ts';
+import { agree, look, type PatchPlace, take } from '../zone-patches.ts';
 import { route } from './route.ts';
 import type { TaskDeps } from './tasks.ts';
 
@@ -63,6 +64,9 @@ export const patchRoutes = (deps: TaskDeps) => {
         const { answer, body } = await commits(placeOf(deps, params.zone), params);
         return body ? { answer, body } : answer;
       }),
+    ),
+    route('patch.common', ({ params }) =>
+      inTurn(params.zone, () => common(placeOf(deps, params.zone), params)),
     ),
   ];
 };

@@ -6,7 +6,8 @@ import type { Halted, StepPlace, StepWish } from '../../../src/client/patches/st
 import { packWorktree } from '../../../src/patch/carry.ts';
 import { MAX_FILE_BYTES } from '../../../src/patch/snapshot.ts';
 import { unpackWorktree } from '../../../src/patch/unpack.ts';
-import { agree, commits, look, type PatchPlace, take } from '../../../src/server/zone-patches.ts';
+import { commits, common } from '../../../src/server/zone-commits.ts';
+import { agree, look, type PatchPlace, take } from '../../../src/server/zone-patches.ts';
 import { dirsOf, makeGround, makeRepo, ZONE } from '../../patch/ground.ts';
 
 /** A worktree and a zone that was carried from it, on one machine: the zone's side is the server's own code. */
@@ -33,6 +34,7 @@ export const farAt = (place: PatchPlace): Far => ({
   apply: (change, payload) => take(place, { zone: ZONE, ...change }, payload),
   agree: (state) => agree(place, { zone: ZONE, ...state }),
   commits: (have) => commits(place, { zone: ZONE, have }),
+  common: async (have) => (await common(place, { zone: ZONE, have })).common,
 });
 
 export const makeTwoSides = async (

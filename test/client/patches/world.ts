@@ -59,6 +59,7 @@ const breaking = (link: Far, random: Random, share: number, onApply: () => void)
       }),
     agree: (state) => broken(() => link.agree(state)),
     commits: (have) => broken(() => link.commits(have)),
+    common: (have) => broken(() => link.common(have)),
   };
 };
 

@@ -1,0 +1,56 @@
+import { git, gitFailed, gitStream } from '../patch/git.ts';
+import type { AnswerOf, Params } from '../protocol/calls.ts';
+import { branchOf, type PatchPlace } from './zone-patches.ts';
+
+/** The commits of a zone's branch: those that a person lacks, and the one that both come from. */
+
+const GIT_DEADLINE_MS = 15 * 60_000;
+const QUESTION_DEADLINE_MS = 30_000;
+const MAX_ANSWER_BYTES = 1024 * 1024;
+
+const hasCommits = async (cwd: string, ids: readonly string[]): Promise<string[]> => {
+  if (ids.length === 0) return [];
+  const said = await git(['cat-file', '--batch-check=%(objectname) %(objecttype)'], {
+    ...{ cwd, deadlineMs: QUESTION_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES },
+    input: `${ids.join('\n')}\n`,
+  });
+  return said.stdout
+    .toString('utf8')
+    .split('\n')
+    .flatMap((line) => (line.endsWith(' commit') ? [line.split(' ')[0] ?? ''] : []));
+};
+
+export type Commits = { answer: AnswerOf<'patch.commits'>; body?: AsyncIterable<Uint8Array> };
+
+/** The commits of the zone's HEAD that the person lacks, as a bundle. */
+export const commits = async (
+  { path: cwd }: PatchPlace,
+  { have }: Params<'patch.commits'>,
+): Promise<Commits> => {
+  const options = { cwd, deadlineMs: GIT_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES };
+  const asked = await git(['rev-parse', '--verify', '--quiet', 'HEAD^{commit}'], options);
+  if (asked.code !== 0) return { answer: {} };
+  const head = asked.stdout.toString('utf8').trim();
+  const branch = await branchOf(cwd);
+  const answer = { head, ...(branch && { branch }) };
+  const without = (await hasCommits(cwd, have)).map((id) => `^${id}`);
+  const counted = await git(['rev-list', '--count', head, ...without, '--'], options);
+  if (counted.code !== 0) throw gitFailed('git could not list the commits', counted.stderr);
+  if (Number(counted.stdout.toString('utf8')) === 0) return { answer };
+  const args = ['bundle', 'create', '--quiet', '-', 'HEAD', ...without];
+  return { answer, body: gitStream(args, { cwd, deadlineMs: GIT_DEADLINE_MS }) };
+};
+
+/** The commit that the zone's HEAD and those that a person names come from; none where they share no history. */
+export const common = async (
+  { path: cwd }: PatchPlace,
+  { have }: Params<'patch.common'>,
+): Promise<AnswerOf<'patch.common'>> => {
+  const known = await hasCommits(cwd, have);
+  if (known.length === 0) return {};
+  // Several words are looked at as one merge of them all: the answer is the best ground with any of them.
+  const said = await git(['merge-base', 'HEAD', ...known], {
+    ...{ cwd, deadlineMs: QUESTION_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES },
+  });
+  return said.code === 0 ? { common: said.stdout.toString('utf8').trim() } : {};
+};

@@ -1,0 +1,196 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Far } from '../../../src/client/patches/far.ts';
+import { pull, sync } from '../../../src/client/patches/steps.ts';
+import { viewPatches } from '../../../src/client/patches/view.ts';
+import { KhloneError } from '../../../src/protocol/error.ts';
+import { commitAll, gitIn, makeRepo, put } from '../../patch/ground.ts';
+import { contentsOf } from './invariants.ts';
+import { freely, makeTwoSides, placeAt, stepped, type TwoSides } from './two-sides.ts';
+
+/** A second worktree joins a zone that it never exchanged anything with, and whose commit it may not have. */
+
+let sides: TwoSides;
+let other: string;
+
+const text = (root: string, path: string): string => readFileSync(join(root, path), 'utf8');
+const lines = (changed: Record<number, string> = {}): string =>
+  Array.from({ length: 30 }, (_, n) => `${changed[n] ?? `line ${n}`}\n`).join('');
+
+beforeEach(async () => {
+  sides = await makeTwoSides((root) => {
+    put(root, 'long.txt', lines());
+    put(root, 'old.txt', 'soon gone\n');
+    commitAll(root, 'second');
+  });
+  other = join(sides.dir, 'other');
+  gitIn(sides.dir, 'clone', '-q', sides.near, other);
+});
+afterEach(() => sides.remove());
+
+const pullNow = async (link: Far = sides.link) => stepped(await pull(placeAt(other), link, freely));
+const syncNow = async (link: Far = sides.link) => stepped(await sync(placeAt(other), link, freely));
+const pathsInConflict = (conflicts: readonly { paths: readonly string[] }[]) =>
+  conflicts.flatMap(({ paths }) => [...paths]).sort();
+
+/** The zone goes on by some commits, of which `other` has none. */
+const zoneCommits = (): void => {
+  put(sides.far, 'long.txt', lines({ 3: 'the zone' }));
+  gitIn(sides.far, 'rm', '-q', 'old.txt');
+  commitAll(sides.far, 'by a clone');
+  put(sides.far, 'more.txt', 'more\n');
+  commitAll(sides.far, 'by a clone again');
+};
+
+/** What git holds of the person's, and that nothing came to its objects. */
+const gitSide = (): string[] => [
+  gitIn(other, 'rev-parse', 'HEAD'),
+  gitIn(other, 'for-each-ref'),
+  gitIn(other, 'count-objects', '-v'),
+  gitIn(other, 'diff', '--cached', '--name-only'),
+];
+
+const expectAlike = async (): Promise<void> => {
+  await syncNow();
+  await pullNow();
+  const [here, there] = [contentsOf(other), contentsOf(sides.far)];
+  expect(here).toEqual(there);
+};
+
+describe('a worktree that joins', () => {
+  it('takes what only the zone changed, where it is behind its commits', async () => {
+    zoneCommits();
+    const before = gitSide();
+    const { conflicts, done } = await pullNow();
+    expect(conflicts).toEqual([]);
+    expect(done.sort()).toEqual(['long.txt', 'more.txt', 'old.txt']);
+    expect(text(other, 'long.txt')).toBe(lines({ 3: 'the zone' }));
+    expect(gitSide()).toEqual(before);
+    expect((await syncNow()).done).toEqual([]);
+    await expectAlike();
+  });
+
+  it('sends only its own edits, where it syncs first', async () => {
+    zoneCommits();
+    put(other, 'mine.txt', 'mine\n');
+    put(other, 'long.txt', lines({ 20: 'mine' }));
+    const { conflicts, done } = await syncNow();
+    expect(conflicts).toEqual([]);
+    expect(done.sort()).toEqual(['long.txt', 'mine.txt']);
+    expect(text(sides.far, 'long.txt')).toBe(lines({ 3: 'the zone', 20: 'mine' }));
+    expect(text(sides.far, 'more.txt')).toBe('more\n');
+    await expectAlike();
+  });
+
+  it('merges where both went on by commits of their own', async () => {
+    zoneCommits();
+    put(sides.far, 'uncommitted.txt', 'of the zone\n');
+    put(other, 'long.txt', lines({ 20: 'mine' }));
+    put(other, 'kept.txt', 'mine\n');
+    commitAll(other, 'mine');
+    put(other, 'edited.txt', 'not committed\n');
+    const { conflicts } = await pullNow();
+    expect(conflicts).toEqual([]);
+    expect(text(other, 'long.txt')).toBe(lines({ 3: 'the zone', 20: 'mine' }));
+    await expectAlike();
+    expect(text(sides.far, 'kept.txt')).toBe('mine\n');
+    expect(text(sides.far, 'edited.txt')).toBe('not committed\n');
+  });
+
+  it('merges where the zone is behind it', async () => {
+    put(other, 'kept.txt', 'mine\n');
+    commitAll(other, 'mine');
+    put(sides.far, 'edited.txt', 'of the zone\n');
+    const { conflicts, done } = await syncNow();
+    expect(conflicts).toEqual([]);
+    expect(done).toEqual(['kept.txt']);
+    await expectAlike();
+    expect(text(other, 'edited.txt')).toBe('of the zone\n');
+  });
+
+  it('has a conflict where both changed the same lines since, and nowhere else', async () => {
+    zoneCommits();
+    put(other, 'long.txt', lines({ 3: 'mine' }));
+    put(other, 'old.txt', 'still used\n');
+    const before = contentsOf(other);
+    const { conflicts } = await pullNow();
+    expect(pathsInConflict(conflicts)).toEqual(['long.txt', 'old.txt']);
+    for (const path of ['long.txt', 'old.txt']) expect(contentsOf(other).get(path)).toBe(before.get(path));
+    expect(text(other, 'more.txt')).toBe('more\n');
+  });
+
+  it('finds the ground also where only a commit far back is known on both sides', async () => {
+    zoneCommits();
+    put(other, 'kept.txt', 'mine\n');
+    for (let n = 0; n < 3; n += 1) gitIn(other, 'commit', '-q', '--allow-empty', '-am', `mine ${n}`);
+    const root = gitIn(other, 'rev-parse', 'HEAD').trim();
+    const many = Array.from(
+      { length: 1_200 },
+      (_, n) => `commit refs/heads/main\ncommitter a <a@example.org> ${2e9 + n} +0000\ndata 1\nx\n`,
+    );
+    many[0] = `${many[0]}from ${root}\n`;
+    execFileSync('git', ['fast-import', '--quiet', '--force'], { cwd: other, input: many.join('\n') });
+    const { conflicts } = await pullNow();
+    expect(conflicts).toEqual([]);
+    expect(text(other, 'kept.txt')).toBe('mine\n');
+    expect(text(other, 'more.txt')).toBe('more\n');
+  });
+
+  it('tells by a look what would travel, with the same ground', async () => {
+    zoneCommits();
+    put(other, 'mine.txt', 'mine\n');
+    const view = await viewPatches(placeAt(other), sides.link);
+    expect(view).toMatchObject({ conflicts: [], toSend: 1, toPull: 3 });
+    gitIn(other, 'fetch', '-q', sides.far, 'main:refs/remotes/khlone/far/main');
+    expect(await viewPatches(placeAt(other), undefined)).toMatchObject({
+      ...{ conflicts: [], toSend: 1, toPull: 3 },
+    });
+  });
+});
+
+/** Every difference waits for the person, and nothing of theirs moved. */
+const expectAllInConflict = async (link?: Far): Promise<void> => {
+  zoneCommits();
+  put(other, 'kept.txt', 'mine\n');
+  const before = contentsOf(other);
+  const { conflicts, done } = await pullNow(link);
+  expect(done).toEqual([]);
+  expect(pathsInConflict(conflicts)).toEqual(['kept.txt', 'long.txt', 'more.txt', 'old.txt']);
+  expect(contentsOf(other)).toEqual(before);
+};
+
+describe('without a common commit', () => {
+  it('leaves every difference to the person', async () => {
+    const strange = makeRepo(sides.dir, 'strange');
+    put(strange, 'kept.txt', 'of another history\n');
+    gitIn(strange, 'commit', '-q', '--amend', '-am', 'not the same');
+    const { conflicts, done } = stepped(await pull(placeAt(strange), sides.link, freely));
+    expect(done).toEqual([]);
+    expect(pathsInConflict(conflicts)).toEqual(['kept.txt', 'long.txt', 'old.txt']);
+  });
+
+  it('believes no zone that names a commit which is none of ours', async () => {
+    const stray = gitIn(other, 'commit-tree', '-m', 'stray', 'HEAD^{tree}').trim();
+    await expectAllInConflict({ ...sides.link, common: () => Promise.resolve(stray) });
+  });
+
+  it('believes no zone that names what is not here', () =>
+    expectAllInConflict({ ...sides.link, common: () => Promise.resolve('f'.repeat(40)) }));
+
+  it('goes on where the server does not know the question', () =>
+    expectAllInConflict({
+      ...sides.link,
+      common: () => Promise.reject(new KhloneError('unknown-method', 'no patch.common here')),
+    }));
+
+  it('ends, with nothing moved, where the link breaks at the question', async () => {
+    zoneCommits();
+    const broken = { ...sides.link, common: () => Promise.reject(new KhloneError('unreachable', 'gone')) };
+    const before = contentsOf(other);
+    await expect(pullNow(broken)).rejects.toThrow('gone');
+    expect(contentsOf(other)).toEqual(before);
+    expect((await pullNow()).conflicts).toEqual([]);
+  });
+});
