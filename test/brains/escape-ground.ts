@@ -16,6 +16,7 @@ import { homedir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import type { ViewMode, ViewSpec } from '../../src/brains/view.ts';
 import { findTool, type Owner } from '../../src/brains/view-tools.ts';
+import { until } from '../fixtures/server.ts';
 import type { Attempt } from './escape-corpus.ts';
 
 /** A small world to break out into: a home with khlone's, a repository, services, and a process outside. */
@@ -30,8 +31,6 @@ export type Ground = {
   close(): Promise<void>;
 };
 
-const WAIT_MS = 10_000;
-
 /** A command as another user; as ourselves it stays as it is. */
 export const asOwner = (owner: Owner, argv: string[]): string[] =>
   owner.uid === process.getuid?.()
@@ -44,14 +43,6 @@ export const asOwner = (owner: Owner, argv: string[]): string[] =>
         '--',
         ...argv,
       ];
-
-export const until = async (what: string, look: () => boolean): Promise<void> => {
-  const end = performance.now() + WAIT_MS;
-  while (!look()) {
-    if (performance.now() > end) throw new Error(`waited in vain for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-};
 
 export const listen = async (path: string): Promise<Server> => {
   const server = createServer((socket) => socket.end('hello'));

@@ -22,7 +22,8 @@ import { bwrapViews } from '../../src/brains/view-bwrap.ts';
 import { isInside } from '../../src/brains/view-inside.ts';
 import { currentOwner } from '../../src/brains/view-tools.ts';
 import { unshareViews } from '../../src/brains/view-unshare.ts';
-import { asOwner, groundParent, listen, ODD_NAME, until } from './escape-ground.ts';
+import { until } from '../fixtures/server.ts';
+import { asOwner, groundParent, listen, ODD_NAME } from './escape-ground.ts';
 
 const self = currentOwner();
 const stranger = { uid: 65_534, gid: 65_534 };

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { DEFAULT_SITE_CONFIG, loadSiteConfig, MAX_SITE_FILE_BYTES } from '../../src/client/site-config.ts';
+import { until } from '../fixtures/server.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'khlone-config-'));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
@@ -37,19 +38,12 @@ describe('loadSiteConfig', () => {
   });
 
   it('reads a changed file again, and an unchanged one not', async () => {
-    const root = folder({});
-    const write = async (text: string): Promise<void> => {
-      writeFileSync(join(root, 'khlone.yml'), text);
-      // A file changed just now is not remembered: wait until its time stamp is old enough.
-      const { promise, resolve } = Promise.withResolvers<void>();
-      setTimeout(resolve, 60);
-      await promise;
-    };
-    await write('hero: aaa');
-    const first = await loadSiteConfig(root);
-    expect(await loadSiteConfig(root)).toBe(first);
-    await write('hero: bbb');
-    expect((await loadSiteConfig(root)).crew.hero.role).toBe('bbb');
+    const root = folder({ 'khlone.yml': 'hero: aaa' });
+    const load = () => loadSiteConfig(root);
+    // A file changed just now is not remembered: its time stamp has to be old enough first.
+    await until('it is not read again', async () => Object.is(await load(), await load()));
+    writeFileSync(join(root, 'khlone.yml'), 'hero: bbb');
+    expect((await load()).crew.hero.role).toBe('bbb');
   });
 
   it('does not miss a change of the same size in the same instant', async () => {

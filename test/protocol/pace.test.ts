@@ -109,6 +109,7 @@ describe('a word beside bulk', () => {
     it(`waits no longer than 3 round trips at 10 MB/s, ${way}`, async () => {
       const near = over(deepLine(10_000));
       start[way](near);
+      // The bulk has been under way for many round trips, and its pace is found.
       await delay(1_000);
       const waits: number[] = [];
       for (let n = 0; n < 20; n += 1) waits.push(await echo(near));
@@ -120,6 +121,7 @@ describe('a word beside bulk', () => {
       const line = deepLine(9_000);
       const near = over(line);
       start[way](near);
+      // As above: the drop comes in the middle.
       await delay(1_500);
       line.rate(150);
       const first = await echo(near);

@@ -15,6 +15,8 @@ export type FaultLine = {
   connections(): number;
   /** Connections that are open now. */
   open(): number;
+  /** Bytes that it took from either end so far. */
+  readonly carried: Record<Way, number>;
   /** Milliseconds that each byte takes, each way. */
   delayMs: number;
   /** Bytes a second, each way; Infinity: as fast as it goes. */
@@ -56,6 +58,7 @@ const carry = async (line: FaultLine, pair: Pair, way: Way, cut: Cut | undefined
       const whole = slice.subarray(0, Math.max(0, left));
       at += slice.length;
       left -= slice.length;
+      line.carried[way] += slice.length;
       if (line.rate[way] !== Number.POSITIVE_INFINITY) await delay((1000 * slice.length) / line.rate[way]);
       if (line.delayMs > 0) late.push(delay(line.delayMs).then(() => to.write(whole)));
       else to.write(whole);
@@ -103,6 +106,7 @@ export const faultLine = async (sshd: Sshd, given: Partial<FaultLine> = {}): Pro
   const line: FaultLine = {
     connections: () => count,
     open: () => pairs.size,
+    carried: { up: 0, down: 0 },
     delayMs: 0,
     rate: { up: Number.POSITIVE_INFINITY, down: Number.POSITIVE_INFINITY },
     swallow: { up: false, down: false },

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { until } from '../fixtures/server.ts';
 import { sshdMissing } from '../fixtures/sshd.ts';
 import { createFarWorld, type FarWorld, idOf } from './far-world.ts';
 import { type FaultLine, faultLine } from './fault-line.ts';
@@ -56,9 +56,10 @@ describe.skipIf(sshdMissing)(`a slow line${sshdMissing ? ` (${sshdMissing})` : '
     line.rate.up = 60 * BYTES_PER_SECOND;
     // A file alone would be over what is carried.
     for (const n of [1, 2, 3]) writeFileSync(join(far.repo, `more-${n}`), randomBytes(8 * 1024 * 1024));
+    const carried = line.carried.up;
     const act = await far.ok(['act', '--who', '@sh', 'cat more-* | wc -c']);
     const before = line.connections();
-    await delay(700);
+    await until('a quarter is there', () => line.carried.up - carried > 6 * 1024 * 1024);
     line.rate.up = BYTES_PER_SECOND;
     const end = performance.now() + DROPPED_MS;
     while (performance.now() < end) {
