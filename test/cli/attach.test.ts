@@ -51,6 +51,11 @@ const stateOf = async (at: PersonTerminal): Promise<string> => {
   return `${flags}\n${said.split('\n').find((line) => /^[0-9a-f]+:/.test(line))}`;
 };
 
+const signalled = async (at: PersonTerminal, signal: NodeJS.Signals): Promise<void> => {
+  const [pid = 0] = await at.children('attach');
+  process.kill(pid, signal);
+};
+
 describe('a view', () => {
   test('shows the work, and each way out leaves the terminal as it was', async () => {
     const at = await open();
@@ -130,6 +135,7 @@ describe('a shell', () => {
     await at.line('echo a~.b');
     await at.until(/\na~\.b/);
     await at.type('~~');
+    await at.until(/[$#] ~\n/);
     await at.press('C-c');
     await at.until(/[$#] ~\S*\^C/);
     await at.press('C-d');
@@ -157,14 +163,76 @@ describe('whatever dies', () => {
       const before = await stateOf(at);
       await lookAt(at);
       await at.until(VIEW);
-      const [pid = 0] = await at.children('attach');
-      process.kill(pid, signal);
+      await signalled(at, signal);
       // What a shell says of a death by SIGKILL may still go to the screen that is about to close.
       if (signal !== 'SIGKILL') await at.until(/code=130/);
       await until('the screen of before', async () => (await at.fact('#{alternate_on}')) === '0');
       expect(await stateOf(at)).toBe(before);
     },
   );
+});
+
+/** The shell has the terminal, its job stopped; what is on the screen now is wiped by the next line. */
+const stopped = async (at: PersonTerminal): Promise<void> => {
+  await at.until(/Stopped/);
+  await until('the screen of before', async () => (await at.fact('#{alternate_on}')) === '0');
+};
+
+const BASH = 'PS1="$ " exec bash --norc --noediting';
+
+describe('a job that is stopped', () => {
+  test('gives the terminal back meanwhile, and goes on with all of the picture in the size of then', async () => {
+    const at = await open();
+    await at.line(BASH);
+    const before = await stateOf(at);
+    for (const stop of [() => at.type('~\u001a'), async () => signalled(at, 'SIGTSTP')]) {
+      await lookAt(at);
+      await at.until(VIEW);
+      await stop();
+      await stopped(at);
+      expect(await stateOf(at)).toBe(before);
+      await at.resize(90, 20);
+      await at.line('clear; fg');
+      const drawn = await at.until(VIEW);
+      expect(drawn).not.toMatch(/fg|Stopped/);
+      expect(await at.fact('#{alternate_on} #{mouse_any_flag}')).toBe('1 1');
+      await at.type('~.');
+      await at.until(/detached from mechanic\.1/);
+      expect(await stateOf(at)).toBe(before);
+      await at.resize(100, 24);
+    }
+  });
+
+  test('by a signal that nobody can catch is drawn anew, and its keys work', async () => {
+    const at = await open();
+    await at.line(BASH);
+    const before = await stateOf(at);
+    await lookAt(at);
+    await at.until(VIEW);
+    await signalled(at, 'SIGSTOP');
+    await at.until(/Stopped/);
+    await at.line('clear; fg');
+    await at.until(VIEW);
+    await at.type('~.');
+    await at.until(/detached from mechanic\.1/);
+    expect(await stateOf(at)).toBe(before);
+  });
+
+  test('in the background waits until it is fetched', async () => {
+    const at = await open();
+    await at.line(BASH);
+    await lookAt(at);
+    await at.until(VIEW);
+    await at.type('~\u001a');
+    await stopped(at);
+    await at.line('clear; bg');
+    await at.until(/Stopped/);
+    expect(await at.fact('#{alternate_on}')).toBe('0');
+    await at.line('fg');
+    await at.until(VIEW);
+    await at.press('C-d');
+    await at.until(/detached from mechanic\.1/);
+  });
 });
 
 describe('what is looked at', () => {
@@ -226,6 +294,16 @@ describe('without node-pty', () => {
     await at.press('C-d');
     expect(await at.until(/code=0/)).toContain('✓ detached from mechanic.1; it goes on');
     expect(await stateOf(at)).toBe(before);
+    await at.line(BASH);
+    await at.line(`clear; ${process.execPath} ${plain}/bin/khlone attach mechanic.1`);
+    await at.until(VIEW);
+    await signalled(at, 'SIGTSTP');
+    await stopped(at);
+    expect((await stateOf(at)).slice(2)).toBe(before.slice(2));
+    await at.line('clear; fg');
+    await at.until(VIEW);
+    await at.press('C-d');
+    await at.until(/detached from mechanic\.1/);
   });
 });
 

@@ -10,7 +10,7 @@ import { endOf } from './ended.ts';
 import { farWay } from './far-way.ts';
 import { createHubLine, type HubLine } from './hub-line.ts';
 import { look } from './look.ts';
-import { nearWay, prepare } from './near-way.ts';
+import { nearWay, type Program, prepare } from './near-way.ts';
 import type { AttachOrder } from './order.ts';
 import type { Ended, Way } from './visit.ts';
 import { linesFor, summaryOf } from './words.ts';
@@ -39,21 +39,37 @@ const lookOver = async ({ order, line, signal }: Attach, way: Way): Promise<Outc
   return outcome;
 };
 
-const runHere = (argv: readonly string[], env: Record<string, string>, signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    const child = spawn(argv[0] ?? 'false', argv.slice(1), { env, cwd: '/', stdio: 'inherit' });
+/** Runs it until it ends; `tell` sends it a signal meanwhile. */
+const runHere = (
+  { argv, env }: Program,
+  signal: AbortSignal,
+): { ended: Promise<void>; tell(name: NodeJS.Signals): void } => {
+  const child = spawn(argv[0] ?? 'false', argv.slice(1), { env, cwd: '/', stdio: 'inherit' });
+  const ended = new Promise<void>((resolve) => {
     const hangUp = (): void => void child.kill('SIGHUP');
     signal.addEventListener('abort', hangUp);
     child.on('error', () => resolve());
     child.on('close', () => resolve());
   });
+  return { ended, tell: (name) => void child.kill(name) };
+};
 
 /** Without node-pty the program has the terminal itself: Ctrl-D and tmux's own keys leave, `~.` does not. */
 const lendHere = async ({ order, line, viewer, term, signal }: Attach): Promise<Outcome> => {
-  const { argv, env } = await prepare(line, order, viewer, term, signal);
-  const giveBack = lendTerminal();
+  const program = await prepare(line, order, viewer, term, signal);
+  let running: ReturnType<typeof runHere> | undefined;
+  const giveBack = lendTerminal(
+    // tmux's client ignores the signal of the key, and would go on drawing.
+    () => running?.tell('SIGSTOP'),
+    () => {
+      running?.tell('SIGCONT');
+      // It draws all anew at each word of a size, also of the same one.
+      running?.tell('SIGWINCH');
+    },
+  );
   try {
-    await runHere(argv, env, signal);
+    running = runHere(program, signal);
+    await running.ended;
   } finally {
     giveBack();
   }

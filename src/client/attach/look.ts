@@ -131,6 +131,7 @@ const takeKeys = (watch: Watch, leave: () => void): void => {
         endHelp();
         watch.visit?.type(typed.pass);
       } else if (typed.act === 'leave') leave();
+      else if (typed.act === 'suspend') here.suspend();
       else {
         clearTimeout(helping);
         here.say(lines.help);
@@ -161,6 +162,7 @@ export const look = async (
   const ticking = setInterval(() => sayAway(watch), TICK_MS);
   takeKeys(watch, () => leaving.abort());
   here.onResize(() => watch.visit?.resize(here.size()));
+  here.onResume(() => redraw(watch));
   const followed = follow(watch);
   followed.catch(() => {});
   try {

@@ -11,7 +11,7 @@ export const linesFor = ({ host, sight, utf8 }: AttachOrder): Lines => ({
     return ` reconnecting to ${host === 'local' ? 'khlone' : oneLine(host, 100)}${utf8 ? '…' : '...'}${since} (~. leaves) `;
   },
   anywhere: sight.kind === 'view',
-  help: ' ~. leaves   ~~ types ~   Ctrl-D leaves a view, in a shell it ends the shell   Ctrl-B [ scrolls ',
+  help: ' ~. leaves   ~^Z suspends   ~~ types ~   Ctrl-D leaves a view, in a shell it ends the shell   Ctrl-B [ scrolls ',
 });
 
 export const summaryOf = ({ name, sight, utf8 }: AttachOrder, outcome: Ended | 'here'): string => {

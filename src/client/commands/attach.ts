@@ -38,7 +38,7 @@ export class AttachCommand extends KhloneCommand {
     category: 'Crew',
     description: 'look at a clone at work, or open a shell in its worktree',
     details:
-      'The view has the size of this terminal and its own scrollback; several people may look at once. `~.` at the start of a line leaves, also when the link is dead; `~?` shows the keys. Ctrl-D leaves a view; in a shell it is the shell’s. After a drop it goes on by itself. The clone goes on in any case.',
+      'The view has the size of this terminal and its own scrollback; several people may look at once. `~.` at the start of a line leaves, also when the link is dead; `~^Z` suspends; `~?` shows the keys. Ctrl-D leaves a view; in a shell it is the shell’s. After a drop it goes on by itself. The clone goes on in any case.',
     examples: [
       ['look at a clone', 'khlone attach mechanic.1'],
       ['a shell where the clones work', 'khlone attach --shell'],

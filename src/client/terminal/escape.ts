@@ -3,8 +3,10 @@
  * the program here. Pure, and the same for any chunking of the keys.
  */
 
+export type Act = 'leave' | 'help' | 'suspend';
+
 /** `pass` goes on to the other side, `act` is for us. */
-export type Typed = { pass: Uint8Array } | { act: 'leave' | 'help' };
+export type Typed = { pass: Uint8Array } | { act: Act };
 
 export type Escapes = {
   feed(bytes: Uint8Array): Typed[];
@@ -16,9 +18,10 @@ const TILDE = 0x7e;
 const ESC = 0x1b;
 const BEL = 0x07;
 const LINE_ENDS: ReadonlySet<number> = new Set([0x0d, 0x0a]);
-const ACTS: ReadonlyMap<number, 'leave' | 'help'> = new Map([
+const ACTS: ReadonlyMap<number, Act> = new Map([
   [0x2e, 'leave'],
   [0x3f, 'help'],
+  [0x1a, 'suspend'], // Ctrl-Z
 ]);
 
 /**

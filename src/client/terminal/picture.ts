@@ -57,3 +57,43 @@ export const createScreenFilter = (): ((bytes: Uint8Array) => Uint8Array) => {
     return Buffer.from(text.slice(0, torn), 'latin1');
   };
 };
+
+/** What a program asked of the terminal and not of its screen: DEC's private modes, the keypad, longer keys, the cursor. */
+const MODE = new RegExp(
+  `${ESC}\\[\\?(?<modes>[\\d;]{1,60})[hl]|${ESC}[=>]|${ESC}\\[>4(?:;\\d{1,3})?m|${ESC}\\[\\d{0,3} q`,
+  'g',
+);
+/** A sequence of these that is longer is none of them. */
+const MODE_CHARS = 80;
+/** Synchronized drawing: set without its end it would hold the screen still. */
+const HELD_DRAWING = '2026';
+/** Modes that there are, and more: a program that asks for others is not remembered in them. */
+const MODES_KEPT = 64;
+
+/** Remembers the modes that a picture was drawn with, for any chunking; `again` sets them anew. */
+export const createModeMemory = (): { note(bytes: Uint8Array): void; again(): string } => {
+  const modes = new Map<string, string>();
+  let rest = '';
+  const keep = (name: string, sequence: string): void => {
+    // The last one said comes last: two names may be about one thing.
+    modes.delete(name);
+    if (name !== HELD_DRAWING && modes.size < MODES_KEPT) modes.set(name, sequence);
+  };
+  return {
+    note: (bytes) => {
+      if (rest === '' && bytes.indexOf(0x1b) < 0) return;
+      const text = rest + Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
+      let end = 0;
+      for (const found of text.matchAll(MODE)) {
+        const [sequence] = found;
+        end = found.index + sequence.length;
+        const names = found.groups?.modes?.split(';') ?? [];
+        for (const name of names) keep(name, `${CSI}?${name}${sequence.at(-1)}`);
+        if (names.length === 0) keep(/[=>]$/.test(sequence) ? 'keypad' : (sequence.at(-1) ?? ''), sequence);
+      }
+      const at = text.lastIndexOf(ESC);
+      rest = at >= end && text.length - at < MODE_CHARS ? text.slice(at) : '';
+    },
+    again: () => [...modes.values()].join(''),
+  };
+};

@@ -19,6 +19,8 @@ const createTerminal = () => {
       take = given;
     },
     onResize: () => {},
+    onResume: () => {},
+    suspend: () => {},
     draw: async (bytes) => void drawn.push(Buffer.from(bytes).toString()),
     say: (text) => void said.push(text),
     giveBack: () => {},
