@@ -1,11 +1,12 @@
 import type { Sides } from './groups.ts';
 import type { Path } from './listing.ts';
 import type { Note, Said, Stage } from './merge-said.ts';
-import { type Rename, sameEntry } from './tree.ts';
+import { type Entry, type Rename, sameEntry, type Wish } from './tree.ts';
 
 /**
- * What git's merge calls clean and loses: one side moved a file and made a new one under the old name, the other moved
- * it the same way. Git (2.39 at least) then takes the new file for the moved one and removes it. Here it is a conflict.
+ * What git's merge (2.39 at least) loses without a word. A file that both sides have, where a folder was renamed onto the
+ * one that holds it: it is put back. And a new file under an old name: one side moved a file and made another in its
+ * place, the other moved it the same way, and git takes the new file for the moved one; that is a conflict.
  */
 
 /** Git skips empty files when it looks for renames, since all of them are the same. */
@@ -13,6 +14,21 @@ export const EMPTY_BLOBS: ReadonlySet<string> = new Set([
   'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391',
   '473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813',
 ]);
+
+/** What a path that both sides have shall be; undefined where ids alone do not say. */
+const agreedOf = ({ base, local, remote }: Sides, path: Path): Entry | undefined => {
+  const [was, here, there] = [base.get(path), local.get(path), remote.get(path)];
+  if (sameEntry(here, there) || sameEntry(there, was)) return here;
+  return sameEntry(here, was) ? there : undefined;
+};
+
+/** The entries that both sides have and the merge has not, though nobody removed or renamed them. */
+export const lostOf = (sides: Sides, { stages }: Said, aside: ReadonlySet<Path>): Wish[] =>
+  [...sides.local.keys()].flatMap((path) => {
+    if (!sides.remote.has(path) || sides.merged.has(path) || stages.has(path) || aside.has(path)) return [];
+    const after = agreedOf(sides, path);
+    return after ? [{ path, after }] : [];
+  });
 
 type Dropped = { path: Path; to: Path[]; stage: Stage; by: 'local' | 'remote' };
 

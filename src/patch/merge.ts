@@ -1,6 +1,6 @@
 import { KhloneError } from '../protocol/error.ts';
 import { type Conflict, conflictOf } from './conflict.ts';
-import { EMPTY_BLOBS, withDropped } from './dropped.ts';
+import { EMPTY_BLOBS, lostOf, withDropped } from './dropped.ts';
 import { git, gitFailed } from './git.ts';
 import {
   canStandAside,
@@ -25,6 +25,7 @@ import {
   type Rename,
   sameEntry,
   treeWith,
+  type Wish,
 } from './tree.ts';
 
 /**
@@ -112,6 +113,13 @@ const sidesOf = (local: readonly Change[], remote: readonly Change[], merged: re
     return tree;
   };
   return { base, local: after(local), remote: after(remote), merged: after(merged) };
+};
+
+/** The sides with some entries put into what was merged. */
+const withWishes = (sides: Sides, wishes: readonly Wish[]): Sides => {
+  if (wishes.length === 0) return sides;
+  const put = wishes.flatMap(({ path, after }) => (after ? [[path, after] as const] : []));
+  return { ...sides, merged: new Map([...sides.merged, ...put]) };
 };
 
 /** A name that the merge removes, and whose content is a part of a conflict under another name. */
@@ -211,17 +219,19 @@ const mergeByGit = async (shadow: Shadow, wish: Known, known: readonly Conflict[
   const { paths: aside, kept } = setAside(before, known);
   const decided = await decide(shadow, await without(shadow, wish, before, aside));
   const moved = decided.tree === local ? mine.changes : await diffTrees(shadow, base, decided.tree);
-  const whole = sidesOf(mine.changes, theirs.changes, moved);
+  const given = sidesOf(mine.changes, theirs.changes, moved);
+  const lost = lostOf(given, decided, aside);
+  const whole = withWishes(given, lost);
   const said = withDropped(decided, whole, { local: mine.renames, remote: theirs.renames }, aside);
   const groups = groupsOf(whole, said, renames, kept);
-  if (groups.length === 0) return { tree: said.tree, conflicts: [], renames, sides: whole };
-  const blocked = groups.flat();
-  const back = blocked.map((path) => ({ path, after: whole.base.get(path) }));
+  const blocked = new Set(groups.flat());
+  const back = [...blocked].map((path) => ({ path, after: whole.base.get(path) }));
+  const put = [...lost.filter(({ path }) => !blocked.has(path)), ...back];
   return {
-    tree: await treeWith(shadow, said.tree, back),
+    tree: await treeWith(shadow, said.tree, put),
     conflicts: conflictsOf(groups, whole, said, kept),
     renames,
-    sides: { ...whole, merged: composed(whole.merged, whole.base, new Set(blocked)) },
+    sides: { ...whole, merged: composed(whole.merged, whole.base, blocked) },
   };
 };
 

@@ -160,6 +160,21 @@ describe('a merge', () => {
     expect(tree).toBe(await ground.tree({ 'd/a': 'X\n', b: 'B\n' }));
   });
 
+  it('keeps a file that nobody touched in a folder that another was renamed onto, which git drops', async () => {
+    const kept = { 'e/f': lines(1, 20), 'x/y': lines(101, 120) };
+    const { own, conflicts, tree } = await merge(
+      { ...kept, 'd/b': lines(201, 220) },
+      { ...kept, 'd/b': lines(201, 220), 'd/a': 'mine\n', 'd/e/c': 'mine, too\n' },
+      { ...kept, b: lines(201, 220) },
+    );
+    expect([own.unmerged, own.index.has('e/f')]).toEqual([['a', 'e/c'], false]);
+    expect(brief(conflicts)).toEqual([
+      ['rename', 'd/a'],
+      ['rename', 'd/e/c'],
+    ]);
+    expect(tree).toBe(await ground.tree({ ...kept, b: lines(201, 220) }));
+  });
+
   it('does not take empty files for each other', async () => {
     const { conflicts } = await merge(
       { 'a/empty': '', 'b/empty': '', x: '' },
