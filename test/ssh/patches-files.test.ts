@@ -194,4 +194,24 @@ describe.skipIf(sshdMissing)(`commits and patch files${sshdMissing ? ` (${sshdMi
     expect(await far.says(['pull'])).toContain('a merge is not finished');
     rmSync(join(far.repo, '.git/MERGE_HEAD'));
   });
+
+  it('meet a second laptop whose checkout is behind the commits of clones', async () => {
+    const laptop = join(far.base, 'laptop');
+    far.git(['clone', '-q', far.repo, laptop]);
+    far.git(['remote', 'set-url', 'origin', 'git@nowhere.invalid:org/app.git'], laptop);
+    commitThere('by-a-clone');
+    writeFileSync(join(laptop, 'mine.txt'), 'mine\n');
+    const wish = { cwd: laptop, env: { KHLONE_HOME: join(far.base, 'h2') } };
+    try {
+      await far.ok(['trust', '--yes'], wish);
+      const said = await far.says(['pull'], wish);
+      expect(said).toMatch(/✓ \d+ files? pulled/u);
+      expect(said).not.toContain('conflict');
+      expect(readFileSync(join(laptop, 'by-a-clone'), 'utf8')).toBe('by-a-clone\n');
+      expect(await far.says(['sync'], wish)).toBe('! ✓ 1 file sent\n');
+      expect(readFileSync(join(far.zone, 'mine.txt'), 'utf8')).toBe('mine\n');
+    } finally {
+      await far.khlone(['stop'], wish);
+    }
+  });
 });
