@@ -3,9 +3,10 @@ import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { type Entry, openOutbox } from '../../src/client/outbox.ts';
+import { openOutbox } from '../../src/client/outbox.ts';
 import { unreadableLine } from '../../src/client/render/status.ts';
 import { KhloneError } from '../../src/protocol/error.ts';
+import { waitingTask as task } from '../fixtures/waiting-task.ts';
 
 /** What was accepted here and not sent yet: nothing is lost by another build, and nothing is queued twice. */
 
@@ -14,31 +15,6 @@ beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'khlone-outbox-'));
 });
 afterEach(() => rmSync(dir, { recursive: true }));
-
-const POLICY = {
-  ...{ heroRole: 'mechanic', brains: {}, roles: {}, maxClones: 4, maxQueue: 9, sandbox: 'zone' as const },
-  ...{ trusted: true, retention: { transcriptsMs: 1, diskBytes: 1 } },
-};
-const ZONE = {
-  ...{ id: 'z-0123456789abcdef', address: 'o/r@b', branch: 'b', mode: 'ssh' as const, path: '~/p' },
-};
-
-const task = (n: number, host = 'box'): Omit<Entry, 'version'> => ({
-  ...{ host, queuedMs: n, say: `act ${n}` },
-  call: {
-    name: 'task.add',
-    params: {
-      ...{
-        id: `task-${String(n).padStart(10, '0')}`,
-        kind: 'act',
-        prompt: 'true',
-        zone: ZONE,
-        policy: POLICY,
-      },
-      ...{ session: 's-1', prioritize: false },
-    },
-  },
-});
 
 const files = (): string[] => readdirSync(dir).filter((name) => /^\d+\.json$/.test(name));
 const change = (file: string, edit: (entry: Record<string, never>) => unknown): void => {

@@ -7,35 +7,13 @@ import type { App } from '../../../src/client/app.ts';
 import { createFlusher } from '../../../src/client/flush.ts';
 import { createLink } from '../../../src/client/link/connection.ts';
 import type { Link } from '../../../src/client/link/link.ts';
-import { type Entry, openOutbox } from '../../../src/client/outbox.ts';
+import { openOutbox } from '../../../src/client/outbox.ts';
 import { createPeer, items } from '../../../src/protocol/peer.ts';
+import { waitingTask as task, ZONE } from '../../fixtures/waiting-task.ts';
 
 /** A conversation that breaks after each of its bytes in turn, at every border of a frame and within each. */
 
 const HELLO = { proto: 1, build: '1.0.0', uuid: 'u', boot: 'b', home: '/', host: 'h' };
-const ZONE = {
-  ...{ id: 'z-0123456789abcdef', address: 'o/r@b', branch: 'b', mode: 'ssh' as const, path: '~/p' },
-};
-const POLICY = {
-  ...{ heroRole: 'mechanic', brains: {}, roles: {}, maxClones: 4, maxQueue: 9, sandbox: 'zone' as const },
-  trusted: true,
-};
-const task = (n: number): Omit<Entry, 'version'> => ({
-  ...{ host: 'box', queuedMs: n, say: `act ${n}` },
-  call: {
-    name: 'task.add',
-    params: {
-      ...{
-        id: `task-${String(n).padStart(10, '0')}`,
-        kind: 'act',
-        prompt: 'true',
-        zone: ZONE,
-        policy: POLICY,
-      },
-      ...{ session: 's-1', prioritize: false },
-    },
-  },
-});
 const TASKS = 3;
 const EVENTS = 5;
 

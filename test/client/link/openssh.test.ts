@@ -9,7 +9,6 @@ import {
   afterwards,
   answering,
   appendConfig,
-  BUNDLE,
   clientProcesses,
   type Dial,
   dialBy,
@@ -44,22 +43,6 @@ describe.skipIf(sshdMissing)(`an ssh wire over openssh${sshdMissing ? ` (${sshdM
     await until('the end of its ssh', () => clientProcesses(sshd).length === 1);
   });
 
-  it('carries every byte unchanged, both ways', async () => {
-    const { duplex } = await dial(await sshdWith({ config: RELAY_ONLY }));
-    const all = Buffer.alloc(
-      5 << 20,
-      Uint8Array.from({ length: 256 }, (_, at) => at),
-    );
-    const came = new Promise<Buffer>((resolve) => {
-      const chunks: Buffer[] = [];
-      duplex
-        .on('data', (chunk: Buffer) => chunks.push(chunk))
-        .once('end', () => resolve(Buffer.concat(chunks)));
-    });
-    duplex.end(all);
-    expect((await came).equals(all)).toBe(true);
-  });
-
   it('skips the noise of a login shell, a banner and what the config would let ssh say', async () => {
     const banner = join((await sshdWith()).clientHome, 'banner');
     writeFileSync(banner, 'Permission denied (nobody).\nHost key verification failed.\n');
@@ -68,16 +51,6 @@ describe.skipIf(sshdMissing)(`an ssh wire over openssh${sshdMissing ? ` (${sshdM
     const sshd = await sshdWith({ bashrc, config: [`Banner ${banner}`] });
     appendConfig(sshd, ['Host *', '  LogLevel DEBUG', '  VisualHostKey yes', '  RequestTTY force']);
     for (const round of ['cold', 'warm']) expect(await echo((await dial(sshd)).duplex, round)).toBe(round);
-  });
-
-  it('speaks through a forced command that is the relay, and says what another one answered', async () => {
-    const relay = await sshdWith({ keyOptions: `restrict,command="${process.execPath} ${BUNDLE} relay"` });
-    expect(await echo((await dial(relay)).duplex, 'restricted')).toBe('restricted');
-    const other = await sshdWith({ keyOptions: 'restrict,command="echo only backups here; echo no >&2"' });
-    const error = await failure(dial(other));
-    expect(error.code).toBe('remote-setup');
-    expect(error.message).toContain('only backups here');
-    expect(error.message).not.toContain('Transferred');
   });
 
   it('shares nothing with the person’s own sessions and forwards nothing, whatever the config says', async () => {
@@ -129,40 +102,6 @@ describe.skipIf(sshdMissing)(`an ssh wire over openssh${sshdMissing ? ` (${sshdM
     expect(desks(sshd)).toEqual([]);
   });
 
-  it('refuses a changed host key with the line that holds the old one, even when a person would say yes', async () => {
-    const sshd = await sshdWith();
-    await sshd.restartWithOtherKey();
-    const person = answering('yes');
-    const error = await failure(dial(sshd, { asker: person }));
-    expect(error).toMatchObject({ code: 'host-key', exit: 5 });
-    expect(error.message).toContain(`${sshd.knownHosts}:1`);
-    expect(error.message).toMatch(/it shows SHA256:/);
-    expect(person.asked).toEqual([]);
-    expect(logins(sshd)).toBe(0);
-  });
-
-  it('refuses an unknown host where nobody can be asked, even when the config would accept it', async () => {
-    const sshd = await sshdWith();
-    rmSync(sshd.knownHosts);
-    appendConfig(sshd, ['Host *', '  StrictHostKeyChecking no']);
-    const error = await failure(dial(sshd));
-    expect(error).toMatchObject({ code: 'host-key', exit: 5 });
-    expect(error.message).toContain('unknown');
-    expect(existsSync(sshd.knownHosts)).toBe(false);
-  });
-
-  it('asks once about an unknown host, shows the fingerprint and keeps the key where ssh finds it', async () => {
-    const sshd = await sshdWith({ config: RELAY_ONLY });
-    rmSync(sshd.knownHosts);
-    expect((await failure(dial(sshd, { asker: answering('no') }))).code).toBe('host-key');
-    const person = answering('yes');
-    await dial(sshd, { asker: person });
-    const shown = execFileSync('ssh-keygen', ['-lf', sshd.knownHosts], { encoding: 'utf8' }).split(' ')[1];
-    expect(person.asked).toHaveLength(1);
-    expect(person.asked[0]).toContain(shown);
-    expect(person.secret).toEqual([false]);
-  });
-
   it('knows a host by khlone’s own known_hosts', async () => {
     const sshd = await sshdWith({ config: RELAY_ONLY });
     const home = join(sshd.clientHome, 'khlone');
@@ -172,38 +111,16 @@ describe.skipIf(sshdMissing)(`an ssh wire over openssh${sshdMissing ? ` (${sshdM
     expect(await echo((await dial(sshd)).duplex, 'pinned')).toBe('pinned');
   });
 
-  it('names a closed port, a name without an address, and a refused key', async () => {
+  it('names a refused key', async () => {
     const sshd = await sshdWith();
-    const refused = await failure(dial(sshd, { host: `127.0.0.1:${await freePort()}` }));
-    expect(refused).toMatchObject({ code: 'unreachable', exit: 4 });
-    expect(refused.message).toContain('refuses connections');
-    const nowhere = await failure(dial(sshd, { host: 'nowhere.invalid' }));
-    expect(nowhere).toMatchObject({
-      code: 'unreachable',
-      message: expect.stringContaining('has no address'),
-    });
     rmSync(sshd.userKey);
     expect((await failure(dial(sshd))).code).toBe('ssh-auth');
   });
 
-  it('refuses host names that are options or shell words, and says when there is no ssh', async () => {
+  it('says when there is no ssh', async () => {
     const sshd = await sshdWith();
-    const marker = join(sshd.clientHome, 'ran');
-    for (const host of [`-oProxyCommand=touch ${marker}`, 'a b', `x;touch ${marker}`, '$(id)', '-x@zone', ''])
-      expect((await failure(dial(sshd, { host }))).code, host).toBe('config');
-    expect(existsSync(marker)).toBe(false);
     const error = await failure(dial(sshd, { env: { PATH: sshd.remoteHome } }));
     expect(error).toMatchObject({ code: 'config', message: 'ssh is not installed here' });
-  });
-
-  it('stops at once when the caller gives up', async () => {
-    const sshd = await sshdWith({ bashrc: '/bin/sleep 20\n' });
-    const giveUp = new AbortController();
-    const work = dial(sshd, { signal: giveUp.signal });
-    await until('the login', () => logins(sshd) > 0);
-    giveUp.abort(new KhloneError('interrupted', 'interrupted'));
-    expect((await failure(work)).code).toBe('interrupted');
-    await noClientProcesses(sshd);
   });
 
   it('ends the stream when the host goes away, and ends an ssh that ignores being asked to', async () => {

@@ -1,12 +1,13 @@
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import ssh2 from 'ssh2';
+import type ssh2 from 'ssh2';
 import { describe, expect, it } from 'vitest';
 import { openOpensshWire } from '../../../src/client/link/openssh.ts';
 import { createSshDial } from '../../../src/client/link/ssh-dial.ts';
 import { openSshWire } from '../../../src/client/link/ssh2.ts';
+import { oddSshd } from '../../fixtures/odd-sshd.ts';
 import {
   afterwards,
   answering,
@@ -191,40 +192,12 @@ describe.skipIf(sshdMissing)(`a way over other hosts${missing}`, () => {
   }
 });
 
-type Accepts = (context: ssh2.AuthContext) => void;
-
-/** An ssh server in this process that logs in as `accepts` says; the host key is the fixture's own. */
-const oddServer = async (sshd: Sshd, accepts: Accepts): Promise<void> => {
-  const hostKeys = [readFileSync(join(sshd.remoteHome, '../host_key'))];
-  const server = new ssh2.Server({ hostKeys }, (client) => {
-    client.on('authentication', accepts).on('error', () => {});
-    client.on('session', (acceptSession) => {
-      acceptSession().on('exec', (acceptExec, _refuse, { command }) => {
-        const channel = acceptExec();
-        const env = { HOME: sshd.remoteHome, PATH: '/usr/bin:/bin' };
-        const child = spawn('/bin/sh', ['-c', command], { env });
-        channel.pipe(child.stdin).on('error', () => {});
-        child.stdout.pipe(channel, { end: false });
-        child.once('close', (code) => {
-          channel.exit(code ?? 1);
-          channel.end();
-        });
-        channel.once('close', () => child.kill());
-      });
-    });
-  });
-  afterwards(() => server.close());
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  appendConfig(sshd, hostLines('odd', { ...sshd, port }, [`HostKeyAlias [127.0.0.1]:${sshd.port}`]));
-};
-
 describe.skipIf(sshdMissing)(`a host that refuses ssh2’s login${missing}`, () => {
   it('is tried by openssh where it takes Kerberos and a ticket is there, and only then', async () => {
     const sshd = await sshdWith();
     // ssh2's types do not know this way to log in.
     const accepts = ['gssapi-with-mic', 'publickey'] as unknown as ssh2.AuthenticationType[];
-    await oddServer(sshd, (context) => context.reject(accepts));
+    await oddSshd(sshd, (context) => context.reject(accepts));
     const bin = join(sshd.clientHome, 'klist-bin');
     mkdirSync(bin);
     const env = { PATH: `${bin}:${join(sshd.clientHome, 'bin')}:/usr/bin:/bin` };
@@ -249,7 +222,7 @@ describe.skipIf(sshdMissing)(`a host that refuses ssh2’s login${missing}`, () 
 describe.skipIf(sshdMissing)(`what openssh asks a person${missing}`, () => {
   it('is a password, hidden, again after a wrong one, and once for a whole first set-up', async () => {
     const sshd = await sshdWith();
-    await oddServer(sshd, (context) => {
+    await oddSshd(sshd, (context) => {
       if (context.method === 'password' && context.password === 'right') context.accept();
       else context.reject(['password']);
     });
@@ -270,7 +243,7 @@ describe.skipIf(sshdMissing)(`what openssh asks a person${missing}`, () => {
 
   it('is a second factor, each time anew, without what would drive the terminal', async () => {
     const sshd = await sshdWith();
-    await oddServer(sshd, (context) => {
+    await oddSshd(sshd, (context) => {
       if (context.method !== 'keyboard-interactive') return context.reject(['keyboard-interactive']);
       context.prompt([{ prompt: 'Your \x1b[2Jcode: ', echo: true }], 'Two steps', ([code]) =>
         code === '123456' ? context.accept() : context.reject(),

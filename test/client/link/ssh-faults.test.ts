@@ -1,47 +1,19 @@
-import { spawn } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { connect, createServer, type Server, type Socket } from 'node:net';
-import { join } from 'node:path';
-import ssh2 from 'ssh2';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { describe, expect, it, vi } from 'vitest';
 import { openOpensshWire } from '../../../src/client/link/openssh.ts';
 import { createStageDeadline } from '../../../src/client/link/ssh-deadline.ts';
-import { type Asker, openSshWire, type Wire } from '../../../src/client/link/ssh2.ts';
-import { KhloneError } from '../../../src/protocol/error.ts';
-import { clientEnv, createSshd, type Sshd, sshdMissing } from '../../fixtures/sshd.ts';
+import type { Asker } from '../../../src/client/link/ssh-target.ts';
+import { openSshWire } from '../../../src/client/link/ssh2.ts';
+import type { KhloneError } from '../../../src/protocol/error.ts';
+import { oddSshd } from '../../fixtures/odd-sshd.ts';
+import { afterwards, answering, dialBy, failure, type Open, sshdWith } from '../../fixtures/ssh-wire.ts';
+import { type Sshd, sshdMissing } from '../../fixtures/sshd.ts';
 
-const BUNDLE = join(import.meta.dirname, '../../fixtures/echo-server.mjs');
-
-const cleanups: (() => unknown)[] = [];
-afterEach(async () => {
-  const endings = cleanups.splice(0).reverse();
-  for (const ending of endings) await Promise.resolve().then(ending).catch(console.error);
-});
-
-const sshdHere = async (): Promise<Sshd> => {
-  const sshd = await createSshd();
-  cleanups.push(sshd.stop);
-  return sshd;
-};
-
-const listen = (server: Server | ssh2.Server): Promise<number> =>
-  new Promise((resolve) => {
-    cleanups.push(() => server.close());
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      resolve(typeof address === 'object' && address ? address.port : 0);
-    });
-  });
-
-/** Dials `port` instead of the fixture's own, as the host whose key the fixture's known_hosts holds. */
-const dialPort = async (sshd: Sshd, port: number, asker?: Asker, open = openSshWire): Promise<Wire> => {
-  const wire = await open(
-    { host: `zone:${port}`, home: join(sshd.clientHome, 'khlone'), env: clientEnv(sshd) },
-    asker,
-    { serverBundle: BUNDLE, version: '0.1.0', signal: AbortSignal.timeout(60_000) },
-  );
-  cleanups.push(() => wire.close());
-  return wire;
+const listen = async (server: Server): Promise<number> => {
+  afterwards(() => server.close());
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return (server.address() as AddressInfo).port;
 };
 
 const trustPort = (sshd: Sshd) => {
@@ -52,14 +24,8 @@ const trustPort = (sshd: Sshd) => {
   );
 };
 
-const failure = async (work: Promise<unknown>): Promise<KhloneError> => {
-  const error = await work.then(
-    () => undefined,
-    (thrown) => thrown,
-  );
-  expect(error).toBeInstanceOf(KhloneError);
-  return error as KhloneError;
-};
+/** Dials `port` instead of the fixture's own, as the host whose key the fixture's known_hosts holds. */
+const dialPort = (sshd: Sshd, port: number, open: Open) => dialBy(open, sshd, { host: `zone:${port}` });
 
 /** A proxy that ends a connection, by `how`, once `afterBytes` came from the server. */
 const cuttingProxy = (to: number, afterBytes: number, how: 'end' | 'reset'): Server =>
@@ -86,13 +52,13 @@ const BACKENDS = { ssh2: openSshWire, openssh: openOpensshWire };
 describe.skipIf(sshdMissing)(`a connection that breaks${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
   for (const [backend, open] of Object.entries(BACKENDS)) {
     it(`is unreachable, never a refused login, wherever it is cut before the relay speaks, by ${backend}`, async () => {
-      const sshd = await sshdHere();
+      const sshd = await sshdWith();
       trustPort(sshd);
-      const whole = await dialPort(sshd, sshd.port, undefined, open);
+      const whole = await dialPort(sshd, sshd.port, open);
       whole.close();
       for (const [round, bytes] of [1, 20, 60, 500, 1200, 1500, 1800, 2000, 2200, 2400].entries()) {
         const port = await listen(cuttingProxy(sshd.port, bytes, round % 2 === 0 ? 'end' : 'reset'));
-        const outcome = await dialPort(sshd, port, undefined, open).then(
+        const outcome = await dialPort(sshd, port, open).then(
           () => 'connected',
           (error: KhloneError) => error.code,
         );
@@ -104,7 +70,7 @@ describe.skipIf(sshdMissing)(`a connection that breaks${sshdMissing ? ` (${sshdM
     });
 
     it(`is told in words when something else than ssh answers, by ${backend}`, async () => {
-      const sshd = await sshdHere();
+      const sshd = await sshdWith();
       trustPort(sshd);
       for (const greeting of [
         '',
@@ -115,7 +81,7 @@ describe.skipIf(sshdMissing)(`a connection that breaks${sshdMissing ? ` (${sshdM
         const server = createServer((socket) => {
           socket.on('error', () => {}).end(greeting);
         });
-        const error = await failure(dialPort(sshd, await listen(server), undefined, open));
+        const error = await failure(dialPort(sshd, await listen(server), open));
         expect(error, JSON.stringify(greeting.slice(0, 20))).toMatchObject({ code: 'unreachable', exit: 4 });
         expect(error.message).not.toMatch(/[\x00-\x1f]/);
       }
@@ -123,69 +89,32 @@ describe.skipIf(sshdMissing)(`a connection that breaks${sshdMissing ? ` (${sshdM
   }
 });
 
-type Accepts = (context: ssh2.AuthContext) => void;
-
-/** An ssh server in this process, for ways to log in that a test's sshd cannot offer. */
-const startOddServer = async (sshd: Sshd, accepts: Accepts): Promise<number> => {
-  const hostKeys = [readFileSync(join(sshd.remoteHome, '../host_key'))];
-  const server = new ssh2.Server({ hostKeys }, (client) => {
-    client.on('authentication', accepts).on('error', () => {});
-    client.on('session', (acceptSession) => {
-      acceptSession().on('exec', (acceptExec, _refuse, { command }) => {
-        const channel = acceptExec();
-        const child = spawn('/bin/sh', ['-c', command], {
-          env: { HOME: sshd.remoteHome, PATH: '/usr/bin:/bin' },
-        });
-        channel.pipe(child.stdin).on('error', () => {});
-        child.stdout.pipe(channel, { end: false });
-        child.once('close', (code) => {
-          channel.exit(code ?? 1);
-          channel.end();
-        });
-        channel.once('close', () => child.kill());
-      });
-    });
-  });
-  return listen(server);
-};
-
-const answering = (...answers: string[]) => {
-  const asked: { text: string; secret: boolean }[] = [];
-  const ask = async (question: { text: string; secret: boolean }) => {
-    asked.push(question);
-    return answers.shift() ?? '';
-  };
-  return { asked, ask };
-};
-
 describe.skipIf(sshdMissing)(`a host that asks a person${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
+  const dial = (sshd: Sshd, asker?: Asker) => dialBy(openSshWire, sshd, { host: 'odd', asker });
+
   it('puts each question at the terminal, hides what must be hidden, and asks again after a wrong password', async () => {
-    const sshd = await sshdHere();
-    trustPort(sshd);
-    const port = await startOddServer(sshd, (context) => {
+    const sshd = await sshdWith();
+    await oddSshd(sshd, (context) => {
       if (context.method === 'password' && context.password === 'right') context.accept();
       else context.reject(['password']);
     });
     const person = answering('wrong', 'right');
-    await dialPort(sshd, port, person);
+    await dial(sshd, person);
     expect(person.asked).toHaveLength(2);
-    expect(person.asked[0]).toMatchObject({
-      secret: true,
-      text: expect.stringContaining("@zone's password: "),
-    });
-    const alone = await failure(dialPort(sshd, port));
+    expect(person.asked[0]).toContain("@odd's password: ");
+    expect(person.secret[0]).toBe(true);
+    const alone = await failure(dial(sshd));
     expect(alone).toMatchObject({ code: 'ssh-auth', exit: 5 });
     expect(alone.message).toContain('accepts password');
     const stubborn = answering('no', 'no', 'no', 'no');
-    expect((await failure(dialPort(sshd, port, stubborn))).code).toBe('ssh-auth');
+    expect((await failure(dial(sshd, stubborn))).code).toBe('ssh-auth');
     expect(stubborn.asked).toHaveLength(3);
   });
 
   it('asks for the second factor after the key was accepted', async () => {
-    const sshd = await sshdHere();
-    trustPort(sshd);
+    const sshd = await sshdWith();
     let keyAccepted = false;
-    const port = await startOddServer(sshd, (context) => {
+    await oddSshd(sshd, (context) => {
       if (context.method === 'publickey') {
         if (!context.signature) return context.accept();
         keyAccepted = true;
@@ -203,17 +132,17 @@ describe.skipIf(sshdMissing)(`a host that asks a person${sshdMissing ? ` (${sshd
       );
     });
     const person = answering('123456', '42');
-    await dialPort(sshd, port, person);
-    expect(person.asked.map(({ secret }) => secret)).toEqual([false, true]);
-    expect(person.asked[0]?.text).toMatch(/^Two.* steps\n\(.*@zone\) Code: $/);
-    expect(person.asked[0]?.text).not.toContain('\x1b');
+    await dial(sshd, person);
+    expect(person.secret).toEqual([false, true]);
+    expect(person.asked[0]).toMatch(/^Two.* steps\n\(.*@odd\) Code: $/);
+    expect(person.asked[0]).not.toContain('\x1b');
   });
 });
 
 describe('the deadline of a stage', () => {
   it('stands still while a person is asked and starts afresh with the next stage', async () => {
     vi.useFakeTimers();
-    cleanups.push(() => vi.useRealTimers());
+    afterwards(() => vi.useRealTimers());
     const late = vi.fn();
     const deadline = createStageDeadline(1000, late);
     await vi.advanceTimersByTimeAsync(900);
