@@ -33,8 +33,13 @@ export type Caller = Invocation & {
   drained(): Promise<void>;
   /** Resolves when all that was said is printed; false when nobody reads standard output any more. */
   printed(): Promise<boolean>;
-  /** Called when the terminal has another size; `terminal` tells it. Returns what ends that. */
-  onResize(told: () => void): () => void;
+  /**
+   * Called when the terminal has another size; `terminal` tells it. `anew`: the command was stopped and goes on, and
+   * others have written to the terminal meanwhile. Returns what ends that.
+   */
+  onResize(told: (anew: boolean) => void): () => void;
+  /** From now on what is typed is not shown, until the command ends; undefined where there is no terminal. */
+  hushKeys: (() => void) | undefined;
   err(text: string, marks?: Marks): void;
   /** All of the caller's standard input, up to a limit in bytes. */
   readStdin(maxBytes: number): Promise<Buffer>;

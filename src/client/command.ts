@@ -7,6 +7,7 @@ import type { Invocation, Marks } from './caller.ts';
 import type { Said } from './hub/exchange.ts';
 import { bundle, connectHub } from './hub-connection.ts';
 import { askHere } from './terminal/ask-here.ts';
+import { type Hold, holdTerminal } from './terminal/hold.ts';
 
 /**
  * The node command: owns the terminal, stdin and signals, and lets the hub do the work. It stays small, because its
@@ -74,6 +75,8 @@ type Talk = {
   /** Standard input is there once only. */
   heard: Buffer[];
   leave: AbortController;
+  /** Set while the terminal does not show what is typed. */
+  hush: Hold | undefined;
   /** How the last hub was lost. */
   lost: KhloneError | undefined;
 };
@@ -116,6 +119,16 @@ const attach = async (order: AttachOrder, signal: AbortSignal): Promise<number> 
   process.exit(await attachHere(order, signal));
 };
 
+/** Undefined where the terminal has no such mode: what is typed then shows up in the view, and nothing worse. */
+const hushKeys = (): Hold | undefined => {
+  try {
+    // The terminal that is drawn to, wherever the input comes from.
+    return holdTerminal({ fd: 1, modes: '-echo', opening: () => '', closing: '' });
+  } catch {
+    return undefined;
+  }
+};
+
 const obey = async (said: Said, peer: Peer, talk: Talk): Promise<number | undefined> => {
   const answer = async (n: number, value: unknown): Promise<void> => {
     await peer.call('answer', { n, value });
@@ -127,7 +140,8 @@ const obey = async (said: Said, peer: Peer, talk: Talk): Promise<number | undefi
     return attach(said.attach, talk.leave.signal);
   }
   talk.any = true;
-  if ('o' in said) await orLeave(printAnswer(talk, said.o));
+  if ('hush' in said) talk.hush ??= hushKeys();
+  else if ('o' in said) await orLeave(printAnswer(talk, said.o));
   else if ('e' in said) await orLeave(print(process.stderr, said.e));
   else if ('sync' in said) await answer(said.sync, !stdoutClosed);
   else if ('ask' in said) await answer(said.ask, await askHere(said.text, said.secret, talk.leave.signal));
@@ -159,14 +173,17 @@ const stdinBody = (max: number, heard: Buffer[]) => ({
   })(),
 });
 
-/** Tells the hub each new size of the terminal; what it returns ends that. */
+/** Tells the hub each new size of the terminal, and the end of each stop; what it returns ends that. */
 const tellSizes = (peer: Peer): (() => void) => {
-  const tell = (): void => {
-    peer.call('resize', sizeHere()).catch(() => {});
+  const send = (anew: boolean): void => {
+    peer.call('resize', { ...sizeHere(), anew }).catch(() => {});
   };
+  const [tell, tellAnew] = [() => send(false), () => send(true)];
   const streams = [process.stdout, process.stderr];
   for (const stream of streams) stream.on('resize', tell);
+  process.on('SIGCONT', tellAnew);
   return () => {
+    process.off('SIGCONT', tellAnew);
     for (const stream of streams) stream.off('resize', tell);
   };
 };
@@ -208,7 +225,22 @@ const main = async (argv: string[]): Promise<number> => {
   const nonce = given && /^[A-Za-z0-9._-]{8,80}$/.test(given) ? given : randomBytes(16).toString('hex');
   const leave = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => leave.abort());
-  const talk: Talk = { printed: 0, repeats: 0, any: false, marks: {}, heard: [], leave, lost: undefined };
+  const talk: Talk = {
+    ...{ printed: 0, repeats: 0, any: false, marks: {}, heard: [] },
+    ...{ leave, hush: undefined, lost: undefined },
+  };
+  try {
+    const code = await converse(argv, nonce, talk);
+    // The terminal has echoed ^C: what comes next begins a line of its own.
+    if (code === INTERRUPTED && !talk.hush && process.stderr.isTTY) process.stderr.write('\n');
+    return code;
+  } finally {
+    talk.hush?.giveBack();
+  }
+};
+
+/** The exit code, from as many hubs as it takes. */
+const converse = async (argv: string[], nonce: string, talk: Talk): Promise<number> => {
   for (let n = 0; n < TRIES; n += 1) {
     const begun = performance.now();
     talk.repeats = talk.printed;
@@ -230,8 +262,6 @@ process.stdout.on('error', () => {
 process.stderr.on('error', () => {});
 main(process.argv.slice(2)).then(
   (code) => {
-    // The terminal has echoed ^C: what comes next begins a line of its own.
-    if (code === INTERRUPTED && process.stderr.isTTY) process.stderr.write('\n');
     process.exitCode = code;
     process.stdin.destroy();
   },

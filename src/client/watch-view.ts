@@ -80,7 +80,13 @@ export const createWatchView = (
     changedMs = performance.now();
     lookIn(FRAME_MS);
   };
-  const forget = caller.onResize(changed);
+  const forget = caller.onResize((anew) => {
+    // The shell has written below the rows while we were stopped: they are history now.
+    if (anew) [drawn, shown] = [[], ''];
+    changed();
+  });
+  // A key that is shown moves the cursor, and the rows would no longer be found.
+  caller.hushKeys?.();
   look();
   return {
     push: (lines) => {

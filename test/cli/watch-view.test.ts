@@ -53,6 +53,15 @@ const act = (who: string, script: string) => world.khlone(['act', '--quiet', '--
 const line = (pane: Pane, text: string) => pane.tmux('send-keys', text, 'Enter');
 const mark = (name: string) => writeFileSync(join(world.repo, name), '');
 const LAST = /└─ ○ reviewer\.1 .*\n/;
+const ttyOf = async (pane: Pane): Promise<string> => {
+  const tty = (await pane.tmux('display', '-p', '#{pane_tty}')).trim();
+  return (await run('sh', ['-c', `stty -a < ${tty}`])).stdout;
+};
+const watching = (): number => {
+  const [pid = 0] = processesWith('watch\0').filter((one) => processesWith(world.base).includes(one));
+  expect(pid).toBeGreaterThan(0);
+  return pid;
+};
 const count = (screen: string, words: string): number => screen.split(words).length - 1;
 
 describe('the view', () => {
@@ -67,9 +76,56 @@ describe('the view', () => {
     mark('go');
     await pane.until(/✓ done {2}act task-.*\n(.*\n)+zone @feat\/auth \(local\)\n├─ ○ mechanic/);
     await pane.tmux('send-keys', 'C-c');
-    await pane.until(/└─ ○ reviewer\.1 .*\n\^C\n\$/);
+    await pane.until(/└─ ○ reviewer\.1 .*\n\$/);
     await line(pane, 'echo code $?');
     await pane.until(/^code 130$/m);
+    await pane.end();
+  });
+
+  test('stands once whatever is typed into it', async () => {
+    const pane = await openPane(60, 16);
+    await line(pane, 'khlone watch');
+    await pane.until(LAST);
+    for (const words of ['typed', 'again']) {
+      await pane.tmux('send-keys', 'abc', 'Enter', 'Enter', 'Enter', 'def');
+      await act('mechanic.1', `echo ${words}`);
+      await pane.until(new RegExp(`\\] ${words}\\n(.*\\n)*.*✓ done`));
+      const screen = await pane.until(LAST);
+      expect(count(screen, 'zone @feat/auth')).toBe(1);
+      expect(screen).not.toMatch(/abc|def|\n\n *[├└]/);
+    }
+    await pane.end();
+  });
+
+  test.each(['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGKILL'] as const)(
+    'shows what is typed again after %s',
+    async (signal) => {
+      const pane = await openPane(60, 16);
+      await line(pane, 'khlone watch');
+      await pane.until(LAST);
+      expect(await ttyOf(pane)).toContain('-echo ');
+      process.kill(watching(), signal);
+      await until('keys are shown again', async () => !(await ttyOf(pane)).includes('-echo '));
+      await pane.end();
+    },
+  );
+
+  test('may be stopped and gone on with, by a shell that puts no modes back itself', async () => {
+    const pane = await openPane(60, 20);
+    await line(pane, 'set -m; khlone watch');
+    await pane.until(LAST);
+    await pane.tmux('send-keys', 'C-z');
+    await pane.until(/Stopped|Suspended/);
+    expect(await ttyOf(pane)).not.toContain('-echo ');
+    await line(pane, 'echo between; fg');
+    await pane.until(/\nbetween\n(.*\n)+.*└─ ○ reviewer/);
+    expect(await ttyOf(pane)).toContain('-echo ');
+    await act('mechanic.1', 'echo after');
+    const screen = await pane.until(/\] after\n(.*\n)*.*✓ done/);
+    expect(screen).toMatch(/\nbetween\n/);
+    expect(count(screen, 'zone @feat/auth')).toBe(2);
+    await pane.tmux('send-keys', 'C-c');
+    await until('keys are shown again', async () => !(await ttyOf(pane)).includes('-echo '));
     await pane.end();
   });
 
@@ -145,9 +201,7 @@ describe('the view', () => {
     await pane.until(/\] 1000000\n/);
     await pane.until(/✓ done/);
     expect(await pane.tmux('capture-pane', '-p', '-S', '-')).toMatch(/^… \d+ lines passed \(khlone log\)$/m);
-    const [watching] = processesWith('watch\0').filter((pid) => processesWith(world.base).includes(pid));
-    expect(watching).toBeGreaterThan(0);
-    await world.kill(watching);
+    await world.kill(watching());
     await pane.until(/\$ *\n*$/);
     expect(await pane.tmux('display', '-p', '#{cursor_flag} #{wrap_flag} #{cursor_x}')).toMatch(/^1 1 /);
     await line(pane, 'stty -a | grep -ow echo');

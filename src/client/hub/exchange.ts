@@ -12,6 +12,7 @@ import { type Caller, type Invocation, interrupted, type Marks, type Question } 
 
 const size = z.number().int().min(1).max(10_000);
 const Size = z.object({ columns: size, rows: size });
+const Resized = Size.extend({ anew: z.boolean().optional() });
 
 /** Words of one command: more than a shell's own limits let through, but for very short ones. */
 const MAX_WORDS = 200_000;
@@ -29,6 +30,7 @@ const InvocationShape = z.object({
 /**
  * What the hub sends: `o` and `e` are text for stdout and stderr, `x` ends the command. `k` are marks: whoever was told
  * them hands them to the next hub when this one dies. `sync` is answered when all that came before is printed.
+ * From `hush` on the terminal does not show what is typed.
  * `attach` ends the command here as well: the caller's own program goes on with it, whatever becomes of this hub.
  */
 export type Said =
@@ -39,6 +41,7 @@ export type Said =
   | { stdin: number; max: number }
   | { run: number; argv: string[]; cwd: string }
   | { attach: AttachOrder }
+  | { hush: true }
   | { x: number };
 
 /** Text travels in pieces below the limit of an item. */
@@ -145,18 +148,19 @@ const createSaid = (onOverflow: () => void) => {
 /** The caller's terminal with the size that it has by now. */
 const createScreen = (invocation: Invocation) => {
   const terminal = { ...invocation.terminal };
-  const listeners = new Set<() => void>();
+  const listeners = new Set<(anew: boolean) => void>();
   return {
     terminal,
-    onResize: (told: () => void) => {
+    onResize: (told: (anew: boolean) => void) => {
       listeners.add(told);
       return () => void listeners.delete(told);
     },
     resize: (given: unknown): void => {
-      const size = Size.safeParse(given);
+      const size = Resized.safeParse(given);
       if (!size.success) return;
-      Object.assign(terminal, size.data);
-      for (const told of listeners) told();
+      terminal.columns = size.data.columns;
+      terminal.rows = size.data.rows;
+      for (const told of listeners) told(size.data.anew === true);
     },
   };
 };
@@ -218,6 +222,7 @@ export const startExchange = (
     ask: hasTerminal
       ? (q: Question) => request<string>((n) => ({ ask: n, text: q.text, secret: q.secret }))
       : undefined,
+    hushKeys: invocation.terminal.stdout ? () => said.push({ hush: true }) : undefined,
     attach: hasScreen ? (attach) => said.push({ attach }) : undefined,
     run: hasTerminal ? (argv, cwd) => request<number>((n) => ({ run: n, argv, cwd })) : undefined,
   };

@@ -137,6 +137,7 @@ export const serveRaw = async (socket: Socket, run: (caller: Caller) => Promise<
     ask: async () => handOver(),
     run: async () => handOver(),
     attach: handOver,
+    hushKeys: handOver,
     handOver,
     signal: left.signal,
   });

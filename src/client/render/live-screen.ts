@@ -1,7 +1,7 @@
 /**
- * A terminal whose last rows are drawn anew while lines scroll by above them. No mode of the terminal is held between
- * two frames, and the cursor waits at the beginning of the row below: whatever ends the command, nothing is to be put
- * back, and a prompt stands where it should.
+ * A terminal whose last rows are drawn anew while lines scroll by above them. The cursor waits at the beginning of the
+ * row below, so whatever ends the command, a prompt stands where it should. Keys must not be shown meanwhile; no other
+ * mode of the terminal is held between two frames.
  */
 
 /** The rows are cut at the terminal's edge instead of wrapped: their number is known however wide a character is. */
