@@ -4,6 +4,7 @@ import { basename, join } from 'node:path';
 import { type Path, pathText } from '../../patch/listing.ts';
 import { markersLeft } from '../../patch/markers.ts';
 import { KhloneError } from '../../protocol/error.ts';
+import { startOf } from './maker.ts';
 
 /** A text with markers in the person's editor. It takes as long as they like: nothing is locked meanwhile. */
 
@@ -49,7 +50,9 @@ export const editMarked = async <T>(
   const name = basename(pathText(marked.path))
     .replace(/[^\w.-]/gu, '_')
     .slice(-100);
-  const file = join(dir, `resolve-${randomBytes(4).toString('hex')}-${name}`);
+  // Who made it is told by its name: a text that a killed khlone leaves behind is swept, one in an editor is not.
+  const maker = `${process.pid}-${(await startOf(process.pid)) || '-'}`;
+  const file = join(dir, `resolve-${maker}-${randomBytes(4).toString('hex')}-${name}`);
   await writeFile(file, marked.text, { mode: 0o600, flag: 'wx' });
   let isTheirs = false;
   try {

@@ -1,21 +1,15 @@
-import { link, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { link, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KhloneError } from '../../protocol/error.ts';
+import { sweepLeftovers } from './leftovers.ts';
+import { startOf, stillRuns } from './maker.ts';
 
 /** One exchange of patches at a time for each worktree, also where two hubs of two homes share it. */
 
 /** The longest that one waits for another: a first exchange of a large worktree takes minutes. */
 const WAIT_MS = 10 * 60_000;
 const POLL_MS = 50;
-/** The 22nd field of /proc/PID/stat, after the name in brackets, is the start time in ticks since the boot. */
-const START_FIELD = 19;
-
-/** Tells two processes of one number apart; empty where the system does not say. */
-const startOf = async (pid: number): Promise<string> => {
-  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
-  return text.slice(text.lastIndexOf(')') + 2).split(' ')[START_FIELD] ?? '';
-};
 
 type Owner = { text: string; inode: bigint };
 
@@ -33,14 +27,7 @@ const ownerOf = async (path: string): Promise<Owner | undefined> => {
 
 const isAlive = async ({ text, inode }: Owner): Promise<boolean> => {
   const [pid = '', start = '', made = ''] = text.trim().split(' ');
-  if (!/^[1-9]\d*$/u.test(pid) || made !== String(inode)) return false;
-  try {
-    process.kill(Number(pid), 0);
-  } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code === 'ESRCH') return false;
-  }
-  const now = await startOf(Number(pid));
-  return start === '-' || now === '' || start === now;
+  return made === String(inode) && stillRuns(pid, start);
 };
 
 /** Takes a stale lock away. What was moved may be a newer lock by then: it goes back, unless there is one again. */
@@ -98,6 +85,7 @@ const locked = async <T>(gitDir: string, work: () => Promise<T>): Promise<T> => 
       await delay(POLL_MS);
     }
     try {
+      await sweepLeftovers(dirname(path));
       return await work();
     } finally {
       await rm(path, { force: true });
