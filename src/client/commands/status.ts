@@ -7,7 +7,8 @@ import { locateTask } from '../find-task.ts';
 import { SYNC } from '../patches/queue.ts';
 import { mark } from '../render/receipt.ts';
 import { refusedWords } from '../render/refused.ts';
-import { cut, unreadableLine, zoneLines } from '../render/status.ts';
+import { unreadableLine, zoneLines } from '../render/status.ts';
+import { wrapped } from '../render/wrap.ts';
 import { serverOf } from '../server-call.ts';
 import { findWorktree } from '../worktree.ts';
 import { zoneStatus } from '../zone-status.ts';
@@ -38,7 +39,7 @@ export class StatusCommand extends KhloneCommand {
     if (this.json) this.give(shown);
     else {
       const style = this.style('stdout');
-      const width = this.caller.terminal.stdout ? this.caller.terminal.columns : 400;
+      const width = this.caller.terminal.stdout ? this.caller.terminal.columns : Number.POSITIVE_INFINITY;
       const name = (await this.isHere(found)) ? 'short' : 'whole';
       for (const status of shown) this.caller.out(`${zoneLines(status, style, width, name).join('\n')}\n`);
       for (const refused of this.app.outbox.refused().slice(-3)) {
@@ -46,10 +47,10 @@ export class StatusCommand extends KhloneCommand {
         const words =
           say === SYNC ? refusedWords(refused, style) : `${id} was refused: ${oneLine(message, 300)}`;
         const line = `${mark(style, 'failed')} ${words}`;
-        this.caller.out(`${cut(line, width, style)}\n`);
+        this.caller.out(`${wrapped(line, width, style).join('\n')}\n`);
       }
       const odd = unreadableLine(this.app.outbox.unreadable());
-      if (odd) this.caller.out(`${cut(`${mark(style, 'attention')} ${odd}`, width, style)}\n`);
+      if (odd) this.caller.out(`${wrapped(`${mark(style, 'attention')} ${odd}`, width, style).join('\n')}\n`);
     }
     return 0;
   }

@@ -4,6 +4,7 @@ import type { Style } from '../caller.ts';
 import { ago } from '../duration.ts';
 import { dollars } from './money.ts';
 import { mark } from './receipt.ts';
+import { wrapped } from './wrap.ts';
 
 /** A zone as people read it. Work state and link state are separate words: silence is never "done" or "dead". */
 
@@ -169,7 +170,7 @@ export const unreadableLine = (files: readonly string[]): string | undefined => 
   return `queued by another version of khlone and kept for it: ${oneLine(first, 300)}${others}`;
 };
 
-/** `name`: the zone's short address where the person stands in it, the whole one among others. */
+/** Clones are cut to the width, in cells; what waits for a person is whole. `name`: the zone's short address where the person stands in it, the whole one among others. */
 export const zoneLines = (
   status: ZoneStatus,
   style: Style,
@@ -182,8 +183,8 @@ export const zoneLines = (
   const state = view.state === 'ready' ? '' : view.state === 'preparing' ? ' — preparing' : ' — halted';
   const head = `${stale ? `${mark(style, 'attention')} ` : ''}zone ${address} (${linkWords(status)})${state}`;
   const waiting = view.crew.reduce((sum, clone) => sum + clone.queued, 0);
-  const rows = [
-    ...cloneRows(status, style),
+  const clones = cloneRows(status, style);
+  const rest = [
     ...view.attention.slice(0, 5).map((task) => attentionLine(task, style)),
     ...troubleLine(status, style),
     ...status.heldHere.slice(0, 5).map((task) => heldLine(task, status, style)),
@@ -197,9 +198,22 @@ export const zoneLines = (
       ? [`spent  ${view.tokens.toLocaleString('en-US')} tokens, ${dollars(view.costUsd)}`]
       : []),
   ];
-  const [tee, corner] = style.utf8 ? ['├─', '└─'] : ['|-', '`-'];
-  if (rows.length === 0) rows.push('no clones yet');
-  return [head, ...rows.map((row, i) => `${i === rows.length - 1 ? corner : tee} ${row}`)].map((line) =>
-    cut(line, width, style),
-  );
+  if (clones.length + rest.length === 0) rest.push('no clones yet');
+  const inside = width - BRANCH_CELLS;
+  const rows = [
+    ...clones.map((row) => [cut(row, inside, style)]),
+    ...rest.map((row) => wrapped(row, inside, style)),
+  ];
+  return [...wrapped(head, width, style), ...treeOf(rows, style)];
+};
+
+const BRANCH_CELLS = 3;
+
+/** Each row on a branch, with the lines that it takes. */
+const treeOf = (rows: readonly string[][], style: Style): string[] => {
+  const [tee, corner, trunk] = style.utf8 ? ['├─ ', '└─ ', '│  '] : ['|- ', '`- ', '|  '];
+  return rows.flatMap((lines, i) => {
+    const isLast = i === rows.length - 1;
+    return lines.map((line, n) => `${n > 0 ? (isLast ? '   ' : trunk) : isLast ? corner : tee}${line}`);
+  });
 };
