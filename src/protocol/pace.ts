@@ -20,6 +20,8 @@ const MEASURE_EVERY_MS = 150;
 export const MEASURE_WITHIN_MS = 10_000;
 /** One late answer may be the other side's own business; the shortest of a few is the line's. */
 const SAMPLES = 2;
+/** So late is no answer by another's business: the line became slower, and what is sent meanwhile makes it worse. */
+const CERTAIN_MS = 1_000;
 
 /** The next window: cut in proportion when words wait too long, grown step by step when they do not. Pure. */
 export const nextWindow = (bytes: number, waitedMs: number): number => {
@@ -43,7 +45,7 @@ export const createPace = (ping: () => Promise<unknown>): Pace => {
     underWay = false;
     const tookMs = performance.now() - begunMs;
     shortestMs = Math.min(shortestMs, tookMs);
-    samples = [...samples, tookMs].slice(-SAMPLES);
+    samples = tookMs - shortestMs > CERTAIN_MS ? [tookMs] : [...samples, tookMs].slice(-SAMPLES);
     bytes = nextWindow(bytes, Math.min(...samples) - shortestMs);
   };
 

@@ -130,6 +130,8 @@ describe('a word beside bulk', () => {
       const later: number[] = [];
       for (let n = 0; n < 6; n += 1) later.push(await echo(near));
       expect(first).toBeLessThan(5_000);
+      // What was under way lay before the first two; it is not sent as much again.
+      expect(later[0]).toBeLessThan(1_200);
       expect(Math.min(...later)).toBeLessThan(600);
     }, 20_000);
   }

@@ -61,6 +61,9 @@ describe.skipIf(sshdMissing)(`a slow line${sshdMissing ? ` (${sshdMissing})` : '
     const before = line.connections();
     await until('a quarter is there', () => line.carried.up - carried > 6 * 1024 * 1024);
     line.rate.up = BYTES_PER_SECOND;
+    const isCalm = async () => (await far.ok(['status'])).stdout.includes('(ssh zone, connected)');
+    // What was sent at the old rate lies before the next word: for that long nobody is sure.
+    await until('words pass again', isCalm, 6_000);
     const end = performance.now() + DROPPED_MS;
     while (performance.now() < end) {
       const { stdout } = await far.ok(['status']);
