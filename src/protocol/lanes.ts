@@ -30,6 +30,13 @@ export const createLanes = (bulkWindowBytes: () => number): Lanes => {
   let underWayBytes = 0;
 
   const all = (): Outgoing[] => [...bodies.interactive.values(), ...bodies.bulk.values()];
+  /** Looked through at every turn of every connection, mostly for nothing: no list is made of those who are not. */
+  const hungry = (): Outgoing[] => {
+    const found: Outgoing[] = [];
+    for (const out of bodies.interactive.values()) if (isHungry(out)) found.push(out);
+    for (const out of bodies.bulk.values()) if (isHungry(out)) found.push(out);
+    return found;
+  };
   const find = (stream: number): Outgoing | undefined =>
     bodies.interactive.get(stream) ?? bodies.bulk.get(stream);
 
@@ -70,7 +77,7 @@ export const createLanes = (bulkWindowBytes: () => number): Lanes => {
   return {
     add: (out) => void bodies[out.klass].set(out.stream, out),
     next: () => nextOf('interactive') ?? nextOf('bulk'),
-    hungry: () => all().filter(isHungry),
+    hungry,
     credit: (stream, bytes) => {
       const out = find(stream);
       if (out) out.creditBytes = Math.min(out.creditBytes + bytes, WINDOW_BYTES[out.klass]);

@@ -144,6 +144,21 @@ export async function* readLines(
   }
 }
 
+/** By piece: a piece in memory is gone through once, however many read it. */
+const known = new WeakMap<Piece, Line[]>();
+
+/**
+ * The lines of `last` where they are just what comes next at `position`, which is moved behind them; else undefined.
+ * This is how everybody reads who is up to date: no file, nothing to wait for.
+ */
+export const linesHere = (position: Position, last: Piece | undefined): readonly Line[] | undefined => {
+  if (!last || position.n !== last.n || position.offset !== last.offset) return undefined;
+  position.offset += last.bytes.byteLength;
+  const lines = known.get(last) ?? blockIn(last, last.offset).flatMap((block) => linesIn(block, 0));
+  known.set(last, lines);
+  return lines;
+};
+
 /** The same, item by item. */
 export async function* readItems(...of: Parameters<typeof readLines>): AsyncGenerator<Item> {
   for await (const lines of readLines(...of)) {

@@ -66,6 +66,8 @@ export type Verdict =
 export const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 
 const readText = (path: string): string | undefined => {
+  // Asked first: what is mostly missing would else cost an error with its stack each time.
+  if (!existsSync(path)) return undefined;
   try {
     return readFileSync(path, 'utf8');
   } catch {

@@ -1,6 +1,7 @@
-import { type FSWatcher, watch } from 'node:fs';
+import { type FSWatcher, readSync, watch } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { createBeat } from './beat.ts';
 import { createReadBuffers } from './read-buffers.ts';
 import { bytesPassed, LARGE_BYTES, largePassed } from './tidy.ts';
 
@@ -10,10 +11,24 @@ const READ_BYTES = 256 * 1024;
 /** Clones that print at the same time without a buffer made for each read. */
 const IDLE_BUFFERS = 4;
 const buffers = createReadBuffers(READ_BYTES, IDLE_BUFFERS);
+/**
+ * Less than this is read at once: it was written a moment ago, so it lies in memory, and a thread that fetches it costs
+ * ten times as much as it does.
+ */
+const glimpse = Buffer.allocUnsafeSlow(16 * 1024);
 /** A longer line is passed over as one unknown line: no brain writes such, and memory stays bounded. */
 export const OUT_LINE_MAX_BYTES = 16 * 1024 * 1024;
 /** A watcher is only a hint: some file systems lose its events, so the file is looked at this often while a turn runs. */
 const POLL_MS = 1000;
+
+/**
+ * Many clones that print at once are read in beats, all together. One that was silent for a while is read at once, and
+ * so is what a few say now and then.
+ */
+const BEAT_MS = 40;
+const FREE_READS = 8;
+const SILENCE_MS = 500;
+const beat = createBeat(FREE_READS, BEAT_MS);
 
 const LF = 10;
 
@@ -24,7 +39,7 @@ export type Tail = {
   read(): Promise<Lines | undefined>;
   /** What is left behind the last line break once the writer is gone. */
   rest(): Promise<Lines | undefined>;
-  /** Resolves at the next change of the directory, after the poll interval, or when `signal` aborts. */
+  /** Resolves at the next change of the directory or the beat behind it, after the poll interval, or at an abort. */
   changed(signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
 };
@@ -85,6 +100,8 @@ const createReads = (file: FileHandle, from: number): Pick<Tail, 'read' | 'rest'
   };
 
   const read = async (): Promise<Lines | undefined> => {
+    const seen = readSync(file.fd, glimpse, 0, glimpse.length, offset);
+    if (seen < glimpse.length) return take(glimpse.subarray(0, seen));
     const [lines, isFull] = await readAt(offset, READ_BYTES, (data) => [
       take(data),
       data.length === READ_BYTES,
@@ -101,32 +118,42 @@ const createReads = (file: FileHandle, from: number): Pick<Tail, 'read' | 'rest'
   return { read, rest };
 };
 
+/** Resolves when what `begin` was given is called, after `mostMs`, or when `signal` aborts. */
+const waitFor = (signal: AbortSignal, mostMs: number, begin: (done: () => void) => void): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, mostMs);
+    signal.addEventListener('abort', done, { once: true });
+    begin(done);
+  });
+
 export const openTail = async (dir: string, name: string, from: number): Promise<Tail> => {
   const file: FileHandle = await open(join(dir, name), 'r');
   let wake: (() => void) | undefined;
   let dirty = true;
+  let readMs = Number.NEGATIVE_INFINITY;
   const watcher = watchOrPoll(dir, () => {
     dirty = true;
     wake?.();
   });
 
-  const changed = (signal: AbortSignal): Promise<void> => {
-    if (dirty || signal.aborted) {
-      dirty = false;
-      return Promise.resolve();
-    }
-    return new Promise((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        signal.removeEventListener('abort', done);
-        wake = undefined;
-        dirty = false;
-        resolve();
-      };
-      const timer = setTimeout(done, POLL_MS);
-      signal.addEventListener('abort', done, { once: true });
-      wake = done;
-    });
+  const changed = async (signal: AbortSignal): Promise<void> => {
+    if (!dirty)
+      await waitFor(signal, POLL_MS, (done) => {
+        wake = done;
+      });
+    wake = undefined;
+    if (!dirty) return;
+    const wasSilent = performance.now() - readMs > SILENCE_MS;
+    const next = wasSilent ? undefined : beat.wait();
+    if (next) await waitFor(signal, 2 * BEAT_MS, (done) => void next.then(done));
+    readMs = performance.now();
+    dirty = false;
   };
 
   return {

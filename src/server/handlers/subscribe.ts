@@ -36,20 +36,24 @@ const entryOf = (store: Store, sub: Subscribe, head: { epoch: string; seq: numbe
   return { after: sub.from.seq, gap: undefined };
 };
 
-/** Resolves at the zone's next commit, or when the watcher leaves. */
-const nextCommit = (store: Store, zone: string, signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    const done = (): void => {
-      stop();
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    const stop = store.onCommit((zones) => {
-      if (zones.has(zone)) done();
+/** Waits, again and again, for the zone's next commit or for the watcher to leave. */
+const createWait = (store: Store, zone: string, signal: AbortSignal): (() => Promise<void>) => {
+  let waiting: { resolve: () => void; stop: () => void } | undefined;
+  const done = (): void => {
+    waiting?.stop();
+    waiting?.resolve();
+    waiting = undefined;
+  };
+  signal.addEventListener('abort', done, { once: true });
+  return () =>
+    new Promise((resolve) => {
+      if (signal.aborted) return resolve();
+      const stop = store.onCommit((zones) => {
+        if (zones.has(zone)) done();
+      });
+      waiting = { resolve, stop };
     });
-    signal.addEventListener('abort', done);
-    if (signal.aborted) done();
-  });
+};
 
 /** What goes to this watcher out of lines that were read: `seq` is how far they came, `over` the last word. */
 type Step = { found: Buffer[]; seq: number; over: boolean };
@@ -85,6 +89,7 @@ export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal)
   const { after, gap } = entryOf(store, sub, head);
   if (gap) yield { epoch: head.epoch, gap };
   const position: Position = { n: 0, offset: 0 };
+  const nextCommit = createWait(store, sub.zone, signal);
   let seq = after;
   while (!signal.aborted) {
     const first = store.firstSeq(sub.zone);
@@ -94,7 +99,8 @@ export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal)
       seq = first - 1;
     }
     try {
-      for await (const lines of store.lines(sub.zone, seq, position)) {
+      const here = store.here(sub.zone, position);
+      for await (const lines of here ? [here] : store.lines(sub.zone, seq, position)) {
         const step = stepOf(lines, sub, head.seq, seq);
         seq = step.seq;
         if (step.found.length > 0) {
@@ -112,7 +118,7 @@ export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal)
     if (sub.until === 'now') return;
     const now = store.head(sub.zone);
     if (now && now.seq > seq) continue;
-    await nextCommit(store, sub.zone, signal);
+    await nextCommit();
   }
 }
 

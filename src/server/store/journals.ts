@@ -37,7 +37,12 @@ export const createJournals = (statement: (sql: string) => StatementSync, zonesD
   /** By zone: how many bytes of its last segment only the database has for certain. */
   const keptBytes = new Map<string, number>();
   const latest = new Map<string, { piece: Piece; committed: boolean }>();
-  const dirOf = (zone: string): string => join(zonesDir, zone, 'events');
+  const dirs = new Map<string, string>();
+  const dirOf = (zone: string): string => {
+    const dir = dirs.get(zone) ?? join(zonesDir, zone, 'events');
+    dirs.set(zone, dir);
+    return dir;
+  };
 
   const of = (zone: string): Appender => {
     const known = appenders.get(zone);

@@ -1,3 +1,6 @@
+import type { DatabaseSync } from 'node:sqlite';
+import { KhloneError } from '../../protocol/error.ts';
+
 /**
  * The tables of state.db. Migrations only go forward: each entry lifts user_version by one and is never edited once
  * released. Events are not here: they lie in JSONL segments, of which this database holds the committed lengths.
@@ -78,3 +81,22 @@ export const MIGRATIONS: readonly string[] = [
   UPDATE tasks SET since_ms = started_ms;
   `,
 ];
+
+/** Brings the tables to this build's shape. Throws `version` where a newer build wrote them. */
+export const migrate = (db: DatabaseSync): void => {
+  const { user_version: at } = db.prepare('PRAGMA user_version').get() as { user_version: number };
+  if (at > MIGRATIONS.length) {
+    throw new KhloneError(
+      'version',
+      'the state was written by a newer khlone',
+      'upgrade khlone on this machine',
+    );
+  }
+  for (const [i, sql] of MIGRATIONS.entries()) {
+    if (i < at) continue;
+    db.exec('BEGIN IMMEDIATE');
+    db.exec(sql);
+    db.exec(`PRAGMA user_version = ${i + 1}`);
+    db.exec('COMMIT');
+  }
+};

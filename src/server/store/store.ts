@@ -4,9 +4,9 @@ import type { Item } from '../../protocol/calls.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { faultPoint } from '../../protocol/fault-point.ts';
 import type { Segment } from '../journal.ts';
-import { type Line, type Position, readItems, readLines } from '../journal-lines.ts';
+import { type Line, linesHere, type Position, readItems, readLines } from '../journal-lines.ts';
 import { createJournals, type Journals } from './journals.ts';
-import { MIGRATIONS } from './schema.ts';
+import { migrate } from './schema.ts';
 import { storageError } from './storage-error.ts';
 
 /**
@@ -46,6 +46,8 @@ export type Store = {
   items(zone: string, afterSeq: number, position: Position): AsyncIterable<Item>;
   /** The same as the bytes of their lines, several at a time; they hold until the next are asked for. */
   lines(zone: string, afterSeq: number, position: Position): AsyncIterable<Line[]>;
+  /** What the last commit brought, where `position` is just before it; it is behind it then. */
+  here(zone: string, position: Position): readonly Line[] | undefined;
   firstSeq(zone: string): number;
   /** Called after each commit with the zones that got new items. Returns the way to stop. */
   onCommit(listener: (zones: ReadonlySet<string>) => void): () => void;
@@ -61,24 +63,6 @@ const assertSqlite = (db: DatabaseSync): void => {
   const older = MIN_SQLITE.findIndex((n, i) => (have[i] ?? 0) !== n);
   if (older >= 0 && (have[older] ?? 0) < (MIN_SQLITE[older] ?? 0)) {
     throw new KhloneError('start-failed', `SQLite ${v} is too old`, 'use Node 24.9 or newer');
-  }
-};
-
-const migrate = (db: DatabaseSync): void => {
-  const { user_version: at } = db.prepare('PRAGMA user_version').get() as { user_version: number };
-  if (at > MIGRATIONS.length) {
-    throw new KhloneError(
-      'version',
-      'the state was written by a newer khlone',
-      'upgrade khlone on this machine',
-    );
-  }
-  for (const [i, sql] of MIGRATIONS.entries()) {
-    if (i < at) continue;
-    db.exec('BEGIN IMMEDIATE');
-    db.exec(sql);
-    db.exec(`PRAGMA user_version = ${i + 1}`);
-    db.exec('COMMIT');
   }
 };
 
@@ -280,6 +264,7 @@ export const openStore = (path: string, zonesDir: string): Store => {
     head: (zone) => headOf(open, zone),
     items: (...reader) => readItems(...from(...reader)),
     lines: (...reader) => readLines(...from(...reader)),
+    here: (zone, position) => linesHere(position, journals.last(zone)),
     firstSeq: (zone) => journals.of(zone).segments()[0]?.firstSeq ?? 1,
     segments: (zone) => journals.of(zone).segments(),
     onCommit: (listener) => {
