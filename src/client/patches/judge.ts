@@ -2,7 +2,6 @@ import { git } from '../../patch/git.ts';
 import { type Branch, branchHalts, deletionHalts, type Halt, operationHalts } from '../../patch/halt.ts';
 import { holdsOf, newContents } from '../../patch/holds.ts';
 import { ignoredNow } from '../../patch/ignored.ts';
-import { caseConflicts, ignoresCase } from '../../patch/letter-case.ts';
 import type { Path } from '../../patch/listing.ts';
 import { type Held, planPatch } from '../../patch/plan.ts';
 import { type Flag, packageChanges, policyFlags } from '../../patch/policy.ts';
@@ -49,16 +48,6 @@ const unnamed = (changes: readonly Change[], files: readonly Path[] | undefined)
     ? []
     : changes.flatMap(({ path }) => (isNamed(files, path) ? [] : [{ path, why: NOT_NAMED }]));
 
-/** A new name that falls on another one on this disk is a conflict like any other. */
-const withCase = async ({ shadow }: Ground, meeting: Meeting): Promise<Meeting> => {
-  if (!(await ignoresCase(shadow))) return meeting;
-  const { merge, plan, local } = meeting;
-  const names = (await listTree(shadow, local)).keys();
-  const found = caseConflicts(merge.sides, names, plan.toLocal);
-  if (found.length === 0) return meeting;
-  return planAgain({ ...meeting, merge: { ...merge, conflicts: [...merge.conflicts, ...found] } }, []);
-};
-
 /** The branch that HEAD names here. */
 export const branchHere = async (worktree: string): Promise<Branch> => {
   const options = { cwd: worktree, deadlineMs: QUESTION_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES };
@@ -86,7 +75,7 @@ const oncePaths = ({ state }: Ground, files: readonly Path[] | undefined): Held[
 export const judge = async (ground: Ground, met: Meeting, wish: Wish): Promise<Judged> => {
   const { shadow, repository, choice } = ground;
   const { direction, files } = wish;
-  let meeting = planAgain(await withCase(ground, met), oncePaths(ground, files));
+  let meeting = planAgain(met, oncePaths(ground, files));
   const changes = meeting.plan[direction];
   const sizes = await blobSizes(shadow, newContents(changes));
   const { base } = meeting.merge.sides;

@@ -8,6 +8,7 @@ import { KhloneError } from '../../protocol/error.ts';
 import { faultPoint } from '../../protocol/fault-point.ts';
 import type { Far, Look } from './far.ts';
 import { type Ground, keepState, present } from './ground.ts';
+import { withOneNames } from './one-name.ts';
 import type { KeptConflict } from './state.ts';
 
 /** The three trees of an exchange and what becomes of them, before anything moves. */
@@ -15,19 +16,22 @@ import type { KeptConflict } from './state.ts';
 export type Trees = { base: string | undefined; local: string; remote: string; held: readonly Held[] };
 export type Meeting = Trees & { merge: Merge; plan: Plan };
 
-/** Conflicts that wait, as a merge knows them. */
+/** Conflicts that wait, as a merge knows them. One with a name of this disk is over once that name is. */
 const waiting = ({ state }: Ground): Conflict[] =>
-  state.conflicts.map(({ sinceMs: _, kind, stages, contents, ...rest }) => ({
-    ...rest,
-    kind: kind as Conflict['kind'],
-    stages: new Map(stages),
-    contents: new Map(contents),
-  }));
+  state.conflicts
+    .filter(({ kind }) => kind !== 'case')
+    .map(({ sinceMs: _, kind, stages, contents, ...rest }) => ({
+      ...rest,
+      kind: kind as Conflict['kind'],
+      stages: new Map(stages),
+      contents: new Map(contents),
+    }));
 
 /** The same trees and the same waiting conflicts give the same plan: an interrupted step is finished by making it again. */
 export const meet = async (ground: Ground, trees: Trees): Promise<Meeting> => {
   const { base, local, remote, held } = trees;
-  const merge = await mergeTrees(ground.shadow, { base, local, remote, known: waiting(ground) });
+  const merged = await mergeTrees(ground.shadow, { base, local, remote, known: waiting(ground) });
+  const merge = await withOneNames(ground.shadow, local, merged);
   const { sides, conflicts, renames } = merge;
   return { ...trees, merge, plan: planPatch({ sides, conflicts, renames, held }) };
 };
