@@ -168,42 +168,52 @@ describe.skipIf(sshdMissing)(`attach over ssh${sshdMissing ? ` (${sshdMissing})`
   });
 });
 
-describe.skipIf(sshdMissing)(`a host without script(1)${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
-  let far: FarWorld;
-  let at: PersonTerminal;
+const BACKENDS = ['ssh2', 'openssh'] as const;
 
-  let bin = '';
+describe.skipIf(sshdMissing).each(BACKENDS)(
+  `a host without script(1), by %s${sshdMissing ? ` (${sshdMissing})` : ''}`,
+  (backend) => {
+    let far: FarWorld;
+    let at: PersonTerminal;
 
-  beforeAll(async () => {
-    // As on BSD: there is a program of that name, which cannot do it.
-    bin = mkdtempSync(join(tmpdir(), 'khlone-bin-'));
-    writeFileSync(join(bin, 'script'), '#!/bin/sh\necho usage >&2\nexit 1\n', { mode: 0o755 });
-    far = await createFarWorld({ sshd: { path: `${bin}:/usr/local/bin:/usr/bin:/bin` } });
-    await far.ok(['act', '--who', 'mechanic@sh', '--await', 'echo hello from afar']);
-    at = await openPersonTerminal(far);
-  }, 60_000);
-  afterAll(async () => {
-    await at?.end();
-    await far?.dispose();
-    rmSync(bin, { recursive: true, force: true });
-  });
+    let bin = '';
 
-  it('is looked into over a channel of the same connection, which has sizes, codes and drops as well', async () => {
-    await at.line('clear; khlone attach --shell; echo "code=$?"');
-    await at.until(/org\/app\/main/);
-    await at.line('word=kept; clear; stty size');
-    await at.until(/^24 100/m);
-    await at.resize(80, 20);
-    await until('the new size is there', async () => {
-      await at.line('clear; stty size');
-      return /^20 80/m.test(await at.until(/^\d+ \d+/m));
+    beforeAll(async () => {
+      // As on BSD: there is a program of that name, which cannot do it.
+      bin = mkdtempSync(join(tmpdir(), 'khlone-bin-'));
+      writeFileSync(join(bin, 'script'), '#!/bin/sh\necho usage >&2\nexit 1\n', { mode: 0o755 });
+      far = await createFarWorld({
+        sshd: { path: `${bin}:/usr/local/bin:/usr/bin:/bin` },
+        files: { 'khlone.yml': `zone: { mode: ssh, host: zone, backend: ${backend} }\n` },
+      });
+      await far.ok(['act', '--who', 'mechanic@sh', '--await', 'echo hello from afar']);
+      at = await openPersonTerminal(far);
+    }, 60_000);
+    afterAll(async () => {
+      await at?.end();
+      await far?.dispose();
+      rmSync(bin, { recursive: true, force: true });
     });
-    expect(far.sshd.sessions()).toHaveLength(1);
-    await far.sshd.close();
-    await at.until(/reconnecting to zone…/);
-    await far.sshd.open();
-    await answers(at, 'still');
-    await at.line('exit 5');
-    expect(await at.until(/code=5/)).toContain('the shell of @main ended');
-  });
-});
+
+    it('is looked into at a terminal of sshd’s, which has sizes, codes and drops as well', async () => {
+      await at.line('clear; khlone attach --shell; echo "code=$?"');
+      await at.until(/org\/app\/main/);
+      await at.line('word=kept; clear; stty size');
+      await at.until(/^24 100/m);
+      await at.resize(80, 20);
+      await until('the new size is there', async () => {
+        await at.line('clear; stty size');
+        return /^20 80/m.test(await at.until(/^\d+ \d+/m));
+      });
+      // By ssh2 it is a channel of the one connection.
+      expect(far.sshd.sessions()).toHaveLength(backend === 'ssh2' ? 1 : 2);
+      await far.sshd.close();
+      await at.until(/reconnecting to zone…/);
+      await far.sshd.open();
+      await answers(at, 'still');
+      await at.line('exit 5');
+      expect(await at.until(/code=5/)).toContain('the shell of @main ended');
+      await until('the terminal’s own login is over', () => far.sshd.sessions().length === 1);
+    });
+  },
+);

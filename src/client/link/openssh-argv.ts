@@ -84,12 +84,13 @@ export const hopEnv = (wish: OpensshWish): Record<string, string> =>
     wish.hops.map((hop, at) => [hopVariable(at), hopLine(at, hop, wish.hops[at + 1] ?? wish.target, wish)]),
   );
 
-/** The argv, without `ssh` itself, that runs `command` by the target's login shell. Fails with `config`. */
-export const opensshArgv = (wish: OpensshWish, command: string): string[] => {
+/** The argv, without `ssh` itself, that runs `command` by the target's login shell, with a terminal of sshd's or without. Fails with `config`. */
+export const opensshArgv = (wish: OpensshWish, command: string, tty: boolean): string[] => {
   const { target, hops, host } = wish;
   const known = Object.entries(IF_KNOWN).filter(([name]) => target.options.has(name.toLowerCase()));
   return [
-    '-T',
+    // A terminal's `~.` would be ours to read, and has been.
+    ...(tty ? ['-tt', '-e', 'none'] : ['-T']),
     ...['-S', 'none'],
     ...['-o', 'ClearAllForwardings=yes'],
     ...known.flatMap(([name, value]) => ['-o', `${name}=${value}`]),

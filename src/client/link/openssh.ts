@@ -5,6 +5,7 @@ import { ownNode, readBuild } from '../../provision/bootstrap.ts';
 import { hopEnv, type OpensshWish, opensshArgv } from './openssh-argv.ts';
 import { type AskpassDesk, openAskpass } from './openssh-askpass.ts';
 import { opensshFailure } from './openssh-error.ts';
+import { ptyOver } from './openssh-pty.ts';
 import { resolveRoute, type SshSettings } from './ssh-config.ts';
 import { createStageDeadline, type StageDeadline } from './ssh-deadline.ts';
 import { momentOf, unreachable } from './ssh-error.ts';
@@ -91,6 +92,8 @@ type Line = {
   readonly desk: AskpassDesk | undefined;
   readonly living: Set<ChildProcess>;
   readonly signal: AbortSignal;
+  /** Commands get a terminal of sshd's. */
+  readonly tty: boolean;
   /** The clock of the login under way. */
   deadline: StageDeadline | undefined;
   /** Ends the login under way with this. */
@@ -98,7 +101,7 @@ type Line = {
 };
 
 const start = (line: Line, command: string): ChildProcessWithoutNullStreams => {
-  const child = spawn('ssh', opensshArgv(line.wish, command), {
+  const child = spawn('ssh', opensshArgv(line.wish, command, line.tty), {
     env: line.env,
     stdio: 'pipe',
     // A session of its own: no terminal that ssh could ask at behind our back, and a group that ends as one.
@@ -232,10 +235,16 @@ const ready = async (target: SshTarget, asker: Asker, deps: WireDeps): Promise<L
     }));
   const line: Line = {
     ...{ target, wish, desk, signal: deps.signal, env: environmentOf(target, hops, desk) },
-    ...{ living: new Set(), deadline: undefined, fail: () => {} },
+    ...{ living: new Set(), tty: false, deadline: undefined, fail: () => {} },
   };
   return line;
 };
+
+/** Logs in once more for a terminal. Nobody waits there to be asked: a key of the agent, or a file's, has to do. */
+const quietly = (line: Line): Line => ({
+  ...{ ...line, tty: true, desk: undefined, wish: { ...line.wish, canAsk: false } },
+  env: environmentOf(line.target, hopEnv({ ...line.wish, canAsk: false }), undefined),
+});
 
 /**
  * Connects to a host by `ssh`, sets khlone-server up there if it is missing, and gives the one stream to it. Rejects
@@ -257,7 +266,7 @@ export const openOpensshWire = async (target: SshTarget, asker: Asker, deps: Wir
     const setup = { host: target.host, build, node: ownNode(), progress: deps.progress };
     const duplex = await startRelay(spawnNext, setup);
     const closed = (last?.ended ?? Promise.resolve()).then(() => undefined);
-    return { duplex, close, closed };
+    return { duplex, close, closed, openPty: ptyOver(spawnOver(quietly(line))) };
   } catch (error) {
     close();
     throw deps.signal.aborted ? deps.signal.reason : error;

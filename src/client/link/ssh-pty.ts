@@ -39,10 +39,10 @@ const quoted = (word: string): string => {
   );
 };
 
-/** The line for the host's login shell. Throws `no-pty` where a word cannot be said in all of them. */
-export const ptyCommand = ({ argv, env }: Pick<PtySpec, 'argv' | 'env'>): string => {
+/** The line for the host's login shell; `before` is said to sh first. Throws `no-pty` where a word cannot be said in all of them. */
+export const ptyCommand = ({ argv, env }: Pick<PtySpec, 'argv' | 'env'>, before = ''): string => {
   const named = Object.entries(env).map(([name, value]) => quoted(`${name}=${value}`));
-  return shCommand(`exec env -i ${[...named, ...argv.map(quoted)].join(' ')}`);
+  return shCommand(`${before}exec env -i ${[...named, ...argv.map(quoted)].join(' ')}`);
 };
 
 /** Its reader sets the pace: ssh's own window holds what is not read yet. */

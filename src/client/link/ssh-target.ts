@@ -22,7 +22,7 @@ export type Wire = {
   close(): void;
   /** One round trip in milliseconds as TCP measured it; absent behind a jump host or a proxy. */
   readonly rttMs?: number;
-  /** Opens a terminal on the host, on a channel beside this one; absent where the backend has no second channel. */
+  /** Opens a terminal on the host, on a channel beside this one or over a login of its own; absent where there is no way. */
   readonly openPty?: OpenPty;
   /** Settles when the connection is gone, with the reason if there was one. */
   readonly closed: Promise<Error | undefined>;
