@@ -1,28 +1,24 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { processesOf } from '../../src/server/run-dir.ts';
-import { claudeEnv, ensureClaude } from '../fixtures/claude.ts';
-import { createWorld, until, type World } from '../fixtures/khlone.ts';
-import { type ModelApi, type Step, say, startModelApi } from '../fixtures/model-api.ts';
+import { ensureClaude } from '../fixtures/claude.ts';
+import { type ClaudeWorld, createClaudeWorld } from '../fixtures/claude-world.ts';
+import { until } from '../fixtures/khlone.ts';
+import { type ModelApi, type Step, say } from '../fixtures/model-api.ts';
 import { kill9 } from '../fixtures/server.ts';
 
 /** What the real claude does with a repository's own hooks and servers, and what it is told when it begins again. */
 
 const program = await ensureClaude();
 
-let world: World;
+let world: ClaudeWorld;
 let api: ModelApi;
 beforeAll(async () => {
-  api = await startModelApi();
-  world = await createWorld();
-  const { PATH: _path, HOME: _home, ...claude } = claudeEnv(world.person, api.url);
-  Object.assign(world.env, claude, { PATH: `${dirname(program ?? '')}:${world.env.PATH}` });
+  world = await createClaudeWorld(program);
+  ({ api } = world);
 });
-afterAll(async () => {
-  await world.dispose();
-  await api.close();
-});
+afterAll(() => world.dispose());
 
 const inRepo = (name: string): string => join(world.repo, name);
 const run = (...args: string[]) => world.khlone(args, { limitMs: 60_000 });

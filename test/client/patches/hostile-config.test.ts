@@ -69,16 +69,21 @@ const edit = (): void => {
   put(sides.far, 'from-the-zone.txt', 'new\n');
 };
 
+/** All that goes both ways: a pull, a sync, and the commits of clones. */
+const exchange = async (): Promise<void> => {
+  stepped(await pull(sides.place, sides.link, freely));
+  stepped(await sync(sides.place, sides.link, freely));
+  const zone = { binding: { host: 'devbox' }, place: sides.place } as PatchZone;
+  await pullCommits(zone, sides.link, { forward: false });
+};
+
 describe('an exchange of patches', () => {
   it('runs nothing that the git configuration in a zone names', async () => {
     put(sides.far, 'committed.txt', 'by a clone\n');
     commitAll(sides.far, 'work of a clone');
     const mark = poison(sides.far);
     edit();
-    stepped(await pull(sides.place, sides.link, freely));
-    stepped(await sync(sides.place, sides.link, freely));
-    const zone = { binding: { host: 'devbox' }, place: sides.place } as PatchZone;
-    await pullCommits(zone, sides.link, { forward: false });
+    await exchange();
     expect(gitIn(sides.near, 'for-each-ref', 'refs/remotes/khlone')).toContain('commit');
     expect(existsSync(mark)).toBe(false);
   });
@@ -88,10 +93,7 @@ describe('an exchange of patches', () => {
     commitAll(sides.far, 'work of a clone');
     const mark = poison(sides.near);
     edit();
-    stepped(await pull(sides.place, sides.link, freely));
-    stepped(await sync(sides.place, sides.link, freely));
-    const zone = { binding: { host: 'devbox' }, place: sides.place } as PatchZone;
-    await pullCommits(zone, sides.link, { forward: false });
+    await exchange();
     expect(existsSync(mark)).toBe(false);
   });
 });
