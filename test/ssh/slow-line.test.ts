@@ -9,6 +9,8 @@ import { type FaultLine, faultLine } from './fault-line.ts';
 
 const BYTES_PER_SECOND = 150_000;
 const DROPPED_MS = process.env.KHLONE_LONG === '1' ? 60_000 : 6_000;
+/** Answers that may be missed because this machine is busy itself: a link that is taken for dead stays so for longer. */
+const MAX_UNSURE = 2;
 const NOISE_BYTES = (process.env.KHLONE_LONG === '1' ? 60 : 8) * BYTES_PER_SECOND;
 
 describe.skipIf(sshdMissing)(`a slow line${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
@@ -34,12 +36,15 @@ describe.skipIf(sshdMissing)(`a slow line${sshdMissing ? ` (${sshdMissing})` : '
     const act = await far.ok(['act', '--who', '@sh', 'wc -c < noise']);
     expect(act.stderr).toContain('preparing zone');
     const waits: number[] = [];
+    let unsure = 0;
     for (;;) {
       const { stdout, ms } = await far.ok(['status']);
       waits.push(ms);
       if (!stdout.includes('preparing')) break;
-      expect(stdout).toContain('(ssh zone, connected)');
+      expect(stdout).toMatch(/\(ssh zone, (connected|silent for \ds)\)/);
+      if (!stdout.includes('connected')) unsure += 1;
     }
+    expect(unsure).toBeLessThanOrEqual(MAX_UNSURE);
     expect((await far.ok(['await', idOf(act)])).stdout.trim()).toBe(String(NOISE_BYTES));
     expect(readFileSync(join(far.zone, 'noise')).equals(noise)).toBe(true);
     expect(line.connections()).toBe(1);
@@ -63,13 +68,16 @@ describe.skipIf(sshdMissing)(`a slow line${sshdMissing ? ` (${sshdMissing})` : '
     line.rate.up = BYTES_PER_SECOND;
     const isCalm = async () => (await far.ok(['status'])).stdout.includes('(ssh zone, connected)');
     // What was sent at the old rate lies before the next word: for that long nobody is sure.
-    await until('words pass again', isCalm, 6_000);
+    await until('words pass again', isCalm, 10_000);
+    let unsure = 0;
     const end = performance.now() + DROPPED_MS;
     while (performance.now() < end) {
       const { stdout } = await far.ok(['status']);
       expect(stdout).toContain('preparing');
-      expect(stdout).toContain('(ssh zone, connected)');
+      expect(stdout).toMatch(/\(ssh zone, (connected|silent for \ds)\)/);
+      if (!stdout.includes('connected')) unsure += 1;
     }
+    expect(unsure).toBeLessThanOrEqual(MAX_UNSURE);
     line.rate.up = Number.POSITIVE_INFINITY;
     expect((await far.ok(['await', idOf(act)])).stdout.trim()).toBe(String(24 * 1024 * 1024));
     expect(line.connections()).toBe(before);
