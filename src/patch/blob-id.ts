@@ -14,7 +14,7 @@ const ALGORITHM = new Map([
   [40, 'sha1'],
   [64, 'sha256'],
 ]);
-/** Files that change their length while they are read are read anew, so often. */
+/** Files that change while they are read are read anew, so often. */
 const ATTEMPTS = 3;
 const READ_BYTES = 256 * 1024;
 
@@ -41,11 +41,7 @@ const fileId = async (path: Buffer, idLength: number): Promise<{ oid: string; st
   }
 };
 
-/**
- * The facts of what lies at a path, symbolic links not followed; undefined where nothing is. `idLength`: 40 for sha1
- * repositories, 64 for sha256. A file that keeps growing while it is read gets an id that nothing equals.
- */
-export const blobAt = async (path: Buffer, idLength: number): Promise<BlobFacts | NoBlob | undefined> => {
+const lookAt = async (path: Buffer, idLength: number): Promise<BlobFacts | NoBlob | undefined> => {
   let stat: Stats;
   try {
     stat = await lstat(path);
@@ -65,4 +61,23 @@ export const blobAt = async (path: Buffer, idLength: number): Promise<BlobFacts 
     if (found) return { mode: found.stat.mode & 0o100 ? '100755' : '100644', ...found };
   }
   return { mode: '100644', oid: '', stat };
+};
+
+/** What open and readlink say of a file that is gone, or is another kind of thing by now. */
+const MOVED: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'EINVAL', 'ENXIO']);
+
+/**
+ * The facts of what lies at a path, symbolic links not followed; undefined where nothing is. `idLength`: 40 for sha1
+ * repositories, 64 for sha256. A file that keeps growing while it is read gets an id that nothing equals.
+ */
+export const blobAt = async (path: Buffer, idLength: number): Promise<BlobFacts | NoBlob | undefined> => {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await lookAt(path, idLength);
+    } catch (thrown) {
+      // It was renamed or replaced between two looks, as an editor does when it saves.
+      const isMoved = MOVED.has((thrown as NodeJS.ErrnoException).code ?? '');
+      if (!isMoved || attempt === ATTEMPTS) throw thrown;
+    }
+  }
 };
