@@ -119,9 +119,7 @@ describe.skipIf(sshdMissing)(`attach over ssh${sshdMissing ? ` (${sshdMissing})`
     await at.until(AWAY, 8_000);
     line.heal();
     await at.until(/^(?![\s\S]*reconnecting)[\s\S]*is-kept/);
-    await at.press('C-c');
-    await at.line('echo still-$word');
-    await at.until(/\nstill-kept/);
+    await answers(at, 'still');
     await at.type('~.');
     await at.until(/code=0/);
   });
