@@ -10,6 +10,7 @@ import { resolveRoute, type SshSettings } from './ssh-config.ts';
 import { createStageDeadline, type StageDeadline } from './ssh-deadline.ts';
 import { momentOf, unreachable } from './ssh-error.ts';
 import { pinsOf } from './ssh-host-key.ts';
+import { createBegging, personNeeded, SIGNATURE_DEADLINE_MS } from './ssh-person.ts';
 import { type RemoteProcess, type Spawn, startRelay } from './ssh-relay.ts';
 import type { Asker, SshTarget, Wire, WireDeps } from './ssh-target.ts';
 
@@ -22,8 +23,6 @@ import type { Asker, SshTarget, Wire, WireDeps } from './ssh-target.ts';
 const LOGIN_DEADLINE_MS = 40_000;
 /** An agent or a key may ask somebody by itself, and tells us nothing of it. */
 const LOGIN_WITH_PERSON_DEADLINE_MS = 120_000;
-/** A signature where nobody can be asked: longer than this waits for a touch or a yes, which must not be begged for. */
-const SIGNATURE_DEADLINE_MS = 10_000;
 const KILL_AFTER_MS = 2_000;
 /** How long what ssh started may outlast it: a ProxyCommand's last words come late, and its children may stay for ever. */
 const LAST_WORDS_MS = 250;
@@ -34,6 +33,9 @@ const CHATTER = /^(debug1: |Authenticated to |Transferred: sent |Bytes per secon
 /** ssh ends with this on its own account; a command that ends so is taken for it, unless the host refused the command. */
 const SSH_FAILED = 255;
 const COMMAND_REFUSED = /request failed on channel|exec request failed/i;
+
+/** The types of hardware keys as ssh says them. */
+const HARDWARE_KEY = / (ED25519|ECDSA)-SK /;
 
 /** Ends a child and what it started; `detached` made it the leader of a group of its own. */
 const endGroup = (child: ChildProcess, signal: NodeJS.Signals): void => {
@@ -140,11 +142,7 @@ const notStarted = (error: NodeJS.ErrnoException, settings: SshSettings): Khlone
 
 const tooLate = (settings: SshSettings, signs: boolean, limitMs: number): KhloneError =>
   signs
-    ? new KhloneError(
-        'ssh-auth',
-        `the key for ${settings.alias} waits for a touch or a yes, and nobody was asked for it`,
-        'run khlone reconnect when you are there',
-      )
+    ? personNeeded(settings.alias)
     : unreachable(momentOf(settings, 'login'), `did not finish the login within ${limitMs / 1000} s`);
 
 /** Runs a command over an ssh of its own and gives it when the login is done. */
@@ -155,6 +153,7 @@ const spawnOver =
     line.desk?.nextChild();
     const child = start(line, command);
     return new Promise<RemoteProcess>((resolve, reject) => {
+      const begging = createBegging();
       let signs = false;
       const settle = () => {
         deadline.end();
@@ -177,10 +176,19 @@ const spawnOver =
         if (child.stdout.readableLength > 0) onLogin();
         else child.stdout.read(0);
       };
-      const onClose = () => fail(opensshFailure(words.said(), momentOf(target, 'login')));
+      const onClose = () =>
+        fail(
+          begging.waits()
+            ? personNeeded(target.alias)
+            : opensshFailure(words.said(), momentOf(target, 'login')),
+        );
       const words = listen(child, (said) => {
         if (said.startsWith('Authenticated to ')) onLogin();
-        if (canAsk || !said.startsWith('debug1: Server accepts key')) return;
+        if (canAsk || !said.startsWith('debug1: ')) return;
+        // What follows was answered: another way to log in is tried, or the next.
+        if (said.startsWith('debug1: Authentications that can continue')) begging.end();
+        if (!said.startsWith('debug1: Server accepts key')) return;
+        begging.begin(HARDWARE_KEY.test(said));
         signs = true;
         deadline.restart(SIGNATURE_DEADLINE_MS);
       });

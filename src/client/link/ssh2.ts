@@ -8,6 +8,7 @@ import { momentOf, type SshMoment, sshFailure, unreachable } from './ssh-error.t
 import { createHostKeyCheck, type HostKeyCheck } from './ssh-host-key.ts';
 import { collectIdentities, type Identity } from './ssh-keys.ts';
 import { createLoginPlan } from './ssh-login.ts';
+import { type Begging, createBegging, personNeeded, SIGNATURE_DEADLINE_MS } from './ssh-person.ts';
 import { asPty, type OpenPty, type PtyChannel, ptyCommand } from './ssh-pty.ts';
 import { type RemoteProcess, type Spawn, startRelay } from './ssh-relay.ts';
 import { CONNECT_DEADLINE_MS, openFirstSocket } from './ssh-socket.ts';
@@ -52,14 +53,41 @@ const prepare = async (
 
 type Hop = Prepared & { settings: SshSettings; sock: Duplex; said(): string };
 
+type SignWork = {
+  begging: Begging;
+  /** Runs a wait for a person while the clock stands still; undefined: there is none. */
+  hold: (<T>(sign: () => Promise<T>) => Promise<T>) | undefined;
+  late: () => void;
+};
+
+/** A signature may wait for a passphrase, for a touch on a key, for a yes in an agent's window. */
+const patient = (one: Identity, { begging, hold, late }: SignWork): Identity => ({
+  ...one,
+  sign: async (data, hash) => {
+    if (hold) return hold(() => one.sign(data, hash));
+    const tooLate = (): Error => {
+      late();
+      return new Error('the signature came too late');
+    };
+    begging.begin(false);
+    try {
+      return await withDeadline(one.sign(data, hash), SIGNATURE_DEADLINE_MS, tooLate);
+    } finally {
+      begging.end();
+    }
+  },
+});
+
 /** Logs in to one host over an open socket. Rejects with `host-key`, `ssh-auth` or `unreachable`. */
 const login = (ssh2: Ssh2, hop: Hop, person: Asker, signal: AbortSignal): Promise<Client> => {
   const { settings, sock, check } = hop;
   const asker: Asker = person && { ask: (question) => deadline.hold(() => person.ask(question)) };
-  // A signature may wait for a passphrase, for a touch on a key, for a yes in an agent's window.
-  const identities = hop.identities.map((one): Identity => {
-    return { ...one, sign: (data, hash) => deadline.hold(() => one.sign(data, hash)) };
-  });
+  const begging = createBegging();
+  const work: SignWork = {
+    ...{ begging, hold: person && ((sign) => deadline.hold(sign)) },
+    late: () => fail(personNeeded(settings.alias)),
+  };
+  const identities = hop.identities.map((one) => patient(one, work));
   const plan = createLoginPlan(`${settings.user}@${settings.alias}`, identities, hop.remarks, asker);
   const client = new ssh2.Client();
   const faults: string[] = [];
@@ -80,7 +108,9 @@ const login = (ssh2: Ssh2, hop: Hop, person: Asker, signal: AbortSignal): Promis
     };
     fail = (thrown) => {
       settle();
-      reject(sshFailure(thrown, moment()));
+      reject(
+        begging.waits() && !signal.aborted ? personNeeded(settings.alias) : sshFailure(thrown, moment()),
+      );
       client.end();
       sock.destroy();
     };
