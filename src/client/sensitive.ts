@@ -162,14 +162,15 @@ const ofSecrets = ({ secrets }: SiteConfig): Sensitive[] =>
  */
 const HARMLESS = /[^/*?]\.(example|sample|template|dist)$/iu;
 
-const ofSync = ({ sync, zone }: SiteConfig): Sensitive[] =>
-  zone.mode === 'local'
-    ? []
-    : sync.include
-        .filter((pattern) => !HARMLESS.test(pattern))
-        .map((pattern) =>
-          item(`sync.include.${pattern}`, 'send', `sends ${shown(pattern)} to the zone's machine`, pattern),
-        );
+/** Whatever the file says of the zone: one that was made elsewhere stays there when a pulled file names none. */
+const ofSync = ({ sync: { auto, include } }: SiteConfig): Sensitive[] => {
+  const patterns = include.filter((pattern) => !HARMLESS.test(pattern));
+  const found = patterns.map((pattern) =>
+    item(`sync.include.${pattern}`, 'send', `sends ${shown(pattern)} to the zone's machine`, pattern),
+  );
+  const says = 'sends your changes to the zone and brings its changes here, without a command';
+  return auto ? [item('sync.auto', 'send', says, auto), ...found] : found;
+};
 
 const ofSkills = (skills: readonly ExecutableSkill[]): Sensitive[] =>
   skills.map(({ name, path, sha256, says }) =>

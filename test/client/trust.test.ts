@@ -45,6 +45,10 @@ describe('sensitiveParts', () => {
     ['zone: { mode: ssh, host: h }\nsync: { include: ["**/*"] }', 'sync.include.**/*', 'send'],
     ['zone: { mode: ssh, host: h }\nsync: { include: ["*nv"] }', 'sync.include.*nv', 'send'],
     ['zone: { mode: ssh, host: h }\nsync: { include: [".e*"] }', 'sync.include..e*', 'send'],
+    ['zone: { mode: ssh, host: h }\nsync: { auto: true }', 'sync.auto', 'send'],
+    // A zone that is elsewhere stays elsewhere, whatever a pulled file says of it.
+    ['sync: { auto: true }', 'sync.auto', 'send'],
+    ['sync: { include: [.env] }', 'sync.include..env', 'send'],
     ['zone: { mode: ssh, host: h }\nsync: { include: [conf] }', 'sync.include.conf', 'send'],
     ['zone: { mode: ssh, host: h }\nsync: { include: [x.example/] }', 'sync.include.x.example/', 'send'],
     ['zone: { mode: ssh, host: h }\nsync: { include: [.ssh/] }', 'sync.include..ssh/', 'send'],
@@ -59,7 +63,7 @@ describe('sensitiveParts', () => {
       keys(`crew: { hero: foreman, defaults: { brain: claude }, brains: { quick: claude:haiku }, limits: { max_clones: 2 } }
 roles: { reviewer: { path: ./roles/reviewer } }
 hooks: { onStop: [ { prompt: summary } ] }
-sync: { auto: true, include: [.env, .env.example] }
+sync: { auto: false, max_file: 1MB, include: [.env.example], exclude: [big] }
 retention: { disk: 1GB }`),
     ).toEqual([]);
     expect(keys('zone: { mode: ssh, host: h }\nsync: { include: [.env.example, x/.env.dist] }')).toEqual([

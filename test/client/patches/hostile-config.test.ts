@@ -109,9 +109,18 @@ describe('a khlone.yml that a pull brought', () => {
     await agree(home, worktree, await loadSiteConfig(worktree.root));
     expect((await patchZoneAt(home, binding)).place.choice.include).toEqual([]);
 
-    put(sides.near, 'khlone.yml', `${written}sync: { auto: true, include: ["*nv"] }\n`);
-    await expect(patchZoneAt(home, binding)).rejects.toMatchObject({ code: 'not-trusted' });
+    const asks = { code: 'not-trusted' };
+    put(sides.near, 'khlone.yml', 'sync: { include: ["*nv"] }\n');
+    await expect(patchZoneAt(home, binding), 'the zone stays elsewhere').rejects.toMatchObject(asks);
+    put(sides.near, 'khlone.yml', `${written}sync: { include: ["*nv"] }\n`);
+    await expect(patchZoneAt(home, binding)).rejects.toMatchObject(asks);
     await agree(home, worktree, await loadSiteConfig(worktree.root));
     expect((await patchZoneAt(home, binding)).place.choice.include).toEqual(['*nv']);
+    for (const zone of [written, '']) {
+      put(sides.near, 'khlone.yml', `${zone}sync: { auto: true }\n`);
+      await expect(patchZoneAt(home, binding), 'nothing begins by itself').rejects.toMatchObject(asks);
+    }
+    put(sides.near, 'khlone.yml', written);
+    await expect(patchZoneAt(home, binding), 'less needs no yes').resolves.toBeDefined();
   });
 });
