@@ -7,7 +7,7 @@ import { farOf } from '../src/client/patches/far.ts';
 import { seedState } from '../src/client/patches/seed.ts';
 import { type StepPlace, sync } from '../src/client/patches/steps.ts';
 import { packWorktree } from '../src/patch/carry.ts';
-import { MAX_FILE_BYTES } from '../src/patch/snapshot.ts';
+import { MAX_FILE_BYTES } from '../src/patch/left-out.ts';
 import { PROTOCOL } from '../src/protocol/limits.ts';
 import { createPeer, type Peer } from '../src/protocol/peer.ts';
 import { clientEnv, createSshd, type Sshd } from '../test/fixtures/sshd.ts';

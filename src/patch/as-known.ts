@@ -3,7 +3,7 @@ import { foldersOf } from './groups.ts';
 import { type Path, pathText, toBytes } from './listing.ts';
 import type { Shadow } from './shadow.ts';
 import type { Snapshot } from './snapshot.ts';
-import { type Change, diffTrees, treeWith } from './tree.ts';
+import { type Change, diffTrees, diffWithRenames, treeWith } from './tree.ts';
 
 /**
  * What a snapshot leaves out is not gone. A file that both sides have and that one of them ignores, excludes or finds
@@ -50,7 +50,9 @@ export const asKnown = async (
   const isLeft = (path: Path): boolean => [path, ...foldersOf(path)].some((one) => left.has(pathText(one)));
   const kept: Change[] = [];
   const hidden: Path[] = [];
-  for (const change of await diffTrees(shadow, known, snapshot.tree)) {
+  // With renames, since a merge asks for the very same next.
+  const { changes } = await diffWithRenames(shadow, known, snapshot.tree);
+  for (const change of changes) {
     if (change.before === undefined) continue;
     if (isLeft(change.path)) kept.push(change);
     else if (change.after === undefined && (await isThere(worktree, change.path))) {

@@ -1,10 +1,12 @@
 import { KhloneError } from '../protocol/error.ts';
 import { git, gitStream } from './git.ts';
+import { branchOf } from './head.ts';
 import { depthOf, type History, shallowOf } from './history.ts';
+import { forgetIndex } from './last-snapshot.ts';
 import type { LeftOut } from './left-out.ts';
 import { Manifest, publicUrl } from './manifest.ts';
 import { openShadow, type Repository, type Shadow, shadowDirOf } from './shadow.ts';
-import { forgetIndex, type Snapshot, snapshotTree } from './snapshot.ts';
+import { type Snapshot, snapshotTree } from './snapshot.ts';
 
 /**
  * A worktree made ready to travel: the branch's commits and the files as they are now, in one self-contained pack, so
@@ -40,10 +42,6 @@ const ask = async (worktree: string, args: readonly string[]): Promise<string | 
   const { code, stdout } = await git(args, options);
   return code === 0 ? stdout.toString('utf8').replace(/\n$/u, '') : undefined;
 };
-
-/** The branch that HEAD names, born or not. */
-const branchOf = async (worktree: string): Promise<string | undefined> =>
-  (await ask(worktree, ['symbolic-ref', '--quiet', 'HEAD']))?.replace(/^refs\/heads\//u, '');
 
 const settingsOf = async (worktree: string): Promise<Pick<Manifest, 'autocrlf' | 'eol' | 'origin'>> => {
   const [url, autocrlf, eol] = await Promise.all([
@@ -95,14 +93,14 @@ const packOf = (
 export const packWorktree = async (wish: PackWish): Promise<Packed> => {
   const shadowDir = shadowDirOf(wish.gitDir);
   const shadow = await openShadow(wish, shadowDir, SNAPSHOT_DEADLINE_MS);
-  const branch = await branchOf(wish.worktree);
+  const branch = await branchOf(wish);
   let snapshot = await snapshotFor(wish, shadowDir);
   if (!(await isComplete(shadow, snapshot))) {
     await forgetIndex(shadowDir);
     snapshot = await snapshotFor(wish, shadowDir);
   }
   const { tree, head, leftOut } = snapshot;
-  if ((await branchOf(wish.worktree)) !== branch) {
+  if ((await branchOf(wish)) !== branch) {
     throw new KhloneError('conflict', 'the branch was switched while the worktree was read', 'try again');
   }
   // A partial clone has the files of what is checked out, and of its history only what was looked at.

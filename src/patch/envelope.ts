@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
-import { open, readFile, rm } from 'node:fs/promises';
+import { open, readFile, rm, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { deflate, inflate } from 'node:zlib';
 import { KhloneError } from '../protocol/error.ts';
 import type { Envelope } from '../protocol/patch.ts';
 import { git, gitFailed, gitStream } from './git.ts';
+import { copySnapshotIndex } from './last-snapshot.ts';
 import type { Shadow } from './shadow.ts';
-import { copySnapshotIndex } from './snapshot.ts';
 import { commitOf } from './synthetic-commit.ts';
 import { RENAME_LIMIT } from './tree.ts';
 
@@ -81,26 +81,15 @@ const writeBundle = async (
   try {
     await write(Buffer.from(bundleHeader(shadow, from, to)));
     for await (const piece of pack) await write(piece);
-    await out.sync();
   } finally {
     await out.close();
   }
   return { bytes, sha256: hash.digest('hex') };
 };
 
-const writeWhole = async (file: string, payload: Buffer): Promise<void> => {
-  const out = await open(file, 'w', 0o600);
-  try {
-    await out.writeFile(payload);
-    await out.sync();
-  } finally {
-    await out.close();
-  }
-};
-
 /**
- * Writes the payload that leads from `base` (or from nothing) to `result` into `file`, durably, in whichever form is
- * smaller, and answers its envelope. Both trees are in the shadow. Throws `internal` with git's words.
+ * Writes the payload that leads from `base` (or from nothing) to `result` into `file`, in whichever form is smaller,
+ * and answers its envelope. A sender that dies seals anew: nothing waits for the disk. Both trees are in the shadow. Throws `internal` with git's words.
  */
 export const sealEnvelope = async (
   shadow: Shadow,
@@ -113,7 +102,7 @@ export const sealEnvelope = async (
     const bundle = await writeBundle(shadow, file, base, result);
     if (!patch || patch.length >= bundle.bytes) return { ...trees, kind: 'bundle', ...bundle };
   }
-  await writeWhole(file, patch);
+  await writeFile(file, patch, { mode: 0o600 });
   const sha256 = createHash('sha256').update(patch).digest('hex');
   return { ...trees, kind: 'patch', bytes: patch.length, sha256 };
 };

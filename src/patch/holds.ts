@@ -1,7 +1,6 @@
-import { type Choice, isOurs, looksSecret, matcherOf } from './left-out.ts';
+import { type Choice, isOurs, looksSecret, MAX_FILE_BYTES, matcherOf } from './left-out.ts';
 import { pathText } from './listing.ts';
 import type { Held } from './plan.ts';
-import { MAX_FILE_BYTES } from './snapshot.ts';
 import type { Change, Tree } from './tree.ts';
 
 /** What is held back in either direction while the rest goes on: secrets, large files, and floods of new ones. */

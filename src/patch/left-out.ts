@@ -1,3 +1,5 @@
+import { type Path, pathText } from './listing.ts';
+
 /** What never leaves a worktree by itself: names that usually hold secrets, and what the configuration excludes. */
 
 export type LeftOut = { path: string; why: string };
@@ -48,4 +50,35 @@ const toRegExp = (pattern: string): RegExp => {
 export const matcherOf = (patterns: readonly string[]): ((path: string) => boolean) => {
   const all = patterns.filter((pattern) => pattern.trim() !== '').map(toRegExp);
   return (path) => all.some((one) => one.test(path));
+};
+
+export const MAX_FILE_BYTES = 10_000_000;
+
+/** What of a worktree travels. */
+export type Carried = {
+  /** Larger files that HEAD does not have as they are now are left out (default: 10 MB). */
+  maxFileBytes?: number;
+  choice?: Choice;
+  /** Nothing is left out but submodules and nested repositories: for saving before a removal. */
+  everything?: boolean;
+};
+
+/** Larger files stay here, in bytes. */
+export const limitOf = (wish: Carried): number =>
+  wish.everything ? Infinity : (wish.maxFileBytes ?? MAX_FILE_BYTES);
+
+export const tooLarge = (bytes: number): string =>
+  `larger than max_file (${Math.round(bytes / 100_000) / 10} MB)`;
+
+/** Why a file that HEAD does not have stays here, if it does. */
+export const refusalOfNew = (wish: Carried): ((path: Path, bytes: number) => string | undefined) => {
+  if (wish.everything) return () => undefined;
+  const included = matcherOf(wish.choice?.include ?? []);
+  const excluded = matcherOf(wish.choice?.exclude ?? []);
+  return (path, bytes) => {
+    const text = pathText(path);
+    if (excluded(text)) return 'excluded by sync.exclude';
+    if (looksSecret(text) && !included(text)) return 'looks like a secret';
+    return bytes > limitOf(wish) ? tooLarge(bytes) : undefined;
+  };
 };

@@ -81,15 +81,27 @@ export const diffTrees = async (shadow: Shadow, from: string, to: string): Promi
   return parseRaw(records(await said(shadow, [...RAW, '--no-renames', from, to, '--']))).changes;
 };
 
+type Diff = { changes: readonly Change[]; renames: readonly Rename[] };
+
+/** Trees never change: what was told of two of them, the latest last. One exchange asks twice for the same. */
+const lastDiffs = new Map<string, Diff>();
+const MAX_DIFFS = 8;
+/** Changes of one diff that is remembered. */
+const MAX_REMEMBERED = 1_000;
+
 /** The same, with the pairs that git takes for renames. The files of such pairs are read. */
-export const diffWithRenames = async (
-  shadow: Shadow,
-  from: string,
-  to: string,
-): Promise<{ changes: Change[]; renames: Rename[] }> => {
+export const diffWithRenames = async (shadow: Shadow, from: string, to: string): Promise<Diff> => {
   if (from === to) return { changes: [], renames: [] };
+  const key = `${shadow.dir} ${from} ${to}`;
+  const known = lastDiffs.get(key);
+  if (known) return known;
   const args = [...RAW, '-M', `-l${RENAME_LIMIT}`, '--no-rename-empty', from, to, '--'];
-  return parseRaw(records(await said(shadow, args)));
+  const found = parseRaw(records(await said(shadow, args)));
+  if (found.changes.length <= MAX_REMEMBERED) {
+    lastDiffs.set(key, found);
+    for (const old of [...lastDiffs.keys()].slice(0, -MAX_DIFFS)) lastDiffs.delete(old);
+  }
+  return found;
 };
 
 /** "100644 blob <id>\t<path>"; trees that a listing of few paths names are not entries. */

@@ -22,6 +22,21 @@ const listed = async (place: Place, args: readonly string[]): Promise<Buffer> =>
   return answer.stdout;
 };
 
+/** What git does not track, of which a nested repository is told as a folder. */
+const othersOf = (paths: readonly Path[]): { untracked: Set<Path>; nested: Path[] } => {
+  const untracked = new Set<Path>();
+  const nested: Path[] = [];
+  for (const path of paths) {
+    if (isOurs(path.replace(/\/$/u, ''))) continue;
+    if (path.endsWith('/')) nested.push(path.slice(0, -1));
+    else untracked.add(path);
+  }
+  return { untracked, nested };
+};
+
+export const listOthers = async (place: Place): Promise<{ untracked: Set<Path>; nested: Path[] }> =>
+  othersOf(records(await listed(place, ['--others', '--exclude-standard'])));
+
 export const listWorktree = async (place: Place): Promise<Listing> => {
   const all = await listed(place, ['-t', '--stage', '--others', '--exclude-standard']);
   const tracked = new Map<Path, Tracked>();
@@ -36,14 +51,7 @@ export const listWorktree = async (place: Place): Promise<Listing> => {
     const path = line.slice(line.indexOf('\t') + 1);
     if (mode && oid && !isOurs(path)) tracked.set(path, { mode, oid, sparse: tag === 'S' });
   }
-  const untracked = new Set<Path>();
-  const nested: Path[] = [];
-  for (const path of others) {
-    if (isOurs(path.replace(/\/$/u, ''))) continue;
-    if (path.endsWith('/')) nested.push(path.slice(0, -1));
-    else if (!tracked.has(path)) untracked.add(path);
-  }
-  return { tracked, untracked, nested };
+  return { tracked, ...othersOf(others.filter((path) => !tracked.has(path))) };
 };
 
 /** Sizes by path, for what is there; a few at a time, so that a hub has other work done meanwhile. */

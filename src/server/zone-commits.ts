@@ -1,6 +1,8 @@
 import { git, gitFailed, gitStream } from '../patch/git.ts';
+import { branchOf } from '../patch/head.ts';
+import { repositoryAt } from '../patch/unpack.ts';
 import type { AnswerOf, Params } from '../protocol/calls.ts';
-import { branchOf, type PatchPlace } from './zone-patches.ts';
+import type { PatchPlace } from './zone-patches.ts';
 
 /** The commits of a zone's branch: those that a person lacks, and the one that both come from. */
 
@@ -31,7 +33,7 @@ export const commits = async (
   const asked = await git(['rev-parse', '--verify', '--quiet', 'HEAD^{commit}'], options);
   if (asked.code !== 0) return { answer: {} };
   const head = asked.stdout.toString('utf8').trim();
-  const branch = await branchOf(cwd);
+  const branch = await branchOf(repositoryAt(cwd));
   const answer = { head, ...(branch && { branch }) };
   const without = (await hasCommits(cwd, have)).map((id) => `^${id}`);
   const counted = await git(['rev-list', '--count', head, ...without, '--'], options);

@@ -6,7 +6,7 @@ import { type Application, applyChanges, recoverApplications } from '../patch/ap
 import { asKnown, hiddenPaths } from '../patch/as-known.ts';
 import { sweepDisplaced } from '../patch/displaced.ts';
 import { openEnvelope, sealEnvelope } from '../patch/envelope.ts';
-import { git } from '../patch/git.ts';
+import { branchOf } from '../patch/head.ts';
 import type { Path } from '../patch/listing.ts';
 import { readMadeBy, writeMadeBy } from '../patch/made-by.ts';
 import { pinAll, pinned, tidy } from '../patch/pins.ts';
@@ -27,8 +27,6 @@ import { zoneShadowDir } from './zone-removal.ts';
  */
 
 const GIT_DEADLINE_MS = 15 * 60_000;
-const QUESTION_DEADLINE_MS = 30_000;
-const MAX_ANSWER_BYTES = 1024 * 1024;
 const MAX_LEFT_OUT = 200;
 
 /** A zone with a worktree that khlone made. */
@@ -70,18 +68,6 @@ const keepReceipt = async ({ dir }: Ground, applied: Application): Promise<Recei
   faultPoint('patch.received');
   await applied.settle();
   return receipt;
-};
-
-/** The branch that HEAD names, born or not. */
-export const branchOf = async (cwd: string): Promise<string | undefined> => {
-  const args = ['symbolic-ref', '--quiet', 'HEAD'];
-  const said = await git(args, { cwd, deadlineMs: QUESTION_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES });
-  return said.code === 0
-    ? said.stdout
-        .toString('utf8')
-        .trim()
-        .replace(/^refs\/heads\//u, '')
-    : undefined;
 };
 
 const snapshotOf = async (
@@ -169,7 +155,7 @@ export const look = async (place: PatchPlace, params: Params<'patch.look'>): Pro
   const { shadow, dir } = ground;
   await recover(ground);
   const [branch, pins, receipts] = await Promise.all([
-    branchOf(place.path),
+    branchOf(ground.repository),
     pinned(shadow),
     readReceipts(dir),
   ]);
@@ -236,9 +222,11 @@ export const take = async (
     );
   await openEnvelope(shadow, envelope, body, fresh(dir));
   faultPoint('patch.opened');
-  await holdFor(ground, pins, replica, new Set([...sent, envelope.result]));
+  const [{ changes, renames }] = await Promise.all([
+    diffWithRenames(shadow, envelope.base, envelope.result),
+    holdFor(ground, pins, replica, new Set([...sent, envelope.result])),
+  ]);
   faultPoint('patch.held');
-  const { changes, renames } = await diffWithRenames(shadow, envelope.base, envelope.result);
   const note = { replica, seq, sha256: envelope.sha256 };
   const applied = await applyChanges(applyPlaceOf(ground), shadow, changes, { note, moves: renames });
   await keepReceipt(ground, applied);

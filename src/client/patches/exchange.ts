@@ -13,7 +13,7 @@ import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { faultPoint } from '../../protocol/fault-point.ts';
 import type { Refusal } from '../../protocol/patch.ts';
 import type { Far } from './far.ts';
-import { applyPlaceOf, type Ground, keepState, present } from './ground.ts';
+import { applyPlaceOf, type Ground, holdFor, keepState, present } from './ground.ts';
 import { NOT_NAMED } from './judge.ts';
 import { keptConflicts, type Meeting, meet, payloadIn } from './meet.ts';
 import { type Pending, readState, type ZoneState } from './state.ts';
@@ -166,10 +166,14 @@ export const syncTo = async (ground: Ground, far: Far, meeting: Meeting): Promis
   if (toRemote.length === 0) return finishSync(ground, meeting, result, []);
   const file = payloadIn(dir);
   try {
-    const envelope = await sealEnvelope(shadow, { base: meeting.remote, result }, file);
+    const begun = pendingOf('sync', meeting);
+    const [envelope] = await Promise.all([
+      sealEnvelope(shadow, { base: meeting.remote, result }, file),
+      holdFor(ground, { ...ground.state, pending: begun }),
+    ]);
     faultPoint('patch.sealed');
     const seq = ground.state.seq + 1;
-    const pending = { ...pendingOf('sync', meeting), seq, envelope };
+    const pending = { ...begun, seq, envelope };
     await keepState(ground, { ...ground.state, seq, pending });
     const { replica } = ground;
     faultPoint('patch.pending-sync');

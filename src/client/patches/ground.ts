@@ -55,9 +55,9 @@ const pinsOf = (zone: string, { base, remote, pending, queued = [] }: ZoneState)
   return new Map(wishes.flatMap(([name, tree]) => (tree ? [[`zone/${zone}/${name}`, tree] as const] : [])));
 };
 
-/** Stores what follows from the state, its trees held first: state.json never names a tree that could be gone. */
-export const keepState = async (ground: Ground, next: ZoneState): Promise<void> => {
-  const { shadow, zone, repository } = ground;
+/** Holds what a state names. May be asked for before it is stored, while something else is waited for. */
+export const holdFor = async (ground: Ground, next: ZoneState): Promise<void> => {
+  const { shadow, zone } = ground;
   ground.pins ??= await pinned(shadow);
   const wishes = pinsOf(zone, next);
   const over = [...ground.pins.keys()].filter(
@@ -65,6 +65,12 @@ export const keepState = async (ground: Ground, next: ZoneState): Promise<void> 
   );
   const dropped = over.map((name) => [name, undefined] as const);
   await pinAll(shadow, ground.pins, new Map([...wishes, ...dropped]));
+};
+
+/** Stores what follows from the state, its trees held first: state.json never names a tree that could be gone. */
+export const keepState = async (ground: Ground, next: ZoneState): Promise<void> => {
+  const { zone, repository } = ground;
+  await holdFor(ground, next);
   faultPoint('patch.pinned');
   await writeState(repository.gitDir, zone, next);
   faultPoint('patch.state');

@@ -1,5 +1,6 @@
 import { git } from '../../patch/git.ts';
 import { type Branch, branchHalts, deletionHalts, type Halt, operationHalts } from '../../patch/halt.ts';
+import { branchOf } from '../../patch/head.ts';
 import { holdsOf, newContents } from '../../patch/holds.ts';
 import { ignoredNow } from '../../patch/ignored.ts';
 import type { Path } from '../../patch/listing.ts';
@@ -48,18 +49,6 @@ const unnamed = (changes: readonly Change[], files: readonly Path[] | undefined)
     ? []
     : changes.flatMap(({ path }) => (isNamed(files, path) ? [] : [{ path, why: NOT_NAMED }]));
 
-/** The branch that HEAD names here. */
-export const branchHere = async (worktree: string): Promise<Branch> => {
-  const options = { cwd: worktree, deadlineMs: QUESTION_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES };
-  const said = await git(['symbolic-ref', '--quiet', 'HEAD'], options);
-  return said.code === 0
-    ? said.stdout
-        .toString('utf8')
-        .trim()
-        .replace(/^refs\/heads\//u, '')
-    : undefined;
-};
-
 /** What is ignored here is kept from travelling, once rules that came from elsewhere change that, until it is named. */
 export const ignoredBefore = async ({ repository, state }: Ground): Promise<Held[]> => {
   const known = new Set(state.ignoredOnce.map(({ path }) => path));
@@ -86,7 +75,7 @@ export const judge = async (ground: Ground, met: Meeting, wish: Wish): Promise<J
     ...(wish.isQueued ? [] : await operationHalts(repository.gitDir)),
     ...(wish.isQueued || wish.branch === undefined
       ? []
-      : branchHalts(wish.branch, await branchHere(repository.worktree))),
+      : branchHalts(wish.branch, await branchOf(repository))),
     ...(meeting.plan[direction].some(({ after }) => after === undefined)
       ? deletionHalts(meeting.plan, direction, (await listTree(shadow, receiver)).size)
       : []),

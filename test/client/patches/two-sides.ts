@@ -4,7 +4,7 @@ import type { Choice, Far } from '../../../src/client/patches/far.ts';
 import { seedState } from '../../../src/client/patches/seed.ts';
 import type { Halted, StepPlace, StepWish } from '../../../src/client/patches/steps.ts';
 import { packWorktree } from '../../../src/patch/carry.ts';
-import { MAX_FILE_BYTES } from '../../../src/patch/snapshot.ts';
+import { MAX_FILE_BYTES } from '../../../src/patch/left-out.ts';
 import { unpackWorktree } from '../../../src/patch/unpack.ts';
 import { commits, common } from '../../../src/server/zone-commits.ts';
 import { agree, look, type PatchPlace, take } from '../../../src/server/zone-patches.ts';

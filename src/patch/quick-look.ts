@@ -1,0 +1,92 @@
+import { join } from 'node:path';
+import { lookAtFiles, readIn, type Work, writeTree } from './entries.ts';
+import { plainHead } from './head.ts';
+import { fileMark, type Seen } from './last-snapshot.ts';
+import { type Carried, limitOf, matcherOf, refusalOfNew } from './left-out.ts';
+import { type Path, pathText } from './listing.ts';
+import type { SnapshotWish, Taken } from './snapshot.ts';
+import { filteredOf, listOthers, sizesOf } from './worktree-listing.ts';
+
+/**
+ * What a snapshot need not look at again. Where the user's index and HEAD are as they were, the tracked paths are the
+ * same, and the kept index holds them all; then only edits and new files are possible, and whatever else is found is
+ * for the full look.
+ */
+
+/** Paths that are not tracked, of which a note is kept; with more, each snapshot looks at all. */
+const MAX_OTHERS = 1_000;
+
+/** What the answer depends on besides the worktree; undefined where nothing is noted for such a wish. */
+const wishMark = async (wish: SnapshotWish): Promise<string | undefined> => {
+  if (wish.everything || (wish.also ?? []).length > 0) return undefined;
+  const { choice, maxFileBytes, filtered } = wish;
+  const attributes = await fileMark(join(wish.commonDir, 'info/attributes'));
+  return JSON.stringify([choice, maxFileBytes, filtered, attributes]);
+};
+
+const indexOf = ({ gitDir }: SnapshotWish): Promise<string | undefined> => fileMark(join(gitDir, 'index'));
+
+/** What a full look is asked to note before it begins: the note holds only where this is the same afterwards. */
+export const beginSeen = async (wish: SnapshotWish): Promise<Omit<Seen, 'head' | 'others'> | undefined> => {
+  const [mark, userIndex] = await Promise.all([wishMark(wish), indexOf(wish)]);
+  return mark === undefined || userIndex === undefined ? undefined : { wish: mark, userIndex };
+};
+
+/** The note of a look at which every path was plain; undefined where the user's git was at work meanwhile. */
+export const endSeen = async (
+  wish: SnapshotWish,
+  begun: Omit<Seen, 'head' | 'others'> | undefined,
+  { head, others }: { head: string | undefined; others: ReadonlySet<Path> },
+): Promise<Seen | undefined> => {
+  if (!begun || head === undefined || others.size > MAX_OTHERS) return undefined;
+  return (await indexOf(wish)) === begun.userIndex ? { ...begun, head, others: [...others] } : undefined;
+};
+
+/** The new files since the note; undefined where more changed than this look can tell. */
+const lookForNew = async (
+  wish: SnapshotWish,
+  seen: Seen,
+): Promise<{ fresh: Path[]; others: Set<Path> } | undefined> => {
+  const [mark, userIndex, head] = await Promise.all([wishMark(wish), indexOf(wish), plainHead(wish)]);
+  if (mark !== seen.wish || userIndex !== seen.userIndex || head !== seen.head) return undefined;
+  const { untracked, nested } = await listOthers(wish);
+  if (nested.length > 0 || (await indexOf(wish)) !== seen.userIndex) return undefined;
+  const known = new Set(seen.others);
+  if (seen.others.some((path) => !untracked.has(path))) return undefined;
+  return { fresh: [...untracked].filter((path) => !known.has(path)), others: untracked };
+};
+
+/** Whether all of these are files that travel as they are; their sizes in bytes. */
+const allTravel = (wish: Carried, sizes: ReadonlyMap<Path, number>, fresh: readonly Path[]): boolean => {
+  const refused = refusalOfNew(wish);
+  const excluded = matcherOf(wish.choice?.exclude ?? []);
+  const isNew = new Set(fresh);
+  return [...sizes].every(([path, bytes]) => {
+    // Attributes say of other files whether they travel.
+    if (path.endsWith('.gitattributes')) return false;
+    if (isNew.has(path)) return refused(path, bytes) === undefined;
+    return bytes <= limitOf(wish) && !excluded(pathText(path));
+  });
+};
+
+/**
+ * A snapshot by what the last one noted; undefined where more happened since than edits and new files. It may have read
+ * files into the index by then, which a full look would have read as well.
+ */
+export const takeQuick = async (work: Work, wish: SnapshotWish, seen: Seen): Promise<Taken | undefined> => {
+  const [found, words] = await Promise.all([lookForNew(wish, seen), lookAtFiles(work)]);
+  if (!found) return undefined;
+  const { fresh, others } = found;
+  const dirty = words.filter((_, i) => i % 2 === 1);
+  if (words.some((facts, i) => i % 2 === 0 && facts.endsWith(' D'))) return undefined;
+  const paths = new Set([...dirty, ...fresh]);
+  const sizes = await sizesOf(wish.worktree, [...paths]);
+  if (sizes.size < paths.size || !allTravel(wish, sizes, fresh)) return undefined;
+  const [filtered, isRead] = await Promise.all([
+    wish.filtered === 'head' ? filteredOf(wish, dirty) : new Set(),
+    readIn(work, [...paths]),
+  ]);
+  if (filtered.size > 0 || !isRead) return undefined;
+  const tree = await writeTree(work);
+  return { tree, whole: tree, head: seen.head, leftOut: [], seen: { ...seen, others: [...others] } };
+};

@@ -1,0 +1,138 @@
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import * as fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { snapshotTree } from '../../src/patch/snapshot.ts';
+import { gitIn, makeGround, makeRepo, put, snapshotWish } from './ground.ts';
+
+/**
+ * A snapshot that builds on the last one says what one from nothing says, whatever a person, an editor or git did in
+ * between.
+ */
+
+const LONG = process.env.KHLONE_LONG === '1';
+const RUNS = LONG ? 150 : 5;
+const STEPS = 14;
+
+const NAMES = ['a', 'b', 'd/a', 'd/e', 'd/e/f', 'n/a', '.env', 'x.lfs', 'noise'];
+const ACTS = [
+  ...['edit', 'edit', 'edit', 'new', 'new', 'remove', 'folder', 'link', 'mode', 'touch', 'large'],
+  ...['add', 'add', 'commit', 'commit', 'uncache', 'reset', 'restore', 'branch', 'pack'],
+  ...['ignore', 'exclude', 'attributes', 'private-attributes', 'nest', 'unnest'],
+] as const;
+type Act = { what: (typeof ACTS)[number]; name: string; n: number };
+
+const acts = fc.array(
+  fc.record<Act>({ what: fc.constantFrom(...ACTS), name: fc.constantFrom(...NAMES), n: fc.nat(3) }),
+  { minLength: 4, maxLength: STEPS, size: 'max' },
+);
+
+/** Git refuses some of these where there is nothing to do. */
+const git = (root: string, ...words: string[]): void => {
+  try {
+    gitIn(root, ...words);
+  } catch {}
+};
+
+/** What stands in the way of a file goes. */
+const clear = (root: string, name: string): void => {
+  for (let up = dirname(name); up !== '.'; up = dirname(up))
+    if (lstatSync(join(root, up), { throwIfNoEntry: false })?.isDirectory() === false) rmSync(join(root, up));
+  rmSync(join(root, name), { recursive: true, force: true });
+  mkdirSync(dirname(join(root, name)), { recursive: true });
+};
+
+const perform = (root: string, { what, name, n }: Act): void => {
+  const path = join(root, name);
+  if (what === 'edit' || what === 'new') {
+    clear(root, name);
+    put(root, name, `${n}\n`);
+  } else if (what === 'remove') rmSync(path, { recursive: true, force: true });
+  else if (what === 'folder') {
+    clear(root, name);
+    put(root, `${name}/below`, `${n}\n`);
+  } else if (what === 'link') {
+    clear(root, name);
+    symlinkSync(`to-${n}`, path);
+  } else if (what === 'large') {
+    clear(root, name);
+    put(root, name, 'x'.repeat(300 + n));
+  } else if (what === 'mode' && existsSync(path)) chmodSync(path, n % 2 ? 0o755 : 0o644);
+  else if (what === 'touch' && existsSync(path)) utimesSync(path, n, n);
+  else if (what === 'add') git(root, 'add', '-f', '-A', '--', name);
+  else if (what === 'commit') git(root, 'commit', '-q', '-m', 'c', ...(n % 2 ? ['-a'] : []));
+  else if (what === 'uncache') git(root, 'rm', '-q', '-r', '--cached', '--', name);
+  else if (what === 'reset') git(root, 'reset', '-q', ...(n % 2 ? ['--hard'] : []));
+  else if (what === 'restore') git(root, 'checkout', '-q', '-f', '--', name);
+  else if (what === 'branch') git(root, 'checkout', '-q', '-B', `b${n}`);
+  else if (what === 'pack') git(root, 'pack-refs', '--all');
+  else if (what === 'ignore') put(root, '.gitignore', n % 2 ? `${name}\n` : '');
+  else if (what === 'exclude') put(root, '.git/info/exclude', n % 2 ? `${name}\n` : '');
+  else if (what === 'attributes') put(root, '.gitattributes', n % 2 ? '*.lfs filter=lfs\n' : '');
+  else if (what === 'private-attributes') put(root, '.git/info/attributes', n % 2 ? 'a filter=x\n' : '');
+  else if (what === 'nest') git(root, 'init', '-q', 'nested');
+  else if (what === 'unnest') rmSync(join(root, 'nested'), { recursive: true, force: true });
+};
+
+it(
+  'a snapshot that builds on the last one says what one from nothing says',
+  async () => {
+    await fc.assert(
+      fc.asyncProperty(acts, fc.constantFrom('raw', 'head'), async (list, filtered) => {
+        const ground = makeGround();
+        try {
+          const root = makeRepo(ground.dir);
+          const wish = { ...snapshotWish(root), maxFileBytes: 200, filtered };
+          await snapshotTree(wish);
+          for (const [n, act] of list.entries()) {
+            perform(root, act);
+            const built = await snapshotTree(wish);
+            const anew = await snapshotTree({ ...wish, shadowDir: join(ground.dir, `anew-${n}`) });
+            const sorted = anew.leftOut.toSorted((one, other) => (one.path < other.path ? -1 : 1));
+            built.leftOut.sort((one, other) => (one.path < other.path ? -1 : 1));
+            expect({ act, ...built }).toEqual({ act, ...anew, leftOut: sorted });
+          }
+        } finally {
+          ground.remove();
+        }
+      }),
+      { numRuns: RUNS, endOnFailure: !LONG },
+    );
+  },
+  RUNS * STEPS * 4_000,
+);
+
+it('sees a tracked file that was away and came back, and one that git took in meanwhile', async () => {
+  const ground = makeGround();
+  try {
+    const root = makeRepo(ground.dir);
+    put(root, 'new', 'one\n');
+    const treeNow = async () => (await snapshotTree(snapshotWish(root))).tree;
+    const first = await treeNow();
+    expect(await treeNow()).toBe(first);
+    rmSync(join(root, 'edited.txt'));
+    expect(await treeNow()).not.toBe(first);
+    put(root, 'edited.txt', 'one\ntwo\nthree\n');
+    expect(await treeNow()).toBe(first);
+    rmSync(join(root, 'new'));
+    expect(await treeNow()).not.toBe(first);
+    put(root, 'new', 'one\n');
+    expect(await treeNow()).toBe(first);
+    gitIn(root, 'add', 'new');
+    appendFileSync(join(root, 'new'), 'two\n');
+    const edited = await treeNow();
+    gitIn(root, 'add', '-A');
+    expect(edited).toBe(gitIn(root, 'write-tree').trim());
+  } finally {
+    ground.remove();
+  }
+});
