@@ -1,17 +1,22 @@
 import { git, gitFailed } from './git.ts';
-import { type Path, records } from './listing.ts';
+import { matcherOf } from './left-out.ts';
+import { type Path, pathText, records } from './listing.ts';
 import type { Held } from './plan.ts';
 import { MAX_LISTING_BYTES } from './shadow.ts';
 import type { Change } from './tree.ts';
 
 /**
  * Ignore rules that come from a zone must not widen what this worktree sends: a clone could empty .gitignore, and the
- * next sync would carry away what it covered.
+ * next sync would carry away what it covered. The same goes for what khlone.yml excludes.
  */
 
-const isRules = (path: Path): boolean => path === '.gitignore' || path.endsWith('/.gitignore');
+/** khlone's own rules (`sync.exclude`) lie in the root. */
+const OUR_RULES: ReadonlySet<Path> = new Set(['khlone.yml', 'khlone.worksite.yml']);
 
-/** Whether a step changes which files are ignored. */
+const isRules = (path: Path): boolean =>
+  OUR_RULES.has(path) || path === '.gitignore' || path.endsWith('/.gitignore');
+
+/** Whether a step changes which files are ignored or excluded. */
 export const changesIgnoreRules = (changes: readonly Change[]): boolean =>
   changes.some(({ path }) => isRules(path));
 
@@ -36,4 +41,20 @@ export const ignoredNow = async (worktree: string, deadlineMs: number): Promise<
   const answer = await git(args, { cwd: worktree, deadlineMs, maxBytes: MAX_LISTING_BYTES });
   if (answer.code !== 0) throw gitFailed('git could not list what is ignored', answer.stderr);
   return withoutParents(records(answer.stdout)).map((path) => ({ path, why: 'was ignored until a pull' }));
+};
+
+/** The same for what `sync.exclude` covers: each file that lies in the worktree and would travel otherwise. */
+export const excludedNow = async (
+  worktree: string,
+  exclude: readonly string[],
+  deadlineMs: number,
+): Promise<Held[]> => {
+  if (exclude.length === 0) return [];
+  const args = ['ls-files', '-z', '--cached', '--others', '--exclude-standard'];
+  const answer = await git(args, { cwd: worktree, deadlineMs, maxBytes: MAX_LISTING_BYTES });
+  if (answer.code !== 0) throw gitFailed('git could not list the files', answer.stderr);
+  const isExcluded = matcherOf(exclude);
+  return records(answer.stdout)
+    .filter((path) => isExcluded(pathText(path)))
+    .map((path) => ({ path, why: 'was excluded until a pull' }));
 };

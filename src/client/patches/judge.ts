@@ -2,7 +2,7 @@ import { git } from '../../patch/git.ts';
 import { type Branch, branchHalts, deletionHalts, type Halt, operationHalts } from '../../patch/halt.ts';
 import { branchOf } from '../../patch/head.ts';
 import { holdsOf, newContents } from '../../patch/holds.ts';
-import { ignoredNow } from '../../patch/ignored.ts';
+import { excludedNow, ignoredNow } from '../../patch/ignored.ts';
 import type { Path } from '../../patch/listing.ts';
 import { type Held, planPatch } from '../../patch/plan.ts';
 import { type Flag, packageChanges, policyFlags } from '../../patch/policy.ts';
@@ -49,10 +49,17 @@ const unnamed = (changes: readonly Change[], files: readonly Path[] | undefined)
     ? []
     : changes.flatMap(({ path }) => (isNamed(files, path) ? [] : [{ path, why: NOT_NAMED }]));
 
-/** What is ignored here is kept from travelling, once rules that came from elsewhere change that, until it is named. */
-export const ignoredBefore = async ({ repository, state }: Ground): Promise<Held[]> => {
+/**
+ * What is ignored or excluded here is kept from travelling, once rules that came from elsewhere change that, until it
+ * is named.
+ */
+export const ignoredBefore = async ({ repository: { worktree }, choice, state }: Ground): Promise<Held[]> => {
   const known = new Set(state.ignoredOnce.map(({ path }) => path));
-  const now = await ignoredNow(repository.worktree, QUESTION_DEADLINE_MS);
+  const found = await Promise.all([
+    ignoredNow(worktree, QUESTION_DEADLINE_MS),
+    excludedNow(worktree, choice.exclude, QUESTION_DEADLINE_MS),
+  ]);
+  const now = found.flat();
   return [...state.ignoredOnce, ...now.filter(({ path }) => !known.has(path))];
 };
 

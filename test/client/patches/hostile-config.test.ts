@@ -9,7 +9,7 @@ import { loadSiteConfig } from '../../../src/client/site-config.ts';
 import { agree } from '../../../src/client/trust.ts';
 import { findWorktree } from '../../../src/client/worktree.ts';
 import { commitAll, gitIn, put, ZONE } from '../../patch/ground.ts';
-import { freely, makeTwoSides, stepped, type TwoSides } from './two-sides.ts';
+import { CHOICE, freely, makeTwoSides, stepped, type TwoSides } from './two-sides.ts';
 
 /** A git configuration that names programs wherever git takes one: an exchange of patches starts none of them. */
 
@@ -122,5 +122,23 @@ describe('a khlone.yml that a pull brought', () => {
     }
     put(sides.near, 'khlone.yml', written);
     await expect(patchZoneAt(home, binding), 'less needs no yes').resolves.toBeDefined();
+  });
+
+  it('does not send what an earlier one excluded, until it is named', async () => {
+    const excluding = (...exclude: string[]) => ({ ...sides.place, choice: { ...CHOICE, exclude } });
+    put(sides.near, 'private/notes.txt', 'mine\n');
+    put(sides.near, 'open.txt', 'for all\n');
+    put(sides.far, 'khlone.yml', 'sync: { exclude: [] }\n');
+    stepped(await pull(excluding('private', 'absent'), sides.link, freely));
+    for (const _ of [1, 2]) {
+      const { meeting } = stepped(await sync(excluding(), sides.link, freely));
+      expect(meeting.plan.held).toMatchObject([
+        { path: 'private/notes.txt', why: 'was excluded until a pull' },
+      ]);
+      expect(existsSync(join(sides.far, 'private'))).toBe(false);
+      expect(existsSync(join(sides.far, 'open.txt'))).toBe(true);
+    }
+    stepped(await sync(excluding(), sides.link, { ...freely, files: ['private'] }));
+    expect(existsSync(join(sides.far, 'private/notes.txt'))).toBe(true);
   });
 });
