@@ -97,7 +97,7 @@ const tryAll = (name: string, run: Round): void => {
             const isMade = await run(kind, how);
             made[`${isMade}`] += 1;
             // A file that an editor makes is never in a swap's way for long: its moments are those of the others.
-          if (kind !== 'make') learn(isMade);
+            if (kind !== 'make') learn(isMade);
           }
           // Early and late moments were among them, or the rounds told nothing.
           if (kind !== 'make')
