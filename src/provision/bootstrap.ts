@@ -69,6 +69,16 @@ const SHA_WITH_NODE =
   '"$t/node" -p "crypto.createHash(process.argv[1]).update(fs.readFileSync(process.argv[2])).digest(process.argv[3])" ' +
   'sha256 "$t/khlone-server.mjs" hex';
 
+// A build whose path stands in the command line of any process is in use; where /proc cannot be read, all are kept.
+// Leavings of interrupted uploads go after a day.
+const PRUNE_SCRIPT = [
+  `v=${VERSIONS}`,
+  '[ -r /proc/self/cmdline ] || exit 0',
+  `ls -1t "$v" | grep "^[0-9].*-[0-9a-f]*$" | tail -n +${BUILDS_KEPT + 1} | while read -r b; do ` +
+    'grep -qsF "/versions/$b/" /proc/[0-9]*/cmdline || rm -rf "$v/$b"; done',
+  'find "$v" -maxdepth 1 -name ".new-*" -mmin +1440 -exec rm -rf {} +',
+].join('; ');
+
 /**
  * Takes the bundle on stdin into a new directory and renames it to its final name, so a build is there whole or not
  * at all. Where the name exists (another client was faster, or a broken build is repaired) the files are renamed
@@ -88,6 +98,9 @@ const installScript = (build: Build, node: string, mark: string): string =>
     '"$t/node" -e "fs.renameSync(process.argv[1],process.argv[2])" "$t" "$b" 2>/dev/null || ' +
       '{ mv -f "$t"/* "$b/" && rmdir "$t"; } || fail rename',
     'echo installed',
+    // With the login that is there; what it leaves is no failure.
+    PRUNE_SCRIPT,
+    'exit 0',
   ].join('; ');
 
 /** Takes a Node binary on stdin, compares its sum before it runs, runs it before it counts. */
@@ -109,6 +122,8 @@ export type Setup = {
   readonly host: string;
   readonly build: Build;
   readonly node: LocalNode;
+  /** What PROBE_SCRIPT said a moment ago, where it has run already. */
+  readonly probed?: string | undefined;
   /** Called before each step that takes a while. */
   readonly progress?: ((line: string) => void) | undefined;
 };
@@ -134,8 +149,9 @@ const sendNode = async (exec: Exec, host: string, probe: HostProbe, here: LocalN
 
 const HOW_TO_NODE = `install Node ${NODE_MAJOR_MIN} or newer there (for example: mise use -g node@${NODE_MAJOR_MIN}), then khlone reconnect`;
 
-const findNode = async (exec: Exec, { host, node: here, progress }: Setup): Promise<string> => {
-  const probe = parseProbe((await exec(PROBE_SCRIPT)).stdout);
+const findNode = async (exec: Exec, setup: Setup): Promise<string> => {
+  const { host, node: here, progress } = setup;
+  const probe = parseProbe(setup.probed ?? (await exec(PROBE_SCRIPT)).stdout);
   const found = usableNode(probe);
   if (found) return found.path;
   if (probe.os !== 'Linux')
@@ -153,16 +169,6 @@ const findNode = async (exec: Exec, { host, node: here, progress }: Setup): Prom
   throw setupFailed(host, `it has no Node ${NODE_MAJOR_MIN} (found: ${had}; ${kind})`, HOW_TO_NODE);
 };
 
-// A build whose path stands in the command line of any process is in use; where /proc cannot be read, all are kept.
-// Leavings of interrupted uploads go after a day.
-const PRUNE_SCRIPT = [
-  `v=${VERSIONS}`,
-  '[ -r /proc/self/cmdline ] || exit 0',
-  `ls -1t "$v" | grep "^[0-9].*-[0-9a-f]*$" | tail -n +${BUILDS_KEPT + 1} | while read -r b; do ` +
-    'grep -qsF "/versions/$b/" /proc/[0-9]*/cmdline || rm -rf "$v/$b"; done',
-  'find "$v" -maxdepth 1 -name ".new-*" -mmin +1440 -exec rm -rf {} +',
-].join('; ');
-
 /**
  * Makes `build` ready on a host: finds a Node or brings one, uploads, verifies, removes old builds. Idempotent, and
  * safe beside another client that does the same. Fails with `remote-setup` and the next step for a person.
@@ -173,5 +179,4 @@ export const bootstrap = async (exec: Exec, setup: Setup): Promise<void> => {
   const node = await findNode(exec, setup);
   const result = await exec(installScript(build, node, randomBytes(6).toString('hex')), build.bytes);
   if (result.code !== 0) throw explain(host, result);
-  await exec(PRUNE_SCRIPT);
 };

@@ -39,12 +39,16 @@ const sayMagic = (nonce: string, word: string) =>
 export const markedCommand = (script: string, nonce: string): string =>
   shCommand(`${sayMagic(nonce, '')}; ${script}`);
 
-/** Starts the relay of one installed build, or says `absent`: no probe before it, so a warm host costs one round trip. */
-export const relayCommand = (build: string, nonce: string): string =>
+/**
+ * Starts the relay of one installed build: no probe before it, so a warm host costs one round trip. Where the build is
+ * absent it says so and runs `otherwise`, so that a cold host needs no login more for the first look around.
+ */
+export const relayCommand = (build: string, nonce: string, otherwise = ''): string =>
   shCommand(
     `d=${VERSIONS}/${build}; if [ -x "$d/node" ] && [ -f "$d/khlone-server.mjs" ]; ` +
       `then r="$d/relay.cjs"; [ -f "$r" ] || r="$d/khlone-server.mjs"; exec "$d/node" "$r" relay ${nonce}; fi; ` +
-      sayMagic(nonce, 'absent'),
+      sayMagic(nonce, 'absent') +
+      (otherwise === '' ? '' : `; ${otherwise}`),
   );
 
 /** Text of a stranger as one harmless line: control characters neutralised, the last `maxChars` characters kept. */

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { KhloneError } from '../../protocol/error.ts';
 import { createMagicScanner, newNonce, WIRE_MAGIC } from '../../protocol/magic.ts';
 import { type Build, bootstrap, type Setup } from '../../provision/bootstrap.ts';
+import { PROBE_SCRIPT } from '../../provision/probe.ts';
 import {
   type Exec,
   type ExecResult,
@@ -201,22 +202,28 @@ export const createExec =
     }
   };
 
-type Attempt = { readonly duplex: Duplex } | { readonly failed: KhloneError; readonly setupMayHelp: boolean };
+type Attempt =
+  | { readonly duplex: Duplex }
+  | { readonly failed: KhloneError; readonly setupMayHelp: boolean; readonly probed?: string };
 
 const tryRelay = async (spawn: Spawn, host: string, build: Build): Promise<Attempt> => {
   const nonce = newNonce();
-  const process = await spawnPatiently(spawn, host, relayCommand(build.name, nonce));
+  const process = await spawnPatiently(spawn, host, relayCommand(build.name, nonce, PROBE_SCRIPT));
   const said = keepTail(process.stderr, STDERR_KEPT_BYTES);
   const opening = await awaitMagic(process, nonce);
   if (opening.kind === 'found' && opening.word === '') return { duplex: asDuplex(process) };
   if (opening.kind === 'found') {
+    const probed = keepTail(process.stdout, STDOUT_MAX_BYTES);
+    const deadline = createStageDeadline(EXEC_IDLE_MS, () => process.kill());
     process.stdout.resume();
-    await process.ended;
+    const { code, lost } = await process.ended;
+    deadline.end();
+    if (lost) throw lostConnection(host);
     const failed = new KhloneError(
       'remote-setup',
       `${host} still lacks khlone-server ${build.name} after set-up`,
     );
-    return { failed, setupMayHelp: true };
+    return { failed, setupMayHelp: true, ...(code === 0 && { probed: probed() }) };
   }
   process.kill();
   if (opening.kind === 'ended' && opening.lost) throw lostConnection(host);
@@ -238,7 +245,7 @@ export const startRelay = async (spawn: Spawn, what: Setup): Promise<Duplex> => 
   const first = await tryRelay(spawn, what.host, what.build);
   if ('duplex' in first) return first.duplex;
   if (!first.setupMayHelp) throw first.failed;
-  await bootstrap(createExec(spawn, what.host), what);
+  await bootstrap(createExec(spawn, what.host), { ...what, probed: first.probed });
   const second = await tryRelay(spawn, what.host, what.build);
   if ('duplex' in second) return second.duplex;
   throw second.failed;

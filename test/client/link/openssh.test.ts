@@ -33,6 +33,8 @@ describe.skipIf(sshdMissing)(`an ssh wire over openssh${sshdMissing ? ` (${sshdM
   it('sets the server up on a fresh host, needs one login the next time, and leaves no ssh behind', async () => {
     const sshd = await sshdWith({ config: ['MaxSessions 1', 'DisableForwarding yes', 'PermitTTY no'] });
     expect(await echo((await dial(sshd)).duplex, 'first words')).toBe('first words');
+    // One that finds nothing and looks around, one that brings the build, one that stays.
+    expect(logins(sshd)).toBe(3);
     const before = logins(sshd);
     const warm = await dial(sshd);
     expect(await echo(warm.duplex, 'again')).toBe('again');
