@@ -4,9 +4,9 @@ import type { Path } from '../../patch/listing.ts';
 import type { Flag } from '../../patch/policy.ts';
 import type { Repository } from '../../patch/shadow.ts';
 import { KhloneError } from '../../protocol/error.ts';
+import { agreedBase } from './agreed-base.ts';
 import { type Done, pullInto, recoverExchange, seenState, syncTo } from './exchange.ts';
 import type { Choice, Far, Look } from './far.ts';
-import { firstBase } from './first-base.ts';
 import { type Ground, keepState, openGround, present, snapshotOf } from './ground.ts';
 import { type Direction, flagsOf, ignoredBefore, judge, type Wish } from './judge.ts';
 import { inTurn } from './lock.ts';
@@ -49,10 +49,7 @@ const look = async (
     fetchRemote(ground, far),
   ]);
   const then = ground.state.queued?.find(({ tree }) => tree === localTree)?.base;
-  const base =
-    (await present(ground, then)) ??
-    (await present(ground, ground.state.base)) ??
-    (await firstBase(ground.repository, far, seen.head));
+  const base = (await present(ground, then)) ?? (await agreedBase(ground, far, seen.head));
   return { meeting: await meet(ground, { base, local, remote: seen.tree, held: [] }), seen };
 };
 

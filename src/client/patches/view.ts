@@ -3,9 +3,9 @@ import type { Path } from '../../patch/listing.ts';
 import { markedText } from '../../patch/markers.ts';
 import { treeWith } from '../../patch/tree.ts';
 import { KhloneError } from '../../protocol/error.ts';
+import { agreedBase } from './agreed-base.ts';
 import { recoverExchange, recoverPull, seenState } from './exchange.ts';
 import type { Far } from './far.ts';
-import { firstBase } from './first-base.ts';
 import { type Ground, keepState, openGround, present, snapshotOf } from './ground.ts';
 import { inTurn } from './lock.ts';
 import { fetchRemote, type Meeting, meet } from './meet.ts';
@@ -33,16 +33,14 @@ const remoteOf = async (ground: Ground, far: Far | undefined): Promise<{ remote:
   if (far) {
     await recoverExchange(ground, far);
     const seen = await fetchRemote(ground, far);
-    const base =
-      (await present(ground, ground.state.base)) ?? (await firstBase(ground.repository, far, seen.head));
+    const base = await agreedBase(ground, far, seen.head);
     return { remote: seen.tree, ...(base && { base }) };
   }
   await recoverPull(ground);
   const remote = await present(ground, ground.state.remote);
   if (remote === undefined)
     throw new KhloneError('unreachable', 'the zone was never seen from here', 'khlone reconnect');
-  const { base: agreed, head } = ground.state;
-  const base = (await present(ground, agreed)) ?? (await firstBase(ground.repository, undefined, head));
+  const base = await agreedBase(ground, undefined, ground.state.head);
   return { remote, ...(base && { base }) };
 };
 

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Far } from '../../../src/client/patches/far.ts';
@@ -184,6 +184,29 @@ describe('without a common commit', () => {
       ...sides.link,
       common: () => Promise.reject(new KhloneError('unknown-method', 'no patch.common here')),
     }));
+
+  it.each(['the zone can say it', 'git fetch brought its commits'])(
+    'merges what waited for a ground as soon as there is one: %s',
+    async (how) => {
+      put(sides.far, 'both.txt', 'of the zone\n');
+      put(other, 'both.txt', 'mine\n');
+      const silent = { ...sides.link, common: () => Promise.resolve(undefined) };
+      zoneCommits();
+      put(other, 'kept.txt', 'mine\n');
+      put(other, 'long.txt', lines({ 20: 'mine' }));
+      expect(pathsInConflict((await pullNow(silent)).conflicts)).toHaveLength(5);
+      expect(pathsInConflict((await syncNow(silent)).conflicts)).toHaveLength(5);
+      const [fetched, asked] = [how.startsWith('git'), how.startsWith('the')];
+      if (fetched) gitIn(other, 'fetch', '-q', sides.far, 'main:refs/remotes/origin/zone');
+      const { conflicts } = await pullNow(asked ? sides.link : silent);
+      expect(pathsInConflict(conflicts)).toEqual(['both.txt']);
+      expect(text(other, 'long.txt')).toBe(lines({ 3: 'the zone', 20: 'mine' }));
+      expect(existsSync(join(other, 'old.txt'))).toBe(false);
+      expect((await syncNow(silent)).done.sort()).toEqual(['kept.txt', 'long.txt']);
+      expect(text(sides.far, 'kept.txt')).toBe('mine\n');
+      expect([text(other, 'both.txt'), text(sides.far, 'both.txt')]).toEqual(['mine\n', 'of the zone\n']);
+    },
+  );
 
   it('ends, with nothing moved, where the link breaks at the question', async () => {
     zoneCommits();
