@@ -32,7 +32,14 @@ export type Viewer = {
   stall(): void;
 };
 
-type Wish = { viewer?: string; size?: { columns: number; rows: number }; term?: string; utf8?: boolean };
+/** `early`: typed with the opening itself. */
+type Wish = {
+  early?: string;
+  viewer?: string;
+  size?: { columns: number; rows: number };
+  term?: string;
+  utf8?: boolean;
+};
 
 export const terminalOf = ({ size = SIZE, term = 'xterm-256color', utf8 = true }: Wish) => ({
   ...size,
@@ -48,7 +55,7 @@ export const openViewer = async (
 ): Promise<Viewer> => {
   const viewer = wish.viewer ?? newViewer();
   const leave = new AbortController();
-  const typed: string[] = [];
+  const typed: string[] = wish.early === undefined ? [] : [wish.early];
   let wake = (): void => undefined;
   let [text, stalled] = ['', false];
   async function* typing(): AsyncGenerator<Uint8Array> {

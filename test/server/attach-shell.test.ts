@@ -61,6 +61,16 @@ describe('a shell', () => {
     await shell.sees('22 77');
   });
 
+  test('gets every key of a terminal that comes back, however early it is typed', async () => {
+    const shell = await openShell();
+    shell.cancel();
+    await shell.over;
+    // A terminal that is still as it was made would take Ctrl-\ for an order to itself.
+    const early = '\x1cecho bac""k\r';
+    const back = await openViewer(peer, zone, SHELL, { viewer: shell.viewer, early });
+    await back.sees('back');
+  });
+
   test('tells its exit code, and Ctrl-D is its own', async () => {
     const shell = await openShell();
     shell.type('exit 7\r');

@@ -15,7 +15,7 @@ export type PtySpec = {
 export type PtyChannel = {
   /** What is drawn, until the program ended; throws `unreachable` where the connection did. */
   drawn: AsyncIterable<Uint8Array>;
-  /** Resolves when more may be typed. */
+  /** Types bytes, once something was drawn: see the server's own terminals. Resolves when more may be typed. */
   type(bytes: Uint8Array): Promise<void>;
   resize(size: PtySpec['size']): void;
   close(): void;
@@ -48,6 +48,7 @@ export const ptyCommand = ({ argv, env }: Pick<PtySpec, 'argv' | 'env'>, before 
 /** Its reader sets the pace: ssh's own window holds what is not read yet. */
 export const asPty = (stream: PtyStream): PtyChannel => {
   let ended = false;
+  const begun = Promise.withResolvers<void>();
   const closed = once(stream, 'close');
   closed.catch(() => {});
   stream.on('error', () => {});
@@ -56,7 +57,10 @@ export const asPty = (stream: PtyStream): PtyChannel => {
   });
   const drawn = async function* (): AsyncGenerator<Uint8Array> {
     try {
-      for await (const piece of stream) yield piece as Buffer;
+      for await (const piece of stream) {
+        begun.resolve();
+        yield piece as Buffer;
+      }
       await closed;
     } catch {
       // Cut off in the middle: told below.
@@ -66,6 +70,7 @@ export const asPty = (stream: PtyStream): PtyChannel => {
   return {
     drawn: drawn(),
     type: async (bytes) => {
+      await Promise.race([begun.promise, closed]).catch(() => {});
       if (!stream.writable || stream.write(bytes)) return;
       await Promise.race([once(stream, 'drain'), closed]).catch(() => {});
     },

@@ -33,7 +33,10 @@ export type Size = { columns: number; rows: number };
 export type Pty = {
   /** What the client draws. Its reader sets the pace: nothing is read ahead but a pipe's worth. */
   drawn: AsyncIterable<Uint8Array>;
-  /** Types bytes; resolves when more may come. Nothing happens once the terminal is gone. */
+  /**
+   * Types bytes, once the client has drawn: until then the terminal itself would take Ctrl-C for an order, and throw
+   * away what was typed. Resolves when more may come. Nothing happens once the terminal is gone.
+   */
   type(bytes: Uint8Array): Promise<void>;
   resize(size: Size): void;
   /** Ends the client at once; the session stays, and what was drawn may still be read. */
@@ -104,6 +107,7 @@ export const openPty = (argv: readonly string[], env: Record<string, string>, si
   const { stdin, stdout, stderr } = child;
   const complaint = textOf(stderr, MAX_STDERR_CHARS);
   const over = Promise.withResolvers<KhloneError | undefined>();
+  const begun = Promise.withResolvers<void>();
   let drew = false;
 
   stdin.on('error', () => undefined); // A client that is gone is told by `closed`.
@@ -116,6 +120,7 @@ export const openPty = (argv: readonly string[], env: Record<string, string>, si
   const drawn = async function* (): AsyncGenerator<Uint8Array> {
     for await (const chunk of stdout) {
       drew = true;
+      begun.resolve();
       yield chunk as Buffer;
     }
   };
@@ -126,6 +131,7 @@ export const openPty = (argv: readonly string[], env: Record<string, string>, si
   return {
     drawn: drawn(),
     type: async (bytes) => {
+      await Promise.race([begun.promise, over.promise]);
       if (!stdin.writable || stdin.write(bytes)) return;
       await Promise.race([once(stdin, 'drain'), over.promise]).catch(() => undefined);
     },
