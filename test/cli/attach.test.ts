@@ -226,7 +226,11 @@ describe('a job that is stopped', () => {
     await at.type('~\u001a');
     await stopped(at);
     await at.line('clear; bg');
-    await at.until(/Stopped/);
+    // A shell tells it with its next prompt.
+    await until('the job is stopped again', async () => {
+      await at.line('clear; jobs');
+      return /Stopped.*attach/.test(await at.until(/attach/));
+    });
     expect(await at.fact('#{alternate_on}')).toBe('0');
     await at.line('fg');
     await at.until(VIEW);
@@ -300,10 +304,9 @@ describe('without node-pty', () => {
     await signalled(at, 'SIGTSTP');
     await stopped(at);
     expect((await stateOf(at)).slice(2)).toBe(before.slice(2));
-    await at.line('clear; fg');
-    await at.until(VIEW);
-    await at.press('C-d');
-    await at.until(/detached from mechanic\.1/);
+    const [job = 0] = await at.children('attach');
+    process.kill(-job, 'SIGKILL');
+    await until('the job is gone', async () => (await at.children('attach')).length === 0);
   });
 });
 
