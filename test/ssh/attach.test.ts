@@ -1,7 +1,9 @@
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createPeer } from '../../src/protocol/peer.ts';
 import { socketPathIn } from '../../src/protocol/resident.ts';
@@ -166,6 +168,9 @@ describe.skipIf(sshdMissing)(`attach over ssh${sshdMissing ? ` (${sshdMissing})`
   });
 });
 
+/** Longer than keys may be without any sign of life. */
+const SILENT_S = 7;
+
 const BACKENDS = ['ssh2', 'openssh'] as const;
 
 describe.skipIf(sshdMissing).each(BACKENDS)(
@@ -187,6 +192,22 @@ describe.skipIf(sshdMissing).each(BACKENDS)(
       await far.ok(['act', '--who', 'mechanic@sh', '--await', 'echo hello from afar']);
       at = await openPersonTerminal(far);
     }, 60_000);
+    /** When the terminal that is there now began to look. */
+    const viewedSince = (): string =>
+      execFileSync(
+        'tmux',
+        [
+          '-S',
+          join(far.farHome, 'server/tmux.sock'),
+          'list-clients',
+          '-F',
+          '#{client_pid} #{client_created}',
+        ],
+        {
+          encoding: 'utf8',
+        },
+      );
+
     afterAll(async () => {
       await at?.end();
       await far?.dispose();
@@ -203,6 +224,17 @@ describe.skipIf(sshdMissing).each(BACKENDS)(
         await at.line('clear; stty size');
         return /^20 80/m.test(await at.until(/^\d+ \d+/m));
       });
+      // Nothing is drawn for seconds, though somebody types: a password's prompt looks like this, and is no dead path.
+      const before = viewedSince();
+      await at.line(`clear; read -rs -t ${SILENT_S} -n 999 typed; echo "is \${#typed} long"`);
+      const end = performance.now() + (SILENT_S - 1) * 1_000;
+      let keys = 0;
+      for (; performance.now() < end; keys += 1) {
+        await at.type('k');
+        await delay(100);
+      }
+      await at.until(new RegExp(`is ${keys} long`));
+      expect(viewedSince()).toBe(before);
       // By ssh2 it is a channel of the one connection.
       expect(far.sshd.sessions()).toHaveLength(backend === 'ssh2' ? 1 : 2);
       await far.sshd.close();

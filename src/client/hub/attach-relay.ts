@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { ATTACH_CALLS } from '../../protocol/attach.ts';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
-import type { Answer, Body, Call, Peer } from '../../protocol/peer.ts';
+import type { Answer, Body, Call } from '../../protocol/peer.ts';
 import type { App } from '../app.ts';
 import { callServer } from '../call.ts';
 import type { Connected } from '../link/link.ts';
@@ -18,6 +18,8 @@ const CONNECT_WITHIN_MS = 10_000;
 const ANSWER_WITHIN_MS = 10_000;
 /** Keys after which no byte comes at all mean a dead path: the person should know soon, and long before TCP does. */
 const SIGN_WITHIN_MS = 4_000;
+/** The link is asked for a sign before that: not every key is answered by what it draws. */
+const DOUBT_AFTER_MS = 1_200;
 /** A local server that ended because the person stopped khlone is followed by the hub, soon. */
 const STOP_GRACE_MS = 1_500;
 
@@ -79,22 +81,32 @@ const connectedOf = async (
   throw new KhloneError('unreachable', `${host} does not answer`, 'khlone reconnect');
 };
 
-/** The keys as they are typed, and whether anything ever comes after them: the link itself asks for a sign of life. */
-async function* attended(keys: Body, peer: Peer, onSilent: () => void): AsyncGenerator<Uint8Array> {
+/** When the last byte of any kind came, and what is done where none does. */
+type Signs = { heardMs(): number; onDoubt(): void; onSilent(): void };
+
+/** The keys as they are typed, and whether anything ever comes after them: in doubt, a sign of life is asked for. */
+async function* attended(keys: Body, { heardMs, onDoubt, onSilent }: Signs): AsyncGenerator<Uint8Array> {
   /** Of the first key since the last byte. */
   let typedMs = 0;
   let timer: NodeJS.Timeout | undefined;
   const look = (): void => {
     timer = undefined;
-    if (typedMs <= peer.lastReceivedMs()) return;
-    const leftMs = typedMs + SIGN_WITHIN_MS - performance.now();
-    if (leftMs > 0) timer = setTimeout(look, leftMs);
-    else onSilent();
+    if (typedMs <= heardMs()) return;
+    const silentMs = performance.now() - typedMs;
+    if (silentMs >= SIGN_WITHIN_MS) onSilent();
+    else {
+      if (silentMs >= DOUBT_AFTER_MS) onDoubt();
+      plan(silentMs);
+    }
+  };
+  const plan = (silentMs: number): void => {
+    const atMs = silentMs < DOUBT_AFTER_MS ? DOUBT_AFTER_MS : SIGN_WITHIN_MS;
+    timer = setTimeout(look, atMs - silentMs);
   };
   try {
     for await (const piece of keys) {
-      if (typedMs <= peer.lastReceivedMs()) typedMs = performance.now();
-      timer ??= setTimeout(look, SIGN_WITHIN_MS);
+      if (typedMs <= heardMs()) typedMs = performance.now();
+      if (!timer) plan(0);
       yield piece;
     }
   } finally {
@@ -104,10 +116,14 @@ async function* attended(keys: Body, peer: Peer, onSilent: () => void): AsyncGen
 
 async function* untilLost(
   body: Body,
+  onHeard: () => void,
   lossOfIt: (thrown: unknown) => Promise<KhloneError>,
 ): AsyncGenerator<Uint8Array> {
   try {
-    yield* body;
+    for await (const piece of body) {
+      onHeard();
+      yield piece;
+    }
   } catch (thrown) {
     throw await lossOfIt(thrown);
   }
@@ -149,9 +165,19 @@ export const relayAttach = async (floor: RelayFloor, call: Call): Promise<Answer
   const lossOfIt = (thrown: unknown) => lossOf(thrown, relayed.host, floor.stopping);
   try {
     const connected = await connectedOf(floor, relayed, signal);
-    const keys = call.body && attended(call.body, connected.peer, () => silent.abort());
+    // A terminal that sshd made says nothing by way of the server.
+    let drawnMs = 0;
+    const onHeard = (): void => {
+      drawnMs = performance.now();
+    };
+    const signs: Signs = {
+      heardMs: () => Math.max(connected.peer.lastReceivedMs(), drawnMs),
+      onDoubt: () => floor.app.link(relayed.host).doubt(),
+      onSilent: () => silent.abort(),
+    };
+    const keys = call.body && attended(call.body, signs);
     const { value, body } = await pass(floor, connected, { relayed, keys, signal });
-    return { value, ...(body && { body: untilLost(body, lossOfIt), klass: 'interactive' }) };
+    return { value, ...(body && { body: untilLost(body, onHeard, lossOfIt), klass: 'interactive' }) };
   } catch (thrown) {
     throw await lossOfIt(thrown);
   }
