@@ -1,8 +1,9 @@
-import { rmSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { mergeTrees } from '../../src/patch/merge.ts';
 import { listTree } from '../../src/patch/tree.ts';
+import { gitIn } from './ground.ts';
 import { gitMerge, makeMergeGround } from './merge-ground.ts';
 import { type Model, storeTrees } from './random-trees.ts';
 
@@ -11,6 +12,8 @@ import { type Model, storeTrees } from './random-trees.ts';
 const ROWS = process.env.KHLONE_LONG === '1' ? 300 : 12;
 const FILES = 24;
 const EDITS = 5;
+/** Commits of a history that is worth the name. */
+const HISTORY = 60;
 
 let ground: Awaited<ReturnType<typeof makeMergeGround>>;
 beforeAll(async () => {
@@ -93,36 +96,76 @@ const applied = async (base: string, local: string, remote: string): Promise<str
   return code === 0 ? tree.stdout.toString('utf8').trim() : undefined;
 };
 
+type Trees = { base: string; local: string; remote: string };
+
+/** Our merge beside git's: the same where git is clean, and where not, the same but for what git flags. */
+const mergedAsGit = async (name: string, trees: Trees): Promise<'conflicts' | { clean: string }> => {
+  const own = gitMerge(ground.dir, ground.shadow, trees);
+  const { tree, conflicts, sides } = await mergeTrees(ground.shadow, trees);
+  if (own.tree !== undefined) {
+    expect([name, conflicts, tree]).toEqual([name, [], own.tree]);
+    return { clean: own.tree };
+  }
+  const flagged = new Set(conflicts.flatMap(({ paths }) => paths));
+  const real = own.unmerged.filter((path) =>
+    [sides.base, sides.local, sides.remote].some((side) => side.has(path)),
+  );
+  expect([name, real.filter((path) => !flagged.has(path))]).toEqual([name, []]);
+  for (const [path, { mode, oid }] of await listTree(ground.shadow, tree)) {
+    if (!flagged.has(path)) expect([name, path, own.index.get(path)]).toEqual([name, path, `${mode} ${oid}`]);
+  }
+  return 'conflicts';
+};
+
 it(
   'two lines of work become what git makes of them, which a diff and an apply do not',
   async () => {
     const seen = { clean: 0, conflicts: 0, applied: 0 };
     for (let seed = 1; seed <= ROWS; seed += 1) {
       const [base = '', local = '', remote = ''] = await storeTrees(ground.shadow, rowOf(seed));
-      const own = gitMerge(ground.dir, ground.shadow, { base, local, remote });
-      const { tree, conflicts, sides } = await mergeTrees(ground.shadow, { base, local, remote });
-      if (own.tree !== undefined) {
+      const found = await mergedAsGit(`seed ${seed}`, { base, local, remote });
+      if (found === 'conflicts') seen.conflicts += 1;
+      else {
         seen.clean += 1;
-        expect([seed, conflicts, tree]).toEqual([seed, [], own.tree]);
-        if ((await applied(base, local, remote)) === own.tree) seen.applied += 1;
-        continue;
-      }
-      seen.conflicts += 1;
-      const flagged = new Set(conflicts.flatMap(({ paths }) => paths));
-      const real = own.unmerged.filter((path) =>
-        [sides.base, sides.local, sides.remote].some((side) => side.has(path)),
-      );
-      expect([seed, real.filter((path) => !flagged.has(path))]).toEqual([seed, []]);
-      const entries = await listTree(ground.shadow, tree);
-      for (const [path, { mode, oid }] of entries) {
-        if (!flagged.has(path))
-          expect([seed, path, own.index.get(path)]).toEqual([seed, path, `${mode} ${oid}`]);
+        if ((await applied(base, local, remote)) === found.clean) seen.applied += 1;
       }
     }
     // Both kinds were met, and the plain way fails where both sides changed or moved the same files.
-    expect(seen.clean).toBeGreaterThan(ROWS / 6);
-    expect(seen.conflicts).toBeGreaterThan(ROWS / 6);
+    expect(seen.clean).toBeGreaterThan(ROWS / 8);
+    expect(seen.conflicts).toBeGreaterThan(ROWS / 8);
     expect(seen.applied).toBeLessThan(seen.clean);
+  },
+  ROWS * 10_000,
+);
+
+/** The trees of this project's own commits, the oldest first; none where it came without its history. */
+const projectTrees = (): string[] => {
+  try {
+    return gitIn(process.cwd(), 'log', '--reverse', '--format=%T').split('\n').filter(Boolean);
+  } catch {
+    return [];
+  }
+};
+
+it.skipIf(projectTrees().length < HISTORY)(
+  'states of a real code base become what git makes of them',
+  async () => {
+    const store = gitIn(process.cwd(), 'rev-parse', '--path-format=absolute', '--git-path', 'objects').trim();
+    writeFileSync(join(ground.shadow.dir, 'objects/info/alternates'), `${store}\n`);
+    const all = projectTrees();
+    const random = makeRandom(all.length);
+    const seen = { clean: 0, conflicts: 0 };
+    for (let n = 0; n < ROWS; n += 1) {
+      // One side went on from the base, and the other went back behind it, as who reverts: they meet where they overlap.
+      const at = 20 + random(all.length - 40);
+      const pick = (from: number, count: number): string => all[from + random(count)] ?? '';
+      const trees = { base: all[at] ?? '', local: pick(at + 1, 6), remote: pick(at - 6, 6) };
+      const found = await mergedAsGit(`commit ${at} of ${all.length}`, trees);
+      if (found === 'conflicts') seen.conflicts += 1;
+      else seen.clean += 1;
+    }
+    expect(seen.clean + seen.conflicts).toBe(ROWS);
+    expect(seen.conflicts).toBeGreaterThan(0);
   },
   ROWS * 10_000,
 );
