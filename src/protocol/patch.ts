@@ -21,7 +21,7 @@ const pattern = z.string().max(1000);
 export const Envelope = z
   .strictObject({
     version: z.literal(1),
-    /** `patch`: zlib around `git diff --binary --full-index`. `bundle`: a git bundle of one commit that holds the tree. */
+    /** `patch`: zlib around `git diff --binary -M`. `bundle`: a git bundle of one commit that holds the tree. */
     kind: z.enum(['patch', 'bundle']),
     /** The tree that the receiver has; absent: nothing, and the bundle is complete in itself. */
     base: objectId.optional(),
