@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { khloneProgram } from '../fixtures/built.ts';
@@ -28,8 +28,18 @@ afterAll(async () => {
 const VIEW = /hello from the clone[\s\S]*idle/;
 
 /** Looks at a clone, and says with which code it ended. */
-const lookAt = async (at: PersonTerminal, words = 'mechanic.1'): Promise<void> => {
-  await at.line(`clear; khlone attach ${words}; echo "code=$?"`);
+const lookAt = async (at: PersonTerminal, words = 'mechanic.1', khlone = 'khlone'): Promise<void> => {
+  await at.line(`clear; ${khlone} attach ${words}; echo "code=$?"`);
+};
+
+/** The same program where node-pty is not beside it. */
+const withoutPty = (): string => {
+  const [plain, name] = [join(world.base, 'plain'), join(world.base, 'k')];
+  if (existsSync(plain)) return name;
+  const built = dirname(dirname(khloneProgram()));
+  for (const part of ['bin', 'dist']) cpSync(join(built, part), join(plain, part), { recursive: true });
+  symlinkSync(join(plain, 'bin/khlone'), name);
+  return name;
 };
 
 /** The prompt of the zone's shell: the person's own looks alike, and stands there until the other screen is shown. */
@@ -180,13 +190,15 @@ const stopped = async (at: PersonTerminal): Promise<void> => {
 
 const BASH = 'PS1="$ " exec bash --norc --noediting';
 
-describe('a job that is stopped', () => {
+describe.each(['with', 'without'])('a job that is stopped, %s node-pty,', (way) => {
+  const program = (): string => (way === 'with' ? 'khlone' : withoutPty());
+
   test('gives the terminal back meanwhile, and goes on with all of the picture in the size of then', async () => {
     const at = await open();
     await at.line(BASH);
     const before = await stateOf(at);
     for (const stop of [() => at.type('~\u001a'), async () => signalled(at, 'SIGTSTP')]) {
-      await lookAt(at);
+      await lookAt(at, 'mechanic.1', program());
       await at.until(VIEW);
       await stop();
       await stopped(at);
@@ -203,11 +215,33 @@ describe('a job that is stopped', () => {
     }
   });
 
+  test('leaves every key to the shell, and has them again', async () => {
+    const at = await open();
+    await at.line(BASH);
+    await lookAt(at, '--shell', program());
+    await prompted(at);
+    for (const round of [1, 2, 3]) {
+      await at.line(`echo in${round}`);
+      await at.until(new RegExp(`\\nin${round}`));
+      // A sign that leaves stands at the start of a line, and the prompt is one only after Enter.
+      await at.press('Enter');
+      await at.type('~\u001a');
+      await stopped(at);
+      const keys = 'the shell has all of them';
+      await at.line(`clear; echo "${keys.split(' ').join('" "')}"`);
+      await at.until(new RegExp(`^${keys}`));
+      await at.line('clear; fg');
+      await at.until(new RegExp(`\\nin${round}`));
+    }
+    await at.line('exit 7');
+    await at.until(/ended/);
+  });
+
   test('by a signal that nobody can catch is drawn anew, and its keys work', async () => {
     const at = await open();
     await at.line(BASH);
     const before = await stateOf(at);
-    await lookAt(at);
+    await lookAt(at, 'mechanic.1', program());
     await at.until(VIEW);
     await signalled(at, 'SIGSTOP');
     await at.until(/Stopped/);
@@ -221,7 +255,7 @@ describe('a job that is stopped', () => {
   test('in the background waits until it is fetched', async () => {
     const at = await open();
     await at.line(BASH);
-    await lookAt(at);
+    await lookAt(at, 'mechanic.1', program());
     await at.until(VIEW);
     await at.type('~\u001a');
     await stopped(at);
@@ -287,26 +321,33 @@ describe('khlone stop', () => {
 });
 
 describe('without node-pty', () => {
-  test('the program has the terminal itself, and Ctrl-D leaves', async () => {
-    const plain = join(world.base, 'plain');
-    const built = dirname(dirname(khloneProgram()));
-    for (const part of ['bin', 'dist']) cpSync(join(built, part), join(plain, part), { recursive: true });
+  test('each way out leaves the terminal as it was, and so does a death', async () => {
     const at = await open();
     const before = await stateOf(at);
-    await at.line(`clear; ${process.execPath} ${plain}/bin/khlone attach mechanic.1; echo "code=$?"`);
+    for (const leave of [() => at.type('~.'), () => at.press('C-d')]) {
+      await lookAt(at, 'mechanic.1', withoutPty());
+      await at.until(VIEW);
+      await leave();
+      expect(await at.until(/code=0/)).toContain('✓ detached from mechanic.1; it goes on');
+      expect(await stateOf(at)).toBe(before);
+    }
+    await lookAt(at, 'mechanic.1', withoutPty());
     await at.until(VIEW);
-    await at.press('C-d');
-    expect(await at.until(/code=0/)).toContain('✓ detached from mechanic.1; it goes on');
+    await signalled(at, 'SIGKILL');
+    await until('the screen of before', async () => (await at.fact('#{alternate_on}')) === '0');
     expect(await stateOf(at)).toBe(before);
-    await at.line(BASH);
-    await at.line(`clear; ${process.execPath} ${plain}/bin/khlone attach mechanic.1`);
+  });
+
+  test('a look goes on when hub and server are killed', async () => {
+    const at = await open();
+    await lookAt(at, 'mechanic.1', withoutPty());
     await at.until(VIEW);
-    await signalled(at, 'SIGTSTP');
-    await stopped(at);
-    expect((await stateOf(at)).slice(2)).toBe(before.slice(2));
-    const [job = 0] = await at.children('attach');
-    process.kill(-job, 'SIGKILL');
-    await until('the job is gone', async () => (await at.children('attach')).length === 0);
+    await world.kill(world.hubPid());
+    await world.kill(world.serverPid());
+    await world.khlone(['act', '--who', 'mechanic.1', '--await', 'echo and after that']);
+    await at.until(/\n {2}and after that/);
+    await at.type('~.');
+    await at.until(/code=0/);
   });
 });
 

@@ -1,16 +1,14 @@
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import { asKhloneError, type KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
 import { connectHub } from '../hub-connection.ts';
-import { type HereTerminal, lendTerminal, takeTerminal } from '../terminal/here.ts';
-import { loadPty, type SpawnPty } from '../terminal/pty.ts';
-import { endOf } from './ended.ts';
+import { type HereTerminal, takeTerminal } from '../terminal/here.ts';
+import { loadPty } from '../terminal/pty.ts';
 import { farWay } from './far-way.ts';
 import { createHubLine, type HubLine } from './hub-line.ts';
 import { look } from './look.ts';
-import { nearWay, type Program, prepare } from './near-way.ts';
+import { nearWay } from './near-way.ts';
 import type { AttachOrder } from './order.ts';
 import type { Ended, Way } from './visit.ts';
 import { linesFor, summaryOf } from './words.ts';
@@ -39,54 +37,11 @@ const lookOver = async ({ order, line, signal }: Attach, way: Way): Promise<Outc
   return outcome;
 };
 
-/** Runs it until it ends; `tell` sends it a signal meanwhile. */
-const runHere = (
-  { argv, env }: Program,
-  signal: AbortSignal,
-): { ended: Promise<void>; tell(name: NodeJS.Signals): void } => {
-  const child = spawn(argv[0] ?? 'false', argv.slice(1), { env, cwd: '/', stdio: 'inherit' });
-  const ended = new Promise<void>((resolve) => {
-    const hangUp = (): void => void child.kill('SIGHUP');
-    signal.addEventListener('abort', hangUp);
-    child.on('error', () => resolve());
-    child.on('close', () => resolve());
-  });
-  return { ended, tell: (name) => void child.kill(name) };
-};
-
-/** Without node-pty the program has the terminal itself: Ctrl-D and tmux's own keys leave, `~.` does not. */
-const lendHere = async ({ order, line, viewer, term, signal }: Attach): Promise<Outcome> => {
-  const program = await prepare(line, order, viewer, term, signal);
-  let running: ReturnType<typeof runHere> | undefined;
-  const giveBack = lendTerminal(
-    // tmux's client ignores the signal of the key, and would go on drawing.
-    () => running?.tell('SIGSTOP'),
-    () => {
-      running?.tell('SIGCONT');
-      // It draws all anew at each word of a size, also of the same one.
-      running?.tell('SIGWINCH');
-    },
-  );
-  try {
-    running = runHere(program, signal);
-    await running.ended;
-  } finally {
-    giveBack();
-  }
-  const ended = await endOf(
-    line,
-    viewer,
-  )(signal.aborted ? AbortSignal.timeout(TELL_WITHIN_MS) : signal).catch((thrown) => {
-    if (!signal.aborted) throw thrown;
-  });
-  return signal.aborted || !ended ? 'here' : ended;
-};
-
 const attach = async (given: Attach): Promise<Outcome> => {
   const { order, line, viewer, term } = given;
-  if (order.host !== 'local') return lookOver(given, farWay(line, order, viewer, term));
-  const spawnPty: SpawnPty | undefined = await loadPty();
-  return spawnPty ? lookOver(given, nearWay(line, order, viewer, term, spawnPty)) : lendHere(given);
+  const spawnPty = order.host === 'local' ? await loadPty() : undefined;
+  const way = spawnPty ? nearWay(line, order, viewer, term, spawnPty) : farWay(line, order, viewer, term);
+  return lookOver(given, way);
 };
 
 const tell = (error: KhloneError, utf8: boolean): number => {

@@ -13,21 +13,23 @@ const OPEN_WITHIN_MS = 20_000;
 const RESIZE_WITHIN_MS = 5_000;
 const BELL = '\u0007';
 
-/** Sends the last of many sizes: a window that is being dragged changes faster than a far host can follow. */
+/**
+ * Sends the last of many sizes: a window that is being dragged changes faster than a far host can follow. The one before
+ * it goes too, since another size and back is how all is drawn anew.
+ */
 const createResizer = (send: (size: Size) => Promise<unknown>): ((size: Size) => void) => {
-  let wanted: Size | undefined;
+  let wanted: Size[] = [];
   let sending = false;
   const work = async (): Promise<void> => {
     sending = true;
-    for (let size = wanted; size; size = wanted) {
-      wanted = undefined;
+    for (let size = wanted.shift(); size; size = wanted.shift()) {
       // A size that did not arrive goes with the next opening.
       await send(size).catch(() => {});
     }
     sending = false;
   };
   return (size) => {
-    wanted = size;
+    wanted = [...wanted.slice(-1), size];
     if (!sending) void work();
   };
 };

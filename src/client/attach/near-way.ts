@@ -13,7 +13,7 @@ import type { Way } from './visit.ts';
 
 const PREPARE_WITHIN_MS = 20_000;
 
-export type Program = { argv: string[]; env: Record<string, string> };
+type Program = { argv: string[]; env: Record<string, string> };
 
 const programOf = (value: unknown, term: string): Program => {
   const { argv, env } = (value ?? {}) as { argv?: unknown; env?: unknown };
@@ -25,7 +25,7 @@ const programOf = (value: unknown, term: string): Program => {
 };
 
 /** Makes the viewer ready and answers the program that shows it. */
-export const prepare = async (
+const prepare = async (
   line: HubLine,
   order: AttachOrder,
   viewer: string,

@@ -30,12 +30,6 @@ export const terminalSize = (): Size => ({
   rows: Math.max(1, process.stdout.rows || 24),
 });
 
-/** For a program that has the terminal itself: after it the modes are as they were, and while we are stopped too. */
-export const lendTerminal = (stopping: () => void, resumed: () => void): (() => void) => {
-  const spec = { fd: 0, modes: RAW, opening: () => OPEN_PICTURE, closing: CLOSE_PICTURE } as const;
-  return holdTerminal({ ...spec, stopping, resumed }).giveBack;
-};
-
 /** Takes the terminal. Throws `usage` where standard input is none. */
 export const takeTerminal = (): HereTerminal => {
   const { stdin, stdout } = process;

@@ -15,8 +15,6 @@ export type HoldSpec = {
   opening(): string;
   /** What is printed before it is given back. */
   closing: string;
-  /** Before this process stops. */
-  stopping?(): void;
   /** It was stopped, and the terminal is ours again: what was drawn may be gone. */
   resumed?(): void;
 };
@@ -111,6 +109,8 @@ const patiently = (work: () => unknown): void => {
 export const holdTerminal = (spec: HoldSpec): Hold => {
   const modes = createModes(spec);
   let held = true;
+  /** The signal after a stop of our own is still to come: it tells nothing new. */
+  let awaited = false;
   /** Only programs in the foreground are told of a new size, so it is looked for now. */
   const resumed = (): void => {
     process.emit('SIGWINCH', 'SIGWINCH');
@@ -119,16 +119,23 @@ export const holdTerminal = (spec: HoldSpec): Hold => {
   const suspend = (): void => {
     if (!held) return;
     unlisten();
-    spec.stopping?.();
     modes.leave();
     // The whole job, as the terminal's own key would: this call returns when somebody lets it go on.
     process.kill(0, 'SIGTSTP');
     patiently(modes.take);
     listen();
+    awaited = true;
+    // Whoever else listens to it has kept the signal that let us go on; it is read in the turn after this one.
+    setImmediate(() =>
+      setImmediate(() => {
+        awaited = false;
+      }),
+    );
     resumed();
   };
   /** After a stop that nobody could catch: the shell has used the terminal, and what we remember of it still holds. */
   const again = (): void => {
+    if (awaited) return;
     modes.takeAgain();
     resumed();
   };

@@ -3,7 +3,7 @@ import type { Size } from './here.ts';
 
 /**
  * A local program at a terminal of ours, so that its keys can be filtered. The one place that knows node-pty, which is
- * optional: where it is missing or does not load, the program gets the person's terminal itself.
+ * optional: where it is missing or does not load, the server makes the terminal.
  */
 
 export type Pty = {

@@ -65,23 +65,25 @@ const firstLine = (stream: Readable): Promise<string> =>
     });
   });
 
-/** Sets a terminal's size, one change at a time; of those that come meanwhile only the last one counts. */
+/**
+ * Sets a terminal's size, one change at a time; of those that come meanwhile only the last two count: another size and
+ * back is how all is drawn anew.
+ */
 const createResizer = (env: Record<string, string>, terminal: Promise<string>): Pty['resize'] => {
-  let wanted: Size | undefined;
+  let wanted: Size[] = [];
   let busy = false;
 
   const work = async (): Promise<void> => {
     const tty = await terminal;
-    while (wanted) {
-      const { columns, rows } = wanted;
-      wanted = undefined;
+    for (let size = wanted.shift(); size; size = wanted.shift()) {
+      const { columns, rows } = size;
       const words = ['-F', tty, 'cols', String(columns), 'rows', String(rows)];
       const child = spawn('stty', words, { env, stdio: 'ignore', timeout: STTY_DEADLINE_MS });
       await once(child, 'close');
     }
   };
   return (size) => {
-    wanted = size;
+    wanted = [...wanted.slice(-1), size];
     if (busy) return;
     busy = true;
     // A size that could not be set is a drawing that does not fit, until the next one.
