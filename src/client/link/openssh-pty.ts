@@ -21,9 +21,16 @@ const commandOf = ({ argv, env, size }: PtySpec): string => {
 const anew = (): KhloneError =>
   new KhloneError('unreachable', 'the terminal has another size', 'khlone reconnect');
 
-async function* drawnBy(process: RemoteProcess, isStale: () => boolean): AsyncGenerator<Uint8Array> {
+async function* drawnBy(
+  process: RemoteProcess,
+  onDrawn: () => void,
+  isStale: () => boolean,
+): AsyncGenerator<Uint8Array> {
   try {
-    for await (const piece of process.stdout) yield piece as Buffer;
+    for await (const piece of process.stdout) {
+      onDrawn();
+      yield piece as Buffer;
+    }
   } catch {
     // Cut off in the middle: how it ended is told below.
   }
@@ -33,15 +40,18 @@ async function* drawnBy(process: RemoteProcess, isStale: () => boolean): AsyncGe
   if (lost) throw new KhloneError('unreachable', 'the connection ended', 'khlone reconnect');
 }
 
+/** A process of ssh's as a terminal; one that has no size of its own ends for another one. */
 const asChannel = (process: RemoteProcess): PtyChannel => {
   let isStale = false;
+  const begun = Promise.withResolvers<void>();
   let timer: NodeJS.Timeout | undefined;
   process.stderr.resume();
   const ended = process.ended.then(() => clearTimeout(timer));
   return {
-    drawn: drawnBy(process, () => isStale),
+    drawn: drawnBy(process, begun.resolve, () => isStale),
     type: async (bytes) => {
       const { stdin } = process;
+      await Promise.race([begun.promise, ended]);
       if (!stdin.writable || stdin.write(bytes)) return;
       await Promise.race([new Promise((resolve) => stdin.once('drain', resolve)), ended]);
     },
