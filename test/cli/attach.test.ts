@@ -374,16 +374,4 @@ describe('the words', () => {
     await at.line(`clear; cd ${world.base} && khlone attach mechanic.1; echo "code=$?"`);
     await at.until(/code=2/);
   });
-
-  test('a shell with the plugin hands it over to the node command', async () => {
-    if (!existsSync('/usr/bin/zsh') && !existsSync('/bin/zsh')) return;
-    const at = await open();
-    const plugin = join(import.meta.dirname, '../../shell/khlone.zsh');
-    await at.line(`zsh -f`);
-    await at.line(`source ${plugin}; PS1='%% '`);
-    await lookAt(at);
-    await at.until(VIEW);
-    await at.type('~.');
-    await at.until(/code=0/);
-  });
 });
