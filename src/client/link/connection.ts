@@ -26,6 +26,8 @@ export type LinkSpec = {
 /** A sign of life is one round trip; four of them, and never less or more than this. */
 const SIGN_WITHIN_MS = { min: 1_000, max: 8_000 } as const;
 const SIGN_ROUND_TRIPS = 4;
+/** One answer alone says little: what it took counts up to twice what is known, or this. */
+const LEAST_SAMPLE_MS = 50;
 
 /** A dial under way: who joins it shares its outcome, and what it is busy with. */
 type Dialing = { made: Promise<Connected>; canAsk: boolean; questions: number; installing: boolean };
@@ -80,6 +82,7 @@ const take = (line: Line, { made, wire }: Greeted): void => {
   line.connected = connected;
   line.trouble = undefined;
   line.raceRefused = false;
+  line.rttMs = wire.rttMs ?? line.rttMs;
   void made.peer.closed.then((why) => {
     attention?.stop();
     wire.close();
@@ -89,8 +92,15 @@ const take = (line: Line, { made, wire }: Greeted): void => {
   });
 };
 
+const noteRoundTrip = (line: Line, tookMs: number): void => {
+  const sampleMs = Math.min(tookMs, Math.max(LEAST_SAMPLE_MS, 2 * line.rttMs));
+  line.rttMs = (line.rttMs * 3 + sampleMs) / 4;
+};
+
 /** True as soon as the connection answers, or when anything came within `withinMs`. */
 const givesSign = async (line: Line, { peer }: Connected, withinMs: number): Promise<boolean> => {
+  // Once there is doubt, what an answer takes is the rest of an outage and no round trip.
+  const isCalm = line.state === 'online';
   const begunMs = performance.now();
   const late = Promise.withResolvers<void>();
   const timer = setTimeout(late.resolve, withinMs);
@@ -101,7 +111,7 @@ const givesSign = async (line: Line, { peer }: Connected, withinMs: number): Pro
       () => late.promise.then(() => false),
     );
     if (await Promise.race([answered, peer.closed.then(() => false)])) {
-      line.rttMs = (line.rttMs * 3 + (performance.now() - begunMs)) / 4;
+      if (isCalm) noteRoundTrip(line, performance.now() - begunMs);
       return true;
     }
     return peer.lastReceivedMs() > begunMs;

@@ -8,7 +8,8 @@ import type { OpenPty } from './ssh-pty.ts';
 
 /** The first words of a connection: who the server is, and whether our build takes its place. */
 
-export type Wire = { duplex: Duplex; close(): void; openPty?: OpenPty };
+/** `rttMs`: one round trip, where the way there measured it. */
+export type Wire = { duplex: Duplex; close(): void; rttMs?: number; openPty?: OpenPty };
 
 export type Greeted = { made: Connected; wire: Wire };
 

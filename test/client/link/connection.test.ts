@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createLink } from '../../../src/client/link/connection.ts';
 import type { Link, LinkState } from '../../../src/client/link/link.ts';
@@ -140,6 +141,24 @@ describe('a link in doubt', () => {
     await until(() => made.link.state() === 'online');
     expect(made.servers).toHaveLength(1);
   });
+
+  it('takes no answer that an outage held up for a round trip, and notices the next one as soon', async () => {
+    const made = world();
+    await made.link.connect(LENDER);
+    for (let n = 0; n < 5; n += 1) {
+      made.sockets[0]?.pause();
+      made.link.doubt();
+      await delay(850);
+      made.sockets[0]?.resume();
+      await until(() => made.link.state() === 'online', 4_000);
+    }
+    const before = made.states.length;
+    blackHole(made.sockets.at(-1));
+    const begun = performance.now();
+    made.link.current()?.peer.call('quick', {}).catch(() => {});
+    await until(() => made.states.slice(before).includes('racing'), 6_000);
+    expect(performance.now() - begun).toBeLessThan(2_500);
+  }, 20_000);
 
   it('keeps a connection whose replacement would need a person, and knocks once', async () => {
     const made = world();
