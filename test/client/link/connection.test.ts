@@ -155,7 +155,10 @@ describe('a link in doubt', () => {
     const before = made.states.length;
     blackHole(made.sockets.at(-1));
     const begun = performance.now();
-    made.link.current()?.peer.call('quick', {}).catch(() => {});
+    made.link
+      .current()
+      ?.peer.call('quick', {})
+      .catch(() => {});
     await until(() => made.states.slice(before).includes('racing'), 6_000);
     expect(performance.now() - begun).toBeLessThan(2_500);
   }, 20_000);
