@@ -36,6 +36,17 @@ describe.skipIf(sshdMissing)(`a host that went away${sshdMissing ? ` (${sshdMiss
     expect(status.stdout).toMatch(/^⚠ zone @main \(ssh zone, offline/);
     expect(status.stdout).toMatch(/queued here {2}3 tasks \(for \ds\)/);
     expect(outbox()).toHaveLength(3);
+    const queue = await far.ok(['queue']);
+    expect(queue.stderr).toMatch(/^⚠ zone does not answer(: it had \d tasks? \d+s ago)?$/m);
+    expect(queue.stdout).toBe(
+      [one, three, four]
+        .map((ran, n) => `${idOf(ran)}  queued here  act echo ${['one', 'three', 'four'][n]} >> order\n`)
+        .join(''),
+    );
+    expect(JSON.parse((await far.ok(['queue', '--json'])).stdout)).toMatchObject({
+      tasks: [],
+      answered: false,
+    });
     await far.sshd.open();
     await until('the outbox is empty', () => outbox().length === 0, 35_000);
     await far.ok(['await', idOf(four)]);
