@@ -65,6 +65,12 @@ describe.skipIf(sshdMissing)(`a dispatch and its edits${sshdMissing ? ` (${sshdM
     );
     expect(queued.ms).toBeLessThan(4_000);
     expect(outbox()).toHaveLength(2);
+    // What waits in front of a task is no edit that the zone will not have seen; what came later is one.
+    expect((await act('true')).stderr).not.toContain('not synced');
+    write(far, 'later', '1\n');
+    await until('it is known in time', async () =>
+      (await act('true')).stderr.includes('⚠ 1 file not synced'),
+    );
     await far.sshd.open();
     await far.ok(['reconnect']);
     await far.ok(['await', idOf(queued)]);

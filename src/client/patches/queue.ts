@@ -25,16 +25,20 @@ export type QueueWish = {
   files: readonly Path[] | undefined;
 };
 
+/** The state that was queued last for a zone and waits yet; undefined: none does. */
+export const queuedTree = (app: App, zone: string): string | undefined =>
+  app.outbox
+    .list()
+    .flatMap(({ entry: { call } }) =>
+      call.name === 'patch.sync' && call.params.zone === zone ? [call.params.tree] : [],
+    )
+    .at(-1);
+
 /** The state that goes over: all of the worktree, or what was queued or agreed on before with the named files in it. */
 const stateOf = async (app: App, ground: Ground, files: QueueWish['files']): Promise<string> => {
   const { tree } = await snapshotOf(ground);
   if (!files) return tree;
-  const waiting = app.outbox
-    .list()
-    .flatMap(({ entry: { call } }) =>
-      call.name === 'patch.sync' && call.params.zone === ground.zone ? [call.params.tree] : [],
-    );
-  const from = await present(ground, waiting.at(-1) ?? ground.state.base);
+  const from = await present(ground, queuedTree(app, ground.zone) ?? ground.state.base);
   if (from === undefined)
     throw new KhloneError('unreachable', 'what the zone has is not known here', 'khlone sync without files');
   const changes = (await diffTrees(ground.shadow, from, tree)).filter(({ path }) => isNamed(files, path));

@@ -7,7 +7,7 @@ import { conflictLines, haltError } from '../render/patches.ts';
 import { serverOfZone } from '../server-call.ts';
 import { knownCounts } from './counts.ts';
 import { openGround, present, snapshotOf } from './ground.ts';
-import { queueSync, settleStopped, syncZone, waitsFor } from './queue.ts';
+import { queuedTree, queueSync, settleStopped, syncZone, waitsFor } from './queue.ts';
 import { isOwnWorktree, type PatchZone, patchZoneOf, wishFor } from './zone.ts';
 
 /** What a dispatch does about edits that its zone has not seen: sends them first, or says that they are not there. */
@@ -53,14 +53,15 @@ type Checked = { files: number; atMs: number };
 const checks = new WeakMap<App, Map<string, Checked>>();
 
 /**
- * How many files of the worktree differ from what both sides agreed on, less those that wait for the person anyway,
- * and the worktree's present state.
+ * How many files of the worktree differ from what both sides agreed on, or from the state `queued` that goes before
+ * anything that is given now; less those that wait for the person anyway. And the worktree's present state.
  */
-export const unsentIn = async ({
-  place: { repository, zone, choice },
-}: PatchZone): Promise<{ files: number; tree: string }> => {
+export const unsentIn = async (
+  { place: { repository, zone, choice } }: PatchZone,
+  queued?: string,
+): Promise<{ files: number; tree: string }> => {
   const ground = await openGround(repository, zone, choice);
-  const base = await present(ground, ground.state.base);
+  const base = (await present(ground, queued)) ?? (await present(ground, ground.state.base));
   const { tree } = await snapshotOf(ground);
   if (base === undefined) return { files: 0, tree };
   const waiting = new Set([
@@ -75,7 +76,8 @@ export const unsentIn = async ({
 export const beginCheck = (app: App, place: Place): Promise<number> | undefined => {
   const { binding } = place;
   if (isOwnWorktree(binding) || place.isNew) return undefined;
-  const found = unsentIn(patchZoneOf(binding, place.worktree, place.config)).then(({ files }) => {
+  const zone = patchZoneOf(binding, place.worktree, place.config);
+  const found = unsentIn(zone, queuedTree(app, binding.zone)).then(({ files }) => {
     const mine = checks.get(app) ?? new Map<string, Checked>();
     checks.set(app, mine.set(binding.zone, { files, atMs: Date.now() }));
     return files;
