@@ -136,9 +136,10 @@ describe.skipIf(sshdMissing)(`commits and patch files${sshdMissing ? ` (${sshdMi
       expect(said).toContain('../outside is not in this worktree');
       expect(said).toContain('[exit 2]');
     }
-    expect(await far.says(['pull', 'nothing-like-it'])).toContain(
-      '✗ neither here nor in the zone: nothing-like-it\n',
-    );
+    for (const word of ['pull', 'diff'])
+      expect(await far.says([word, 'nothing-like-it'])).toContain(
+        '✗ neither here nor in the zone: nothing-like-it\n',
+      );
     expect(await far.says(['resolve', 'src/a.ts', '--keep', 'local'])).toContain('no conflict in src/a.ts');
     expect(await far.says(['resolve', 'src/a.ts'])).toContain('--keep local, --keep remote or --merge');
     expect(await far.says(['patch', 'show', 'zzz'])).toContain('no patch zzz');

@@ -149,7 +149,17 @@ describe.skipIf(sshdMissing)(`patches over ssh${sshdMissing ? ` (${sshdMissing})
     expect(left.stdout).toContain('conflict markers are left');
     expect(readHere('src/auth.ts')).toBe(numbered(60, { 9: 'mine' }));
     edit('exit 1');
-    expect((await merge()).code).toBe(130);
+    expect(await merge()).toMatchObject({
+      code: 3,
+      stdout: expect.stringMatching(
+        /✗ the editor ended with 1: .*\s+↳ khlone resolve src\/auth\.ts --merge/,
+      ),
+    });
+    const without = ['resolve', 'src/auth.ts', '--merge'];
+    expect(await far.khlone(without, { tty: true, env: { EDITOR: '/nowhere/ed' } })).toMatchObject({
+      code: 2,
+      stdout: expect.stringMatching(/✗ the editor could not be started: .*\s+↳ set EDITOR/),
+    });
     edit(
       'tty > /dev/null || exit 9; sed -i "/^|||||||/,/^=======/d; /^[<>]\\{7\\}/d; s/^mine$/both/; /^yours$/d" "$1"',
     );

@@ -20,6 +20,26 @@ const leftBehind = (path: Path, left: readonly number[]): KhloneError =>
     `khlone resolve ${pathText(path)} --merge opens it again`,
   );
 
+const NOT_EXECUTABLE = 126;
+const NO_SUCH_PROGRAM = 127;
+/** From here on a shell's exit code tells of a signal. */
+const SIGNALLED = 128;
+
+/** An editor that could not start, one that was killed, or one that the person left in order to give up. */
+const editorFailed = (path: Path, code: number): KhloneError => {
+  if (code === NOT_EXECUTABLE || code === NO_SUCH_PROGRAM)
+    return new KhloneError(
+      'usage',
+      'the editor could not be started: nothing was changed',
+      'set EDITOR to one that is installed, or --keep local|remote',
+    );
+  return new KhloneError(
+    code >= SIGNALLED ? 'interrupted' : 'conflict',
+    `the editor ended with ${code}: nothing was changed`,
+    `khlone resolve ${pathText(path)} --merge opens it again`,
+  );
+};
+
 const editUntilWhole = async (
   file: string,
   { path, text, markerSize }: Marked,
@@ -27,8 +47,7 @@ const editUntilWhole = async (
 ): Promise<Buffer> => {
   for (let attempt = 1; ; attempt += 1) {
     const code = await open(file);
-    if (code !== 0)
-      throw new KhloneError('interrupted', `the editor ended with ${code}: nothing was changed`);
+    if (code !== 0) throw editorFailed(path, code);
     const edited = await readFile(file);
     if (edited.length > MAX_EDITED_BYTES) throw new KhloneError('too-large', 'the merged text is too large');
     const left = markersLeft(edited, markerSize);
@@ -39,7 +58,7 @@ const editUntilWhole = async (
 
 /**
  * Lets the person edit the text until no marker is left, and gives it to `use`, which answers whether it took it: if
- * not, the file stays. Throws `interrupted` when they give up, `conflict` for markers.
+ * not, the file stays. Throws `conflict` when they give up and for markers, `usage` without an editor, `interrupted`.
  */
 export const editMarked = async <T>(
   dir: string,

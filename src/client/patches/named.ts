@@ -40,7 +40,7 @@ const hasPath = (names: Iterable<Path>, path: Path): boolean => {
 /** Throws `usage` for a file that neither side has nor had: a slip of the hand is told, not passed over. */
 export const assertKnown = async (
   { repository }: StepPlace,
-  { base, local, remote }: Trees,
+  { base, local, remote }: Pick<Trees, 'base' | 'local' | 'remote'>,
   files: readonly Path[] | undefined,
 ): Promise<void> => {
   if (!files) return;

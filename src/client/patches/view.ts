@@ -9,6 +9,7 @@ import type { Far } from './far.ts';
 import { type Ground, keepState, openGround, present, snapshotOf } from './ground.ts';
 import { inTurn } from './lock.ts';
 import { fetchRemote, type Meeting, meet } from './meet.ts';
+import { assertKnown } from './named.ts';
 import type { StepPlace } from './steps.ts';
 import { type ToldConflict, tellConflicts } from './told.ts';
 
@@ -80,7 +81,7 @@ export type Direction = 'in' | 'out';
 
 /**
  * What a pull (`in`) or a sync (`out`) would change, as a patch that `git apply` takes on that side; only the given
- * paths and what lies below them. Empty where nothing would change.
+ * paths and what lies below them. Empty where nothing would change. Throws `usage` for a path that neither side has.
  */
 export const patchText = (
   place: StepPlace,
@@ -88,7 +89,8 @@ export const patchText = (
   direction: Direction,
   files: readonly Path[] | undefined,
 ): Promise<Buffer> =>
-  inMeeting(place, far, async ({ shadow }, { plan, local, remote }) => {
+  inMeeting(place, far, async ({ shadow }, { plan, base, local, remote }) => {
+    await assertKnown(place, { base, local, remote }, files);
     const [from, changes] = direction === 'in' ? [local, plan.toLocal] : [remote, plan.toRemote];
     const named = changes.filter(
       ({ path }) => !files || files.some((file) => path === file || path.startsWith(`${file}/`)),
