@@ -9,6 +9,10 @@ const named = (definition: string): string => definition.replace(/#\d+/g, 'VALUE
 const plain = (text: string): string => text.trim().replace(/\s*\n\s*/g, ' ');
 
 const PAGE_COLUMNS = 80;
+/** A meaning in fewer columns than this beside its word is harder to read than below it. */
+const LEAST_BESIDE = 36;
+/** How far a meaning is indented below its word. */
+const BELOW = 6;
 
 /** Text broken between words, each line indented. */
 const wrapped = (text: string, columns: number, indent: string): string[] => {
@@ -28,6 +32,10 @@ const wrapped = (text: string, columns: number, indent: string): string[] => {
 const table = (rows: readonly (readonly [string, string])[], columns: number): string[] => {
   const widest = Math.max(0, ...rows.map(([word]) => word.length));
   const left = Math.min(widest, 30) + 4;
+  if (columns - left < LEAST_BESIDE) {
+    const below = (says: string) => wrapped(says, columns, ' '.repeat(BELOW));
+    return rows.flatMap(([word, says]) => [`  ${word}`, ...below(says)]);
+  }
   return rows.flatMap(([word, says]) => {
     const [first = '', ...rest] = wrapped(says, columns, ' '.repeat(left));
     if (word.length + 4 > left) return [`  ${word}`, first, ...rest];

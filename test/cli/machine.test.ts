@@ -33,6 +33,14 @@ describe('help', () => {
     }
   });
 
+  test('stays within a narrow terminal, but for words that are longer', async () => {
+    for (const args of [['act', '--help'], ['help'], ['patch', 'export', '--help']]) {
+      const { stdout } = await world.khlone(args, { tty: { columns: 40 } });
+      const wide = stdout.split(/\r?\n/).filter((line) => line.length > 40 && /^ {3}/.test(line));
+      expect(wide).toEqual([]);
+    }
+  });
+
   test('wants no hub, server or repository to be of use', async () => {
     expect(await world.says(['act', '--help'], { cwd: '/' })).toContain('--prioritize');
     expect(await world.says(['help', 'queue', 'move'], { cwd: '/' })).toMatch(/^khlone queue move: /);
