@@ -30,6 +30,10 @@ describe.skipIf(sshdMissing)(`syncs off line${sshdMissing ? ` (${sshdMissing})` 
   /** Two acts between three syncs; each act tells which files it saw. */
   const queueAll = async (word: string) => {
     await far.sshd.close();
+    if (word === 'x') {
+      expect(await far.says(['sync'])).toBe('! ⚠ nothing to send [zone unreachable]\n');
+      expect(outbox()).toHaveLength(0);
+    }
     for (const name of ['a', 'b', 'c']) write(far, `${word}-${name}`, '1\n');
     const first = await far.says(['sync']);
     const one = await act(`ls ${word}-* | tr '\\n' ' ' >> saw; cat ${word}-a >> saw`);

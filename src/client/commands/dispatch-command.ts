@@ -104,7 +104,7 @@ export abstract class DispatchCommand extends KhloneCommand {
     const style = this.style('stderr');
     const sent = await syncFirst(this.app, this.caller, place, style);
     if (sent.kind === 'sent') for (const line of sent.lines) this.say(line);
-    if (sent.kind === 'queued') this.say(queuedLine(sent.files, place.binding.host, style));
+    if (sent.kind === 'queued' && sent.waits) this.say(queuedLine(sent, place.binding.host, style));
     return sent;
   }
 

@@ -89,10 +89,10 @@ export class SyncCommand extends KhloneCommand {
   }
 
   async queue(zone: PatchZone, named: readonly Path[] | undefined): Promise<number> {
-    const files = await queueSync(this.app, zone, { yes: this.yes, files: named });
+    const queued = await queueSync(this.app, zone, { yes: this.yes, files: named });
     this.app.known.touch(zone.binding.zone);
-    if (this.json) this.give({ queued: true, files });
-    this.say(queuedLine(files, zone.binding.host, this.style('stderr')));
+    if (this.json) this.give({ queued: queued.waits, files: queued.files });
+    this.say(queuedLine(queued, zone.binding.host, this.style('stderr')));
     return 0;
   }
 

@@ -45,11 +45,15 @@ const stateOf = async (app: App, ground: Ground, files: QueueWish['files']): Pro
   return treeWith(ground.shadow, from, changes);
 };
 
+/** `waits`: it is in the outbox now; else it differs in nothing from what both sides agreed on. */
+export type Queued = { files: number; waits: boolean };
+
 /**
- * Puts the present state of a worktree into the outbox. Answers how many of its paths differ from what is agreed on.
+ * Puts the present state of a worktree into the outbox. Answers how many of its paths differ from what is agreed on;
+ * a state that differs in nothing has no reason to wait, unless another one or an unfinished step is before it.
  * Throws `conflict` where git is in the middle of something: when the state is sent that is no longer known.
  */
-export const queueSync = (app: App, zone: PatchZone, { yes, files: named }: QueueWish): Promise<number> =>
+export const queueSync = (app: App, zone: PatchZone, { yes, files: named }: QueueWish): Promise<Queued> =>
   inTurn(zone.place.repository.gitDir, async () => {
     const { repository, zone: id, choice } = zone.place;
     const halts = yes ? [] : await operationHalts(repository.gitDir);
@@ -57,9 +61,11 @@ export const queueSync = (app: App, zone: PatchZone, { yes, files: named }: Queu
     const ground = await openGround(repository, id, choice);
     await recoverPull(ground);
     const tree = await stateOf(app, ground, named);
+    const base = await present(ground, ground.state.base);
+    const isSame = tree === base && ground.state.pending === undefined;
+    if (isSame && queuedTree(app, id) === undefined) return { files: 0, waits: false };
     await pin(ground.shadow, queuedName(id, tree), tree);
     await noteQueued(ground, tree);
-    const base = await present(ground, ground.state.base);
     const files = base === undefined ? 0 : (await diffTrees(ground.shadow, base, tree)).length;
     app.outbox.put({
       host: zone.binding.host,
@@ -67,7 +73,7 @@ export const queueSync = (app: App, zone: PatchZone, { yes, files: named }: Queu
       say: SYNC,
       call: { name: 'patch.sync', params: { zone: id, tree, files } },
     });
-    return files;
+    return { files, waits: true };
   });
 
 /** What a queued sync is called where tasks have their words. */

@@ -7,17 +7,14 @@ import { conflictLines, haltError } from '../render/patches.ts';
 import { serverOfZone } from '../server-call.ts';
 import { knownCounts } from './counts.ts';
 import { openGround, present, snapshotOf } from './ground.ts';
-import { queuedTree, queueSync, settleStopped, syncZone, waitsFor } from './queue.ts';
+import { type Queued, queuedTree, queueSync, settleStopped, syncZone, waitsFor } from './queue.ts';
 import { isOwnWorktree, type PatchZone, patchZoneOf, wishFor } from './zone.ts';
 
 /** What a dispatch does about edits that its zone has not seen: sends them first, or says that they are not there. */
 
 const ANSWER_WITHIN_MS = 3_000;
 
-export type Sent =
-  | { kind: 'sent'; lines: string[] }
-  | { kind: 'queued'; files: number }
-  | { kind: 'nothing' };
+export type Sent = { kind: 'sent'; lines: string[] } | ({ kind: 'queued' } & Queued) | { kind: 'nothing' };
 
 /**
  * Sends the person's edits, or queues them in order where the host does not answer. Throws `conflict` where something
@@ -42,7 +39,7 @@ export const syncFirst = async (
     return { kind: 'sent', lines: conflictLines(outcome.conflicts, style) };
   } catch (thrown) {
     if (!waitsFor(thrown)) throw thrown;
-    return { kind: 'queued', files: await queueSync(app, zone, { yes: false, files: undefined }) };
+    return { kind: 'queued', ...(await queueSync(app, zone, { yes: false, files: undefined })) };
   } finally {
     app.known.touch(binding.zone);
   }

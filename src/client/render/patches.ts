@@ -85,6 +85,13 @@ export const haltError = (halts: readonly Halt[]): KhloneError => {
   return new KhloneError('conflict', `nothing was moved: ${what}`, hint);
 };
 
-/** A sync that waits here for its host. */
-export const queuedLine = (files: number, host: string, style: Style): string =>
-  `${mark(style, 'attention')} ${counted(files, 'file')} [queued here: ${oneLine(host, 100)} unreachable]`;
+/** A sync that waits here for its host, or has nothing to wait with. */
+export const queuedLine = (
+  { files, waits }: { files: number; waits: boolean },
+  host: string,
+  style: Style,
+): string => {
+  const away = `${oneLine(host, 100)} unreachable`;
+  const what = waits ? `${counted(files, 'file')} [queued here: ${away}]` : `nothing to send [${away}]`;
+  return `${mark(style, 'attention')} ${what}`;
+};
