@@ -20,7 +20,7 @@ export class UninstallCommand extends KhloneCommand {
     category: 'Machine',
     description: 'take khlone off a host, or off this machine',
     details:
-      'Ends its zones as `khlone drop` would, then khlone-server, tmux and all that khlone made there. Refuses while tasks run or a zone holds work that is only there; `--force` cancels the tasks and saves recovery patches, which stay. Your own worktrees, the `khlone` folder in their git directories, the checkout of khlone and the line in your shell’s start file are yours to keep or remove.',
+      'Ends its zones as `khlone drop` would, then khlone-server, tmux and all that khlone made there. Refuses while tasks run or a zone holds work that is only there; `--force` cancels the tasks and saves recovery patches, which stay. Your own worktrees, the `khlone` folder and `refs/remotes/khlone` in their git directories and the line `/.khlone/` in `info/exclude` there, the checkout of khlone and the line in your shell’s start file are yours to keep or remove.',
     examples: [['a host that is no longer used', 'khlone uninstall devbox']],
   });
   host = Option.String({ required: false });
@@ -33,7 +33,7 @@ export class UninstallCommand extends KhloneCommand {
     const place = host === 'local' ? 'this machine' : oneLine(host, 100);
     this.refuseToLose(host);
     const connected = await serverOf(app, caller, host);
-    await this.settle(connected, place);
+    await this.settle(connected, place, host);
     const params = { force: this.force };
     const { kept } = await call(connected.peer, 'uninstall', params, { timeoutMs: UNINSTALL_DEADLINE_MS });
     await this.forget(host);
@@ -63,7 +63,7 @@ export class UninstallCommand extends KhloneCommand {
   }
 
   /** Throws `needs-yes` unless a person agrees to what will go. */
-  async settle({ peer }: Connected, place: string): Promise<void> {
+  async settle({ peer }: Connected, place: string, host: string): Promise<void> {
     if (this.yes) return;
     const { zones } = await call(peer, 'zone.list', {});
     const named = zones.slice(0, MAX_NAMED).map(({ address }) => oneLine(address, 200));
@@ -71,7 +71,12 @@ export class UninstallCommand extends KhloneCommand {
     const what =
       zones.length > 0 ? ` and its ${counted(zones.length, 'zone')} (${[...named, ...more].join(', ')})` : '';
     if (await confirm(this.caller, `Take khlone${what} off ${place}?`)) return;
-    throw new KhloneError('needs-yes', 'nothing was removed', 'khlone uninstall --yes');
+    const which = host === 'local' ? '' : `${place} `;
+    throw new KhloneError(
+      'needs-yes',
+      `nothing was removed: khlone${what} stays on ${place}`,
+      `khlone uninstall ${which}--yes`,
+    );
   }
 
   /** Its zones are no zones any more. */
