@@ -9,6 +9,7 @@ import { conflictText, patchText, viewPatches } from '../patches/view.ts';
 import { farSide, isOwnWorktree, type PatchZone, patchZoneOf } from '../patches/zone.ts';
 import type { Place } from '../place.ts';
 import { placeOf } from '../place.ts';
+import { nearConflicts } from '../render/near-conflicts.ts';
 import { conflictLines } from '../render/patches.ts';
 import { mark } from '../render/receipt.ts';
 import { serverOfZone } from '../server-call.ts';
@@ -21,7 +22,8 @@ export class DiffCommand extends KhloneCommand {
   static override usage = Command.Usage({
     category: 'Patches',
     description: 'what a pull would change here, or the conflict in a file',
-    details: 'When the host does not answer, it is told from what was last seen of the zone.',
+    details:
+      'At a terminal a conflict is shown with three lines around it, in a pipe with the whole file. When the host does not answer, it is told from what was last seen of the zone.',
     examples: [
       ['all of it', 'khlone diff'],
       ['what a sync would change there', 'khlone diff --out'],
@@ -73,12 +75,17 @@ export class DiffCommand extends KhloneCommand {
     }
   }
 
-  tellConflict({ told, text }: NonNullable<Awaited<ReturnType<typeof conflictText>>>): number {
+  tellConflict({ told, marked }: NonNullable<Awaited<ReturnType<typeof conflictText>>>): number {
     for (const line of conflictLines([told], this.style('stderr'))) this.say(line);
     const { path, kind, ranges } = told;
-    if (this.json) this.give({ path: pathText(path), kind, ranges, text: text?.toString('utf8') });
-    else if (text) this.caller.out(sanitize(text.toString('utf8')));
-    else this.say(`${mark(this.style('stderr'), 'attention')} ${sanitize(told.message)}`);
+    const text = marked?.text.toString('utf8');
+    if (this.json) this.give({ path: pathText(path), kind, ranges, text });
+    else if (marked && text !== undefined) {
+      const shown = this.caller.terminal.stdout ? nearConflicts(text, marked.markerSize) : text;
+      this.caller.out(sanitize(shown));
+    }
+    if (!this.json && !marked)
+      this.say(`${mark(this.style('stderr'), 'attention')} ${sanitize(told.message)}`);
     return 0;
   }
 }

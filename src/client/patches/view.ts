@@ -1,6 +1,6 @@
 import { gitFailed } from '../../patch/git.ts';
 import type { Path } from '../../patch/listing.ts';
-import { markedText } from '../../patch/markers.ts';
+import { type Marked, markedText } from '../../patch/markers.ts';
 import { treeWith } from '../../patch/tree.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { agreedBase } from './agreed-base.ts';
@@ -117,12 +117,12 @@ export const conflictText = (
   place: StepPlace,
   far: Far | undefined,
   path: Path,
-): Promise<{ told: ToldConflict; text: Buffer | undefined } | undefined> =>
+): Promise<{ told: ToldConflict; marked: Marked | undefined } | undefined> =>
   inMeeting(place, far, async ({ shadow }, { merge }) => {
     const conflict = merge.conflicts.find(({ paths }) => paths.includes(path));
     if (!conflict) return undefined;
     const [told] = await tellConflicts(shadow, [conflict]);
     const stage = conflict.contents.get(path) ?? [...conflict.contents.values()][0];
     const marked = stage && (await markedText(shadow, stage).catch(() => undefined));
-    return told && { told, text: marked?.text };
+    return told && { told, marked };
   });
