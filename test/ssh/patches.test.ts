@@ -151,9 +151,7 @@ describe.skipIf(sshdMissing)(`patches over ssh${sshdMissing ? ` (${sshdMissing})
     edit('exit 1');
     expect(await merge()).toMatchObject({
       code: 3,
-      stdout: expect.stringMatching(
-        /✗ the editor ended with 1: .*\s+↳ khlone resolve src\/auth\.ts --merge/,
-      ),
+      stdout: expect.stringMatching(/✗ the editor ended with 1: .*\s+↳ khlone resolve src\/auth\.ts --merge/),
     });
     const without = ['resolve', 'src/auth.ts', '--merge'];
     expect(await far.khlone(without, { tty: true, env: { EDITOR: '/nowhere/ed' } })).toMatchObject({
