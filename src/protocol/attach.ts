@@ -39,6 +39,10 @@ export type Parting = (typeof PARTINGS)[number];
 
 const sight = { zone, viewer, sight: Sight, terminal: Terminal };
 
+/** How many bytes were typed into a viewer since it began; `of` is another one where the count began anew. */
+export const Typed = z.object({ of: z.string().max(64), bytes: z.number().int().min(0) });
+export type Typed = z.infer<typeof Typed>;
+
 export const ATTACH_CALLS = {
   /**
    * Makes the viewer's tmux session where it is missing and answers the program that shows it, for a terminal on the
@@ -57,10 +61,11 @@ export const ATTACH_CALLS = {
    * The same with a terminal made on the server's machine. The call's body is what is typed, the answer's body is
    * what tmux draws; both are interactive. The answer's end is the viewer's end: `attach.end` says why. The call's
    * own end (cancel, a lost connection, the end of what is typed) leaves a shell running for its return. Opening the
-   * same viewer again takes its place: the call before ends with `interrupted`. Fails as `attach.prepare` does, and with
+   * same viewer again takes its place: the call before ends with `interrupted`, and nothing of it is typed any more;
+   * `typed` tells how far it came, so that the keys go on from there. Fails as `attach.prepare` does, and with
    * `no-pty` where the host has no script(1) of util-linux: there a terminal of ssh's can run what `attach.prepare` says.
    */
-  'attach.open': { params: z.strictObject(sight), answer: z.object({}) },
+  'attach.open': { params: z.strictObject(sight), answer: z.object({ typed: Typed.optional() }) },
   /** Only for a terminal of `attach.open`; any other knows its size by itself. */
   'attach.resize': {
     params: z.strictObject({ viewer, columns: cells, rows: cells }),

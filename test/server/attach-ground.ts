@@ -17,6 +17,8 @@ export type End = { parting: string; exitCode?: number };
 
 export type Viewer = {
   viewer: string;
+  /** How much had been typed into it when this terminal came. */
+  typed: { of: string; bytes: number };
   /** All bytes that were drawn, as Latin-1: what a terminal would obey can be looked for. */
   drawn(): string;
   /** Forgets what was drawn until now. */
@@ -66,7 +68,7 @@ export const openViewer = async (
       });
     }
   }
-  const { body } = await peer.call(
+  const { value, body } = await peer.call(
     'attach.open',
     { zone: zone.id, viewer, sight, terminal: terminalOf(wish) },
     { body: typing(), klass: 'interactive', signal: leave.signal },
@@ -85,6 +87,7 @@ export const openViewer = async (
   const over = read();
   return {
     viewer,
+    typed: (value as Pick<Viewer, 'typed'>).typed,
     drawn: () => text,
     clear: () => {
       text = '';

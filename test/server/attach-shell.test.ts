@@ -71,6 +71,21 @@ describe('a shell', () => {
     await back.sees('back');
   });
 
+  test('tells who comes back how much was typed, and types nothing more of the terminal before', async () => {
+    const shell = await openViewer(peer, zone, SHELL);
+    expect(shell.typed.bytes).toBe(0);
+    shell.type('echo rea""dy\r');
+    await shell.sees('ready');
+    const back = await openViewer(peer, zone, SHELL, { viewer: shell.viewer });
+    expect(back.typed).toEqual({ of: shell.typed.of, bytes: 'echo rea""dy\r'.length });
+    shell.type('echo la""te\r');
+    back.type('echo no""w\r');
+    await back.sees('now');
+    expect(back.drawn()).not.toContain('late');
+    const third = await openViewer(peer, zone, SHELL, { viewer: shell.viewer });
+    expect(third.typed.bytes).toBe(back.typed.bytes + 'echo no""w\r'.length);
+  });
+
   test('tells its exit code, and Ctrl-D is its own', async () => {
     const shell = await openShell();
     shell.type('exit 7\r');

@@ -126,6 +126,19 @@ describe.skipIf(sshdMissing)(`attach over ssh${sshdMissing ? ` (${sshdMissing})`
     await at.until(/code=0/);
   });
 
+  it('has every key once that was typed into a line which had just fallen silent', async () => {
+    const at = await shell();
+    line.swallow = { up: true, down: true };
+    await at.type('echo whole-');
+    await at.line('$word');
+    await at.until(AWAY, 15_000);
+    line.reset();
+    line.heal();
+    expect((await at.until(/^whole-kept/m, 20_000)).match(/^whole-kept/gm)).toHaveLength(1);
+    await at.line('exit 6');
+    await at.until(/code=6/);
+  });
+
   it('outlives the hub here and the server there', async () => {
     const at = await shell();
     const deaths = { hub: () => far.hubPid(), server: () => far.farServerPid() };

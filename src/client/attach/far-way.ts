@@ -1,3 +1,4 @@
+import type { Typed } from '../../protocol/attach.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import type { Size } from '../terminal/here.ts';
 import { endOf } from './ended.ts';
@@ -12,6 +13,12 @@ import type { Way } from './visit.ts';
 const OPEN_WITHIN_MS = 20_000;
 const RESIZE_WITHIN_MS = 5_000;
 const BELL = '\u0007';
+
+/** How far the viewer came, by an answer that the hub has parsed; this program starts without the parser. */
+const typedIn = (value: unknown): Typed | undefined => {
+  const { of, bytes } = (value as { typed?: Partial<Typed> } | undefined)?.typed ?? {};
+  return typeof of === 'string' && typeof bytes === 'number' ? { of, bytes } : undefined;
+};
 
 /**
  * Sends the last of many sizes: a window that is being dragged changes faster than a far host can follow. The one before
@@ -34,24 +41,29 @@ const createResizer = (send: (size: Size) => Promise<unknown>): ((size: Size) =>
   };
 };
 
-export const farWay = (line: HubLine, order: AttachOrder, viewer: string, term: string): Way => ({
-  open: async (size, signal) => {
+export const farWay = (line: HubLine, order: AttachOrder, viewer: string, term: string): Way => {
+  const typed = createTypedKeys();
+  const open: Way['open'] = async (size, signal) => {
     const { zone, sight, utf8 } = order;
-    const keys = createTypedKeys();
+    const keys = typed.open();
     const params = { zone, viewer, sight, terminal: { ...size, term, utf8 } };
     const options = { body: keys.body, klass: 'interactive', signal, timeoutMs: OPEN_WITHIN_MS } as const;
-    const { body } = await line.call('attach.open', params, options);
+    const { value, body } = await line.call('attach.open', params, options).catch((thrown: unknown) => {
+      keys.end();
+      throw thrown;
+    });
     if (!body) throw new KhloneError('invalid-request', 'the server showed nothing', 'khlone doctor');
+    keys.begin(typedIn(value));
     return {
       output: body,
       type: (bytes) => {
-        if (!keys.push(bytes)) process.stdout.write(BELL);
+        if (!typed.push(bytes)) process.stdout.write(BELL);
       },
       resize: createResizer((now) =>
         line.call('attach.resize', { viewer, ...now }, { timeoutMs: RESIZE_WITHIN_MS }),
       ),
       close: keys.end,
     };
-  },
-  end: endOf(line, viewer),
-});
+  };
+  return { open, end: endOf(line, viewer) };
+};

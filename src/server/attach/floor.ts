@@ -1,4 +1,4 @@
-import type { Sight } from '../../protocol/attach.ts';
+import type { Sight, Typed } from '../../protocol/attach.ts';
 import type { Environment } from '../prepare.ts';
 import type { Store } from '../store/store.ts';
 import { cloneByName, type ZoneRow, zoneRow } from '../store/zones.ts';
@@ -24,7 +24,12 @@ export type ViewersDeps = {
 };
 
 /** `turn` counts the terminals that it had: what an earlier one left behind is not its end. */
-export type Known = Seen & { turn: number; pty?: Pty | undefined; unseenSinceMs?: number | undefined };
+export type Known = Seen & {
+  turn: number;
+  typed?: Typed;
+  pty?: Pty | undefined;
+  unseenSinceMs?: number | undefined;
+};
 
 export type Floor = {
   deps: ViewersDeps;

@@ -35,9 +35,9 @@ export type Pty = {
   drawn: AsyncIterable<Uint8Array>;
   /**
    * Types bytes, once the client has drawn: until then the terminal itself would take Ctrl-C for an order, and throw
-   * away what was typed. Resolves when more may come. Nothing happens once the terminal is gone.
+   * away what was typed. Resolves when more may come; false where the terminal is gone, and nothing was typed.
    */
-  type(bytes: Uint8Array): Promise<void>;
+  type(bytes: Uint8Array): Promise<boolean>;
   resize(size: Size): void;
   /** Ends the client at once; the session stays, and what was drawn may still be read. */
   end(): void;
@@ -134,8 +134,10 @@ export const openPty = (argv: readonly string[], env: Record<string, string>, si
     drawn: drawn(),
     type: async (bytes) => {
       await Promise.race([begun.promise, over.promise]);
-      if (!stdin.writable || stdin.write(bytes)) return;
+      if (!stdin.writable) return false;
+      if (stdin.write(bytes)) return true;
       await Promise.race([once(stdin, 'drain'), over.promise]).catch(() => undefined);
+      return true;
     },
     resize: createResizer(env, firstLine(child.stdio[3] as Readable)),
     end,

@@ -1,5 +1,6 @@
+import { randomBytes } from 'node:crypto';
 import { statSync } from 'node:fs';
-import type { Sight, Terminal } from '../../protocol/attach.ts';
+import type { Sight, Terminal, Typed } from '../../protocol/attach.ts';
 import type { AnswerOf } from '../../protocol/calls.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import type { Body } from '../../protocol/peer.ts';
@@ -36,7 +37,7 @@ export type Wish = { zone: string; viewer: string; sight: Sight; terminal: Termi
 export type Viewers = {
   prepare(wish: Wish): Promise<AnswerOf<'attach.prepare'>>;
   /** What the client draws, until it ends. `signal`: its terminal is gone. */
-  open(wish: Wish, typed: Body | undefined, signal: AbortSignal): Promise<Body>;
+  open(wish: Wish, keys: Body | undefined, signal: AbortSignal): Promise<{ typed: Typed; drawn: Body }>;
   resize(viewer: string, size: Size): void;
   end(viewer: string): Promise<End>;
   /** Ends the viewers of a zone; how many there were. */
@@ -134,10 +135,16 @@ const end = async (floor: Floor, viewer: string, parting: 'left' | 'detached'): 
   });
 };
 
-/** The end of what is typed is the end of the terminal; where nothing ever is, it only looks on. */
-const typeAll = async (pty: Pty, typed: Body | undefined): Promise<void> => {
-  if (!typed) return;
-  for await (const bytes of typed) await pty.type(bytes);
+/**
+ * The end of what is typed is the end of the terminal; where nothing ever is, it only looks on. What still comes from a
+ * terminal whose place was taken is not typed: the later one has it again, from where the count stood.
+ */
+const typeAll = async (known: Known, pty: Pty, typed: Typed, keys: Body | undefined): Promise<void> => {
+  if (!keys) return;
+  for await (const bytes of keys) {
+    if (known.pty !== pty || !(await pty.type(bytes))) return;
+    typed.bytes += bytes.byteLength;
+  }
   pty.end();
 };
 
@@ -196,7 +203,7 @@ export const createViewers = (deps: ViewersDeps): Viewers => {
       const shown = await present(wish);
       return { argv: shown.argv, env: shown.env };
     },
-    open: async (wish, typed, signal) => {
+    open: async (wish, keys, signal) => {
       await checkPty();
       const { known, turn, ...client } = await present(wish);
       const replaced = (): boolean => known.turn !== turn;
@@ -206,9 +213,12 @@ export const createViewers = (deps: ViewersDeps): Viewers => {
       }
       const pty = connect(floor, known, client.argv, client.env, wish.terminal);
       signal.addEventListener('abort', pty.drop, { once: true });
-      typeAll(pty, typed).catch(ignore);
+      known.typed ??= { of: randomBytes(8).toString('hex'), bytes: 0 };
+      const { typed } = known;
+      const before = { ...typed };
+      typeAll(known, pty, typed, keys).catch(ignore);
       const settled = pty.closed.then(() => settle(floor, known, turn)).catch(ignore);
-      return drawnBy(pty, settled, replaced);
+      return { typed: before, drawn: drawnBy(pty, settled, replaced) };
     },
     resize: (viewer, size) => floor.known.get(viewer)?.pty?.resize(size),
     end: async (viewer) => {

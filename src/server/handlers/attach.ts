@@ -6,11 +6,10 @@ import { route } from './route.ts';
 
 export const attachRoutes = (viewers: Viewers) => [
   route('attach.prepare', ({ params }) => viewers.prepare(params)),
-  route('attach.open', async ({ params, body, signal }) => ({
-    answer: {},
-    body: await viewers.open(params, body, signal),
-    klass: 'interactive' as const,
-  })),
+  route('attach.open', async ({ params, body, signal }) => {
+    const { typed, drawn } = await viewers.open(params, body, signal);
+    return { answer: { typed }, body: drawn, klass: 'interactive' as const };
+  }),
   route('attach.resize', ({ params }) => {
     viewers.resize(params.viewer, params);
     return {};
