@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { until } from '../fixtures/khlone.ts';
+import { openPersonTerminal } from '../fixtures/person-terminal.ts';
 import { sshdMissing } from '../fixtures/sshd.ts';
 import { createFarWorld, type FarWorld } from './far-world.ts';
 
@@ -33,6 +34,23 @@ describe.skipIf(sshdMissing)(`uninstall of a host${sshdMissing ? ` (${sshdMissin
     expect(far.farProcesses()).toEqual([]);
     // The same host again is as new.
     expect((await act('echo again')).stdout).toBe('again\n');
+  });
+
+  it('ends who looks into a zone there, and is not set up again by them', async () => {
+    far = await createFarWorld();
+    await act('true');
+    const at = await openPersonTerminal(far);
+    try {
+      await at.line('clear; khlone attach --shell; echo "code=$?"');
+      await at.until(/org\/app\/main/);
+      expect(await uninstall('--yes')).toMatchObject({ code: 0 });
+      expect(await at.until(/code=/)).toMatch(/detached|no zone/);
+      await nobodyThere();
+      await until('the last files', () => !existsSync(far.farHome));
+      expect(far.farProcesses()).toEqual([]);
+    } finally {
+      await at.end();
+    }
   });
 
   it('refuses while work is only there; --force saves it first, and that stays', async () => {
@@ -75,7 +93,7 @@ describe.skipIf(sshdMissing)(`uninstall of a host${sshdMissing ? ` (${sshdMissin
     expect(await far.says(['uninstall', '--yes'])).toBe('! ✓ khlone is gone from this machine\n');
     await until('the last files', () => readdirSync(far.home.root).length === 1);
     expect(readdirSync(far.home.root)).toEqual(['mine']);
-    expect(far.residents()).toEqual({ hubs: 0, servers: 0 });
+    await until('the end of hub and server', () => far.residents().hubs + far.residents().servers === 0);
     expect(existsSync(join(far.repo, 'khlone.yml'))).toBe(true);
   });
 });

@@ -34,6 +34,7 @@ export class UninstallCommand extends KhloneCommand {
     this.refuseToLose(host);
     const connected = await serverOf(app, caller, host);
     await this.settle(connected, place, host);
+    await this.farewell(connected);
     const params = { force: this.force };
     const { kept } = await call(connected.peer, 'uninstall', params, { timeoutMs: UNINSTALL_DEADLINE_MS });
     await this.forget(host);
@@ -77,6 +78,12 @@ export class UninstallCommand extends KhloneCommand {
       `nothing was removed: khlone${what} stays on ${place}`,
       `khlone uninstall ${which}--yes`,
     );
+  }
+
+  /** Whoever looks into a zone there is told first: a terminal that lost its host would dial, and set it up again. */
+  async farewell({ peer }: Connected): Promise<void> {
+    const { zones } = await call(peer, 'zone.list', {});
+    for (const { id } of zones) await call(peer, 'attach.detach', { zone: id });
   }
 
   /** Its zones are no zones any more. */

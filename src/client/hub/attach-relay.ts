@@ -74,6 +74,8 @@ const connectedOf = async (
   const link = app.link(host);
   const here = link.current();
   if (here) return here;
+  if (host !== 'local' && !app.bindings.all().some((binding) => binding.host === host))
+    throw new KhloneError('not-found', `there is no zone on ${host} any more`, 'khlone init makes one');
   // A size alone is no reason to dial, or to start a server.
   const mayDial = name !== 'attach.resize';
   const made = mayDial && (await soonest(link.connect({ env, ask: undefined }), CONNECT_WITHIN_MS, signal));
