@@ -43,16 +43,26 @@ const ask = async (worktree: string, args: readonly string[]): Promise<string | 
   return code === 0 ? stdout.toString('utf8').replace(/\n$/u, '') : undefined;
 };
 
-const settingsOf = async (worktree: string): Promise<Pick<Manifest, 'autocrlf' | 'eol' | 'origin'>> => {
-  const [url, autocrlf, eol] = await Promise.all([
+type Settings = Pick<Manifest, 'autocrlf' | 'eol' | 'origin' | 'author'>;
+
+const settingsOf = async (worktree: string): Promise<Settings> => {
+  const [url, autocrlf, eol, name, email] = await Promise.all([
     ask(worktree, ['config', '--get', 'remote.origin.url']),
     ask(worktree, ['config', '--get', 'core.autocrlf']),
     ask(worktree, ['config', '--get', 'core.eol']),
+    ask(worktree, ['config', '--get', 'user.name']),
+    ask(worktree, ['config', '--get', 'user.email']),
   ]);
   const origin = url === undefined ? undefined : publicUrl(url);
   const crlf = Manifest.shape.autocrlf.safeParse(autocrlf?.toLowerCase()).data;
   const ends = Manifest.shape.eol.safeParse(eol?.toLowerCase()).data;
-  return { ...(origin && { origin }), ...(crlf && { autocrlf: crlf }), ...(ends && { eol: ends }) };
+  const author = Manifest.shape.author.safeParse({ name, email }).data;
+  return {
+    ...(origin && { origin }),
+    ...(crlf && { autocrlf: crlf }),
+    ...(ends && { eol: ends }),
+    ...(author && { author }),
+  };
 };
 
 /** Whether every object of the tree can be read: the user's git may have pruned one that the shadow counted on. */

@@ -33,6 +33,9 @@ export const publicUrl = (url: string): string | undefined => {
   return `${scheme.toLowerCase()}://${keeps ? `${user}@` : ''}${host}${path}`;
 };
 
+/** One line of a git configuration. */
+const word = z.string().min(1).max(200).refine(withoutControls, 'control characters');
+
 export const Manifest = z
   .strictObject({
     version: z.literal(1),
@@ -52,6 +55,8 @@ export const Manifest = z
     /** Settings without which the same files would look modified over there. */
     autocrlf: z.enum(['true', 'false', 'input']).optional(),
     eol: z.enum(['lf', 'crlf', 'native']).optional(),
+    /** Whom git takes for the author of commits, where the other machine names nobody. */
+    author: z.strictObject({ name: word, email: word }).optional(),
   })
   .refine((one) => one.head !== undefined || one.branch !== undefined, 'neither a branch nor a commit')
   .refine(

@@ -123,7 +123,21 @@ const pointHead = async ({ run }: Ground, { head, branch }: Manifest): Promise<v
   await run(['symbolic-ref', 'HEAD', ref]);
 };
 
-const configure = async ({ run }: Ground, { origin, autocrlf, eol }: Manifest): Promise<void> => {
+/** A clone's commit needs an author: the person's, where this machine has no own word on it. */
+const nameAuthor = async ({ run }: Ground, author: Manifest['author']): Promise<void> => {
+  const isNamed = await run(['config', '--get', 'user.email']).then(
+    () => true,
+    () => false,
+  );
+  if (!author || isNamed) return;
+  await run(['config', 'user.name', author.name]);
+  await run(['config', 'user.email', author.email]);
+};
+
+const configure = async (ground: Ground, manifest: Manifest): Promise<void> => {
+  const { run } = ground;
+  const { origin, autocrlf, eol, author } = manifest;
+  await nameAuthor(ground, author);
   if (autocrlf) await run(['config', 'core.autocrlf', autocrlf]);
   if (eol) await run(['config', 'core.eol', eol]);
   if (!origin) return;

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -141,6 +142,30 @@ describe('a carried worktree', () => {
     await carry(near, far);
     expect(readFileSync(join(far, 'ends.txt'), 'utf8')).toBe('a\r\nb\r\n');
     expect(looseStatus(far)).toEqual(looseStatus(near));
+  });
+
+  it('lets clones commit as the person, or as whom the other machine names', async () => {
+    const [bare, own] = [join(ground.dir, 'bare'), join(ground.dir, 'own')];
+    mkdirSync(bare);
+    put(own, '.gitconfig', '[user]\n\tname = There\n\temail = there@example.org\n');
+    gitIn(near, 'config', 'user.name', 'Änn "of" Here');
+    gitIn(near, 'config', 'user.email', 'ann@example.org');
+    const home = process.env.HOME;
+    const authors: string[] = [];
+    try {
+      for (const HOME of [bare, own]) {
+        process.env.HOME = HOME;
+        const zone = join(HOME, 'zones/org/repo/main');
+        await carry(near, zone);
+        const run = (...words: string[]): string =>
+          execFileSync('git', words, { cwd: zone, env: { PATH: process.env.PATH, HOME }, encoding: 'utf8' });
+        run('commit', '-q', '--allow-empty', '-m', 'by a clone');
+        authors.push(run('log', '-1', '--format=%an <%ae>').trim());
+      }
+    } finally {
+      process.env.HOME = home;
+    }
+    expect(authors).toEqual(['Änn "of" Here <ann@example.org>', 'There <there@example.org>']);
   });
 
   it("leaves the user's repository as it is and runs no hook on either side", async () => {
