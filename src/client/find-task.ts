@@ -1,5 +1,6 @@
 import { asKhloneError, ERRORS, type ErrorCode, KhloneError } from '../protocol/error.ts';
 import { matchTaskPrefix } from '../protocol/id.ts';
+import { oneLine } from '../protocol/sanitize.ts';
 import type { App } from './app.ts';
 import type { Binding } from './bindings.ts';
 import { call } from './call.ts';
@@ -34,7 +35,62 @@ const refusedHere = (app: App, prefix: string): Refused | undefined => {
   return app.outbox.refused().find(({ id }) => id.startsWith(stem));
 };
 
-/** The first host that knows it: that of the caller's zone, then the others that were used. */
+type Asking = { app: App; caller: Caller; prefix: string; first: Binding | undefined };
+
+/** Where the task is on one host, or why that host did not say. Throws `interrupted`. */
+const askHost = async (
+  { app, caller, prefix, first }: Asking,
+  host: string,
+  binding: Binding,
+): Promise<Located | KhloneError> => {
+  try {
+    // From the worktree of a zone any command brings the environment that its tasks may wait for.
+    const { peer } = await (first?.host === host
+      ? serverOfZone(app, caller, first)
+      : serverOf(app, caller, host));
+    const { task } = await call(peer, 'task.get', { task: prefix });
+    return { type: 'server', binding: app.bindings.byZone(task.zone) ?? binding, id: task.id };
+  } catch (thrown) {
+    const error = asKhloneError(thrown);
+    if (error.code === 'interrupted') throw error;
+    return error;
+  }
+};
+
+/** What nobody knowing it means: a host that was not asked may know it, so its silence counts for more than a no. */
+const troubleOf = (
+  asked: readonly (readonly [host: string, why: KhloneError])[],
+  prefix: string,
+): KhloneError => {
+  const all = asked.map(([, why]) => why);
+  const several = all.find(({ message }) => message.includes('several'));
+  if (several) return several;
+  const away = asked.filter(([, { code }]) => code === 'unreachable');
+  const why = away[0]?.[1] ?? all.find(({ code }) => code !== 'not-found') ?? all[0];
+  if (!why) return new KhloneError('not-found', `no task ${prefix}`, 'khlone status shows what there is');
+  if (away.length === 0) return why;
+  const what = `task ${oneLine(prefix, 60)} is not known here, and ${why.message}`;
+  return new KhloneError('unreachable', what, why.hint, { away: away.map(([host]) => host) });
+};
+
+/** Whether this host could not be asked for a task that was looked for. */
+export const wasAway = ({ data }: KhloneError, host: string): boolean =>
+  Array.isArray(data?.away) && data.away.includes(host);
+
+/** The one task of a host that its zones had when they were last seen, as far as it was shown; undefined: none, or several. */
+export const knownTask = (app: App, host: string, prefix: string): string | undefined => {
+  const views = app.bindings
+    .all()
+    .flatMap((one) => (one.host === host ? [app.known.get(one.zone)?.view] : []));
+  const ids = views.flatMap((view) => [
+    ...(view?.crew ?? []).flatMap(({ task }) => task ?? []),
+    ...(view?.attention ?? []).map(({ id }) => id),
+  ]);
+  const found = new Set(ids.filter((id) => id.startsWith(stemOf(prefix))));
+  return found.size === 1 ? [...found][0] : undefined;
+};
+
+/** The first host that knows it: that of the caller's zone, then the others that were used; those that are down together. */
 export const locateTask = async (
   app: App,
   caller: Caller,
@@ -44,24 +100,23 @@ export const locateTask = async (
   const here = inOutbox(app, prefix);
   if (here) return here;
   const bindings = [...(first ? [first] : []), ...app.bindings.all()];
-  const hosts = new Map(bindings.map((binding) => [binding.host, binding]));
-  let trouble: KhloneError | undefined;
-  for (const [host, binding] of hosts) {
-    try {
-      // From the worktree of a zone any command brings the environment that its tasks may wait for.
-      const { peer } = await (first?.host === host
-        ? serverOfZone(app, caller, first)
-        : serverOf(app, caller, host));
-      const { task } = await call(peer, 'task.get', { task: prefix });
-      return { type: 'server', binding: app.bindings.byZone(task.zone) ?? binding, id: task.id };
-    } catch (thrown) {
-      const error = asKhloneError(thrown);
-      if (error.code === 'interrupted') throw error;
-      if (error.code !== 'not-found' || !trouble)
-        trouble = error.message.includes('several') ? error : (trouble ?? error);
+  const hosts = [...new Map(bindings.map((binding) => [binding.host, binding]))];
+  const isDown = ([host]: (typeof hosts)[number]): boolean => app.link(host).state() === 'offline';
+  const turns = [...hosts.filter((one) => !isDown(one)).map((one) => [one]), hosts.filter(isDown)];
+  const asked: [string, KhloneError][] = [];
+  for (const turn of turns) {
+    const answers = await Promise.all(
+      turn.map(async ([host, binding]) => {
+        const said = await askHost({ app, caller, prefix, first }, host, binding);
+        return [host, said] as const;
+      }),
+    );
+    for (const [host, said] of answers) {
+      if (!(said instanceof KhloneError)) return said;
+      asked.push([host, said]);
     }
   }
   const refused = refusedHere(app, prefix);
   if (refused) throw refusalOf(refused);
-  throw trouble ?? new KhloneError('not-found', `no task ${prefix}`, 'khlone status shows what there is');
+  throw troubleOf(asked, prefix);
 };

@@ -60,8 +60,11 @@ const reach = async (link: Link, caller: Caller, signal: AbortSignal): Promise<C
   const dialing = link.connect({ env: caller.env, ask: undefined });
   const made = await soonest(dialing, DIAL_MAX_MS, signal);
   if (made) return made;
-  throw new KhloneError('unreachable', `${link.name} does not answer`, 'khlone reconnect');
+  throw noAnswer(link);
 };
+
+const noAnswer = ({ name }: Link): KhloneError =>
+  new KhloneError('unreachable', `${name} does not answer`, 'khlone reconnect');
 
 const noZone = ({ address }: Binding): KhloneError =>
   new KhloneError(
@@ -111,6 +114,11 @@ export async function* followJournal(
   let lost = false;
   for (let tries = 0; ; tries += 1) {
     try {
+      // Of a host that is known to be down nobody waits for a try to end before hearing so.
+      if (!lost && link.state() === 'offline') {
+        yield { type: 'lost', why: link.trouble() ?? noAnswer(link) };
+        lost = true;
+      }
       const connected = link.current() ?? (await reach(link, caller, signal));
       const head = await headOf(app, connected, follow.binding);
       if (lost) yield { type: 'back' };

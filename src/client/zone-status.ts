@@ -7,7 +7,7 @@ import type { Caller } from './caller.ts';
 import type { Entry } from './outbox.ts';
 import { knownCounts } from './patches/counts.ts';
 import type { ZoneStatus } from './render/status.ts';
-import { serverOfZone } from './server-call.ts';
+import { ASKED_ONCE, serverOfZone } from './server-call.ts';
 
 /** What is known of a zone: asked of its server, or as it was last seen, with its age. */
 
@@ -113,7 +113,7 @@ export const knownStatus = (
 export const zoneStatus = async (app: App, caller: Caller, binding: Binding): Promise<ZoneStatus> => {
   let view: ZoneView | undefined;
   try {
-    const { peer } = await serverOfZone(app, caller, binding, ANSWER_WITHIN_MS);
+    const { peer } = await serverOfZone(app, caller, binding, ASKED_ONCE);
     const { zone } = await call(peer, 'zone.get', { zone: binding.zone }, { timeoutMs: ANSWER_WITHIN_MS });
     if (zone?.id === binding.zone) view = zone;
     if (view) app.known.put(view);

@@ -1,8 +1,8 @@
 import { Command, Option } from 'clipanion';
-import { asKhloneError } from '../../protocol/error.ts';
+import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
 import { call } from '../call.ts';
-import { type Located, locateTask } from '../find-task.ts';
+import { knownTask, type Located, locateTask, wasAway } from '../find-task.ts';
 import { mark } from '../render/receipt.ts';
 import { serverOf } from '../server-call.ts';
 import { KhloneCommand } from './base.ts';
@@ -16,8 +16,8 @@ const WORDS: Readonly<Record<string, string>> = {
 
 const WHOLE_ID = /^task-[0-9a-hjkmnp-tv-z]{10}$/;
 
-const hostOf = (found: Located | undefined): string | undefined =>
-  found?.type === 'server' ? found.binding.host : found?.queued.entry.host;
+const hostOf = (found: Located): string =>
+  found.type === 'server' ? found.binding.host : found.queued.entry.host;
 
 export class CancelCommand extends KhloneCommand {
   static override paths = [['cancel']];
@@ -33,17 +33,17 @@ export class CancelCommand extends KhloneCommand {
     const { app, caller } = this;
     const here = await this.hereOrNone();
     const found = await locateTask(app, caller, this.task, here).catch((thrown: unknown) => {
-      // The whole id of a task of this zone needs nobody to find it.
-      if (asKhloneError(thrown).code === 'unreachable' && here && WHOLE_ID.test(this.task)) return undefined;
-      throw thrown;
+      const error = asKhloneError(thrown);
+      if (here && wasAway(error, here.host)) return this.named(here.host, error);
+      throw error;
     });
+    if (typeof found === 'string') return this.queueHere(found, here?.host ?? 'local');
     if (found?.type === 'here' && (!found.queued.entry.sentTo || found.queued.entry.held)) {
       app.outbox.remove(found.queued);
       return this.tell(found.id, 'cancelled');
     }
-    const id = found?.id ?? this.task;
-    const host = hostOf(found) ?? here?.host ?? 'local';
-    if (!found) return this.queueHere(id, host);
+    const { id } = found;
+    const host = hostOf(found);
     try {
       const { peer } = await serverOf(app, caller, host);
       // It may be on its way there: a cancel must not overtake its task.
@@ -54,6 +54,18 @@ export class CancelCommand extends KhloneCommand {
       if (asKhloneError(thrown).code !== 'unreachable') throw thrown;
       return this.queueHere(id, host);
     }
+  }
+
+  /** The id of a task of a host that is away: a whole one needs nobody to find it, the rest of one may be known. */
+  named(host: string, why: KhloneError): string {
+    if (WHOLE_ID.test(this.task)) return this.task;
+    const known = knownTask(this.app, host, this.task);
+    if (known) return known;
+    throw new KhloneError(
+      why.code,
+      why.message,
+      'its whole id is queued; or khlone reconnect, which tries now',
+    );
   }
 
   queueHere(task: string, host: string): number {

@@ -18,7 +18,8 @@ export class CrewCommand extends KhloneCommand {
   override async execute(): Promise<number> {
     const status = await zoneStatus(this.app, this.caller, await this.here());
     if (this.json) {
-      this.give(status.view.crew);
+      const { view, ageMs } = status;
+      this.give(view.crew.map((clone) => (ageMs > 0 ? { ...clone, ageMs } : clone)));
       return 0;
     }
     const width = this.caller.terminal.stdout ? this.caller.terminal.columns : 400;

@@ -12,10 +12,8 @@ import { placeOf } from '../place.ts';
 import { nearConflicts } from '../render/near-conflicts.ts';
 import { conflictLines } from '../render/patches.ts';
 import { mark } from '../render/receipt.ts';
-import { serverOfZone } from '../server-call.ts';
+import { KNOWN_ELSE, serverOfZone } from '../server-call.ts';
 import { KhloneCommand } from './base.ts';
-
-const ANSWER_WITHIN_MS = 3_000;
 
 export class DiffCommand extends KhloneCommand {
   static override paths = [['diff']];
@@ -68,7 +66,7 @@ export class DiffCommand extends KhloneCommand {
   /** The zone's side where it answers; what was last seen of it where it does not. */
   async far(zone: PatchZone, { binding }: Place): Promise<Far | undefined> {
     try {
-      return farSide(zone, await serverOfZone(this.app, this.caller, binding, ANSWER_WITHIN_MS));
+      return farSide(zone, await serverOfZone(this.app, this.caller, binding, KNOWN_ELSE));
     } catch (thrown) {
       if (!waitsFor(thrown)) throw thrown;
       return undefined;

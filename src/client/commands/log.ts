@@ -6,11 +6,14 @@ import { type Follow, followJournal } from '../follow-journal.ts';
 import { createReader } from '../reader.ts';
 import { linkWords } from '../render/link-words.ts';
 import { mark } from '../render/receipt.ts';
-import { serverOf, serverOfZone } from '../server-call.ts';
+import { needing, serverOf, serverOfZone } from '../server-call.ts';
 import { sessionFor } from '../sessions.ts';
 import { openPen } from '../transcript-pen.ts';
 import { createWants, insteadOf, wantedBy } from '../wanted.ts';
 import { KhloneCommand } from './base.ts';
+
+/** Transcripts of zones elsewhere are read where they are. */
+const THERE = (why: string): string => `the transcript is there: ${why}`;
 
 export class LogCommand extends KhloneCommand {
   static override paths = [['log']];
@@ -35,7 +38,7 @@ export class LogCommand extends KhloneCommand {
     if (this.follow) this.caller.handOver?.();
     if (this.task !== undefined) return this.ofTask(this.task);
     const binding = await this.here();
-    await serverOfZone(this.app, this.caller, binding);
+    await needing(THERE, () => serverOfZone(this.app, this.caller, binding));
     const session =
       this.who || this.all ? undefined : sessionFor(this.app, this.caller, binding, this.session).session;
     // One clone's lines are picked where they lie; those of a role or of the hero, here.
@@ -49,7 +52,7 @@ export class LogCommand extends KhloneCommand {
       this.say(`${found.id} was not sent yet`);
       return 0;
     }
-    const connected = await serverOf(this.app, this.caller, found.binding.host);
+    const connected = await needing(THERE, () => serverOf(this.app, this.caller, found.binding.host));
     const { task } = await fetchTask(connected, found.id);
     return this.print({ ...found.binding, zone: task.zone }, { task: task.id });
   }

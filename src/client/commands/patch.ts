@@ -16,11 +16,10 @@ import { type Place, placeOf } from '../place.ts';
 import { conflictLines, conflictsText, reasonLines, shownPath } from '../render/patches.ts';
 import { mark } from '../render/receipt.ts';
 import { counted } from '../render/status.ts';
-import { serverOfZone } from '../server-call.ts';
+import { KNOWN_ELSE, serverOfZone } from '../server-call.ts';
 import { patchesHere } from '../zone-status.ts';
 import { KhloneCommand } from './base.ts';
 
-const ANSWER_WITHIN_MS = 3_000;
 const MAX_PATCH_BYTES = 256 * 1024 * 1024;
 /** Applications whose displaced files are listed. */
 const MAX_LISTED = 20;
@@ -35,7 +34,7 @@ abstract class PatchCommand extends KhloneCommand {
   /** The zone's side where it answers; undefined where there is none, or it is away. */
   async far(zone: PatchZone): Promise<Far | undefined> {
     try {
-      return farSide(zone, await serverOfZone(this.app, this.caller, zone.binding, ANSWER_WITHIN_MS));
+      return farSide(zone, await serverOfZone(this.app, this.caller, zone.binding, KNOWN_ELSE));
     } catch (thrown) {
       if (!waitsFor(thrown)) throw thrown;
       return undefined;

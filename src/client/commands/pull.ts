@@ -20,7 +20,7 @@ import {
 import { placeOf } from '../place.ts';
 import { conflictLines, conflictsText, haltError, named, reasonLines, shownPath } from '../render/patches.ts';
 import { mark } from '../render/receipt.ts';
-import { serverOf } from '../server-call.ts';
+import { needing, serverOf } from '../server-call.ts';
 import { KhloneCommand } from './base.ts';
 
 export class PullCommand extends KhloneCommand {
@@ -85,7 +85,10 @@ export class PullCommand extends KhloneCommand {
   async pullOne(zone: PatchZone, files: string[] | undefined): Promise<number> {
     const { app, caller } = this;
     const { binding } = zone;
-    const connected = await serverOf(app, caller, binding.host);
+    const connected = await needing(
+      (why) => `nothing was pulled: ${why}`,
+      () => serverOf(app, caller, binding.host),
+    );
     await app.flush(binding.host);
     const far = farSide(zone, connected);
     const wish = wishFor(zone, { ...(files && { files }), yes: this.yes });

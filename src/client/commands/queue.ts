@@ -10,7 +10,7 @@ import { locateTask } from '../find-task.ts';
 import { waitsFor } from '../patches/queue.ts';
 import { mark } from '../render/receipt.ts';
 import { counted, cut } from '../render/status.ts';
-import { serverOf, serverOfZone } from '../server-call.ts';
+import { ASKED_ONCE, serverOf, serverOfZone } from '../server-call.ts';
 import { KhloneCommand } from './base.ts';
 
 /** A reading command answers from what is known rather than wait for a host that does not answer. */
@@ -56,8 +56,9 @@ export class QueueCommand extends KhloneCommand {
   /** The tasks that the zone's server knows; undefined where it does not answer. */
   async there(binding: Binding): Promise<TaskView[] | undefined> {
     try {
-      const { peer } = await serverOfZone(this.app, this.caller, binding, ANSWER_WITHIN_MS);
-      return (await call(peer, 'task.list', { zone: binding.zone, ended: this.all, most: 200 })).tasks;
+      const { peer } = await serverOfZone(this.app, this.caller, binding, ASKED_ONCE);
+      const wish = { zone: binding.zone, ended: this.all, most: 200 };
+      return (await call(peer, 'task.list', wish, { timeoutMs: ANSWER_WITHIN_MS })).tasks;
     } catch (thrown) {
       if (!waitsFor(thrown)) throw thrown;
       return undefined;

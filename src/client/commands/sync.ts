@@ -16,10 +16,8 @@ import {
   reasonLines,
 } from '../render/patches.ts';
 import { mark } from '../render/receipt.ts';
-import { serverOfZone } from '../server-call.ts';
+import { QUEUED_ELSE, serverOfZone } from '../server-call.ts';
 import { KhloneCommand } from './base.ts';
-
-const ANSWER_WITHIN_MS = 3_000;
 
 export class SyncCommand extends KhloneCommand {
   static override paths = [['sync']];
@@ -52,7 +50,7 @@ export class SyncCommand extends KhloneCommand {
     const zone = patchZoneOf(place.binding, place.worktree, place.config);
     const files = pathsFrom(caller.cwd, place.worktree.root, this.files);
     try {
-      const connected = await serverOfZone(app, caller, place.binding, ANSWER_WITHIN_MS);
+      const connected = await serverOfZone(app, caller, place.binding, QUEUED_ELSE);
       await app.flush(place.binding.host);
       const outcome = await syncZone(
         connected,

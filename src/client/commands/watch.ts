@@ -4,14 +4,12 @@ import { VERBOSITIES, type Verbosity } from '../../protocol/event-lines.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
 import type { Binding } from '../bindings.ts';
 import { mark } from '../render/receipt.ts';
-import { serverOfZone } from '../server-call.ts';
+import { KNOWN_ELSE, serverOfZone } from '../server-call.ts';
 import { readUserConfig } from '../user-config.ts';
 import { wantedBy } from '../wanted.ts';
 import { type WatchWish, watchZones } from '../watch.ts';
 import { KhloneCommand } from './base.ts';
 
-/** A host that does not answer within this is told as lost, and waited for. */
-const FIRST_WITHIN_MS = 3_000;
 /** Zones watched at once: each holds a reader on its server. */
 const MAX_ZONES = 64;
 
@@ -79,7 +77,7 @@ export class WatchCommand extends KhloneCommand {
   async bringEnvironment(zones: readonly Binding[]): Promise<void> {
     const [only] = zones;
     if (this.all || !only || this.caller.repeated) return;
-    await serverOfZone(this.app, this.caller, only, FIRST_WITHIN_MS).catch((thrown: unknown) => {
+    await serverOfZone(this.app, this.caller, only, KNOWN_ELSE).catch((thrown: unknown) => {
       if (!(thrown instanceof KhloneError) || thrown.code !== 'unreachable') throw thrown;
     });
   }

@@ -228,6 +228,16 @@ const connectLine = async (line: Line, lender: Lender): Promise<Connected> => {
   return line.dialing ? join(line, line.dialing, lender) : dial(line, lender);
 };
 
+/** What came so lately that asking for a sign would tell nothing new. */
+const FRESH_MS = 1_000;
+
+const answers = async (line: Line, withinMs: number): Promise<boolean> => {
+  const { connected, state, spec } = line;
+  if (!connected) return false;
+  if (!spec.pings || (state === 'online' && silentMs(line) < FRESH_MS)) return true;
+  return (await givesSign(line, connected, withinMs)) || (!!line.connected && line.connected !== connected);
+};
+
 const verify = async (line: Line, withinMs: number): Promise<boolean> => {
   const { connected } = line;
   if (!connected || (await givesSign(line, connected, withinMs))) return !!connected;
@@ -261,6 +271,7 @@ export const createLink = (spec: LinkSpec): Link => {
       if (line.connected) tell(line, { type: 'doubt' });
     },
     verify: (withinMs) => verify(line, withinMs),
+    answers: (withinMs) => answers(line, withinMs),
     close: () => {
       line.stop.abort();
       line.stop = new AbortController();

@@ -43,6 +43,11 @@ export type Link = {
   doubt(): void;
   /** Hangs up on a connection that gives no sign of life within `withinMs`; true where one is there and lives. */
   verify(withinMs: number): Promise<boolean>;
+  /**
+   * True as soon as the connection that is there says anything, or another one took its place; false where there is none,
+   * or after `withinMs`. What said something just now is not asked. Hangs up on nothing.
+   */
+  answers(withinMs: number): Promise<boolean>;
   /** The connection if it is there now. */
   current(): Connected | undefined;
   close(): void;

@@ -4,15 +4,13 @@ import type { Caller } from '../caller.ts';
 import { soonest } from '../patience.ts';
 import type { Place } from '../place.ts';
 import { conflictLines, haltError } from '../render/patches.ts';
-import { serverOfZone } from '../server-call.ts';
+import { QUEUED_ELSE, serverOfZone } from '../server-call.ts';
 import { knownCounts } from './counts.ts';
 import { openGround, present, snapshotOf } from './ground.ts';
 import { type Queued, queuedTree, queueSync, settleStopped, syncZone, waitsFor } from './queue.ts';
 import { isOwnWorktree, type PatchZone, patchZoneOf, wishFor } from './zone.ts';
 
 /** What a dispatch does about edits that its zone has not seen: sends them first, or says that they are not there. */
-
-const ANSWER_WITHIN_MS = 3_000;
 
 export type Sent = { kind: 'sent'; lines: string[] } | ({ kind: 'queued' } & Queued) | { kind: 'nothing' };
 
@@ -31,7 +29,7 @@ export const syncFirst = async (
   if (isOwnWorktree(binding) || place.isNew) return { kind: 'nothing' };
   const zone = patchZoneOf(binding, place.worktree, place.config);
   try {
-    const connected = await serverOfZone(app, caller, binding, ANSWER_WITHIN_MS);
+    const connected = await serverOfZone(app, caller, binding, QUEUED_ELSE);
     await app.flush(binding.host);
     const outcome = await syncZone(connected, zone, wishFor(zone, { yes: false }));
     if ('halts' in outcome) throw haltError(outcome.halts);
