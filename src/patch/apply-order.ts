@@ -11,10 +11,11 @@ export type Step = { path: Path; before: Entry | undefined; after: Entry | undef
 const byPath = (one: Wish, other: Wish): number => (one.path < other.path ? -1 : 1);
 
 /**
- * What stands in the way goes first; then everything is written; only then the rest goes, the deepest first, so that a
- * moved file is at both places for a moment rather than at none.
+ * What stands in the way goes first; then everything is written, what made room before the others, so that it can go
+ * back where its new place fails; only then the rest goes, the deepest first, so that a moved file is at both places
+ * for a moment rather than at none.
  */
-export const inOrder = <T extends Wish>(changes: readonly T[]): T[] => {
+export const inOrder = <T extends Wish & Pick<Step, 'to'>>(changes: readonly T[]): T[] => {
   const written = changes.filter(({ after }) => after !== undefined).sort(byPath);
   const removed = changes
     .filter(({ after }) => after === undefined)
@@ -26,5 +27,12 @@ export const inOrder = <T extends Wish>(changes: readonly T[]): T[] => {
   const places = new Set(written.map(({ path }) => path));
   const isInTheWay = ({ path }: Wish): boolean =>
     needed.has(folded(path)) || foldersOf(path).some((folder) => places.has(folder));
-  return [...removed.filter(isInTheWay), ...written, ...removed.filter((change) => !isInTheWay(change))];
+  const first = removed.filter(isInTheWay);
+  const moved = new Set(first.map(({ to }) => to));
+  return [
+    ...first,
+    ...written.filter(({ path }) => moved.has(path)),
+    ...written.filter(({ path }) => !moved.has(path)),
+    ...removed.filter((change) => !isInTheWay(change)),
+  ];
 };

@@ -126,17 +126,19 @@ const run = async (
 ): Promise<Application> => {
   const swap = swapOf(place, folder, shadow);
   const whys = new Map<Path, string>();
+  const moving = changes.flatMap((change, n) => (change.to === undefined ? [] : [{ change, n, to: change.to }]));
   for (const [n, change] of changes.entries()) {
     const isStay = change.to !== undefined && whys.has(change.to);
-    const why = isStay ? notWritten(change.to ?? '') : await swapIn(place, swap, n, change);
-    if (why !== undefined) whys.set(change.path, why);
-  }
-  // What had to make room before its new place was tried.
-  for (const [n, change] of changes.entries()) {
-    if (change.to === undefined || !whys.has(change.to) || whys.has(change.path)) continue;
-    const why = notWritten(change.to);
-    const isBack = await putBack(swap, n, change, why);
-    whys.set(change.path, isBack ? why : `${why}; a copy is kept`);
+    const failed = isStay ? notWritten(change.to ?? '') : await swapIn(place, swap, n, change);
+    if (failed === undefined) continue;
+    whys.set(change.path, failed);
+    // What had to make room for it goes back before anything else takes its place.
+    for (const one of moving) {
+      if (one.to !== change.path || one.n > n || whys.has(one.change.path)) continue;
+      const why = notWritten(one.to);
+      const isBack = await putBack(swap, one.n, one.change, why);
+      whys.set(one.change.path, isBack ? why : `${why}; a copy is kept`);
+    }
   }
   faultPoint('apply.run');
   const done = changes.flatMap(({ path }) => (whys.has(path) ? [] : [path]));

@@ -1,7 +1,7 @@
 import { KhloneError } from '../protocol/error.ts';
 import { git, gitStream } from './git.ts';
 import { branchOf } from './head.ts';
-import { depthOf, type History, shallowOf } from './history.ts';
+import { depthOf, type History, lineageOf, shallowOf } from './history.ts';
 import { forgetIndex } from './last-snapshot.ts';
 import type { LeftOut } from './left-out.ts';
 import { Manifest, publicUrl } from './manifest.ts';
@@ -117,6 +117,8 @@ export const packWorktree = async (wish: PackWish): Promise<Packed> => {
   const isPartial = (await ask(wish.worktree, ['config', '--get-regexp', PARTIAL])) !== undefined;
   const depth = isPartial ? 1 : depthOf(wish.history);
   const shallow = head ? await shallowOf(wish, head, depth, SNAPSHOT_DEADLINE_MS) : [];
+  // What is carried whole speaks for itself.
+  const lineage = head && shallow.length > 0 ? await lineageOf(wish, head, SNAPSHOT_DEADLINE_MS) : undefined;
   const manifest = Manifest.parse({
     version: 1,
     format: tree.length === 40 ? 'sha1' : 'sha256',
@@ -124,6 +126,7 @@ export const packWorktree = async (wish: PackWish): Promise<Packed> => {
     ...(branch && { branch }),
     tree,
     shallow,
+    ...(lineage && { lineage }),
     ...(await settingsOf(wish.worktree)),
   });
   return { manifest, body: packOf(shadow, wish, snapshot, shallow), leftOut };

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { KhloneError } from '../protocol/error.ts';
 import { git, gitFailed } from './git.ts';
+import { lineageText, MAX_LINEAGE } from './lineage.ts';
 import { MAX_SHALLOW } from './manifest.ts';
 import type { Repository } from './shadow.ts';
 
@@ -87,4 +88,20 @@ export const shallowOf = async (
     'the history has too many ends',
     'repo: { history: full } in khlone.yml',
   );
+};
+
+/** What `head` comes from, for a manifest: whoever joins the zone with fewer commits than it carries is known by it. */
+export const lineageOf = async (
+  { worktree }: Repository,
+  head: string,
+  deadlineMs: number,
+): Promise<string> => {
+  const answer = await git(['rev-list', `--max-count=${MAX_LINEAGE}`, head, '--'], {
+    cwd: worktree,
+    env: { GIT_NO_REPLACE_OBJECTS: '1' },
+    deadlineMs,
+    maxBytes: MAX_LIST_BYTES,
+  });
+  if (answer.code !== 0) throw gitFailed('git could not list the history', answer.stderr);
+  return lineageText(answer.stdout.toString('latin1').split('\n').filter(Boolean));
 };

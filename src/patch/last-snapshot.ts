@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { copyFile, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { copyFile, link, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import type { Shadow } from './shadow.ts';
@@ -24,6 +24,9 @@ export const Seen = z.strictObject({
   others: z.array(z.string()),
 });
 export type Seen = z.infer<typeof Seen>;
+
+/** What a snapshot can build on: the tree of the kept index, and what was seen then. */
+export type LastSeen = { tree: string; seen: Seen };
 
 const Note = z.strictObject({
   /** The kept index that this is about. */
@@ -61,9 +64,17 @@ const readNote = async (shadowDir: string): Promise<Note | undefined> => {
   }
 };
 
-/** Git tells files that changed right after it looked by the index's own time: a copy must not look younger. */
+/**
+ * Git writes an index anew under another name, so a second name of the same file is as good as a copy. Git tells files
+ * that changed right after it looked by the index's own time: a copy must not look younger.
+ */
 const copyIndex = async (from: string, to: string): Promise<void> => {
   const { mtimeMs } = await stat(from);
+  const isLinked = await link(from, to).then(
+    () => true,
+    () => false,
+  );
+  if (isLinked) return;
   await copyFile(from, to);
   const seconds = Math.floor(mtimeMs) / 1000;
   await utimes(to, seconds, seconds);
@@ -89,19 +100,22 @@ export const copySnapshotIndex = async (shadowDir: string, tree: string, to: str
 };
 
 /**
- * Takes a snapshot on a copy of the kept index, which takes the kept one's place afterwards. `use` gets the copy, and
- * what was seen when it was made, if that can be built on. `fresh`: from an empty index.
+ * Takes a snapshot on a copy of the kept index, which takes the kept one's place afterwards where the result names its
+ * tree as `whole`. `use` gets the copy, and what was seen when it was made, if that can be built on. `fresh`: from an
+ * empty index.
  */
-export const withIndex = async <T extends { whole: string; seen?: Seen | undefined }>(
+export const withIndex = async <T extends { whole: string | undefined; seen?: Seen | undefined }>(
   { dir }: Shadow,
   fresh: boolean,
-  use: (index: string, seen: Seen | undefined) => Promise<T>,
+  use: (index: string, last: LastSeen | undefined) => Promise<T>,
 ): Promise<T> => {
   const index = join(dir, `index.${randomBytes(6).toString('hex')}`);
   try {
     const before = fresh ? undefined : await copyKept(dir, index).catch(() => undefined);
-    const result = await use(index, before?.seen);
+    const last = before?.seen && { tree: before.tree, seen: before.seen };
+    const result = await use(index, last);
     const { whole: tree, seen } = result;
+    if (tree === undefined) return result;
     const note: Note = { index: await indexMark(index).catch(() => ''), tree, ...(seen && { seen }) };
     await rename(index, keptIn(dir)).catch(() => undefined);
     await writeNote(dir, note).catch(() => undefined);

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { MAX_LINEAGE_CHARS } from './lineage.ts';
 
 /**
  * What goes before a carried pack. The pack proves its own bytes (its trailer and every object's id); the manifest
@@ -48,6 +49,8 @@ export const Manifest = z
     tree: objectId,
     /** Commits whose parents are not carried. */
     shallow: z.array(objectId).max(MAX_SHALLOW),
+    /** Names of the commits that `head` comes from, those that are not carried too. */
+    lineage: z.base64().max(MAX_LINEAGE_CHARS).optional(),
     origin: z
       .string()
       .refine((url) => publicUrl(url) === url, 'carries credentials or an unknown transport')

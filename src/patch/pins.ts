@@ -2,7 +2,10 @@ import { lstat, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { type GitOptions, git, gitStream } from './git.ts';
+import { forgetIndex } from './last-snapshot.ts';
+import { areOwn, syncObjects } from './objects.ts';
 import type { Shadow } from './shadow.ts';
+import { fewChanges } from './tree-diff.ts';
 
 /**
  * Trees that a shadow holds for later: by a name in a list, and with objects of its own. A snapshot counts on the
@@ -14,6 +17,8 @@ const GIT_DEADLINE_MS = 15 * 60_000;
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 /** More packs than this make every git slower: they are joined. */
 const MAX_PACKS = 40;
+/** And more objects than these outside of packs, about. */
+const MAX_LOOSE = 4096;
 /** Objects that nothing pins are kept so long: another process may be about to pin them. */
 const PRUNE_AFTER = '2.days.ago';
 const MAX_PINS_BYTES = 16 * 1024 * 1024;
@@ -51,9 +56,31 @@ const keep = async (shadow: Shadow, pins: ReadonlyMap<string, string>): Promise<
   await rename(`${path}.new`, path);
 };
 
+/** Pinned trees that a new one is compared with, one after the other. */
+const MAX_COMPARED = 4;
+
+/**
+ * Whether all that a tree has more than one of the pinned lies in the shadow's own store: then it is on the disk when
+ * this returns. It is so after a small change, which khlone stored itself.
+ */
+const isOwnAlready = async (shadow: Shadow, tree: string, held: ReadonlySet<string>): Promise<boolean> => {
+  for (const one of [...held].slice(0, MAX_COMPARED)) {
+    const few = await fewChanges(shadow, one, tree);
+    if (!few) continue;
+    const files = few.changes.flatMap(({ after }) => (after ? [after.oid] : []));
+    const oids = [...new Set([...few.folders, ...files])];
+    if (!(await areOwn(shadow, oids))) continue;
+    await syncObjects(shadow, oids);
+    return true;
+  }
+  return false;
+};
+
 /** Copies what the trees need and no pinned one has into the shadow's own store, onto the disk. */
 const own = async (shadow: Shadow, trees: readonly string[], held: ReadonlySet<string>): Promise<void> => {
-  const fresh = trees.filter((tree) => !held.has(tree));
+  const fresh: string[] = [];
+  for (const tree of trees)
+    if (!held.has(tree) && !(await isOwnAlready(shadow, tree, held))) fresh.push(tree);
   if (fresh.length === 0) return;
   const input = `${[...fresh, ...[...held].map((one) => `^${one}`)].join('\n')}\n`;
   // Without --local: what lies in the user's store is copied, too.
@@ -120,16 +147,25 @@ const nameForGit = async (shadow: Shadow, options: GitOptions): Promise<boolean>
   return known.code === 0 && set.code === 0;
 };
 
+/** Whether the store is worth a tidying: many packs, or many objects in files of their own, of which one folder tells. */
+const isUntidy = async ({ dir }: Shadow): Promise<boolean> => {
+  const [packs, some] = await Promise.all([
+    readdir(join(dir, 'objects/pack')).catch(() => []),
+    readdir(join(dir, 'objects/17')).catch(() => []),
+  ]);
+  return packs.filter((name) => name.endsWith('.pack')).length > MAX_PACKS || some.length > MAX_LOOSE / 256;
+};
+
 /** Joins packs and drops what nothing pins, when it is worth it. Sees the shadow's own objects only. */
 export const tidy = async (shadow: Shadow): Promise<void> => {
-  const packs = (await readdir(join(shadow.dir, 'objects/pack')).catch(() => [])).filter((name) =>
-    name.endsWith('.pack'),
-  );
-  if (packs.length <= MAX_PACKS) return;
+  if (!(await isUntidy(shadow))) return;
   const env: Record<string, string> = { ...shadow.env(), GIT_ALTERNATE_OBJECT_DIRECTORIES: '' };
   const options = { cwd: shadow.dir, env, deadlineMs: GIT_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES };
   if (!(await nameForGit(shadow, options))) return;
   // Loosened first, so that prune can judge them by their age.
   const repacked = await git([...shadow.config, 'repack', '-A', '-d', '-q'], options);
-  if (repacked.code === 0) await git([...shadow.config, 'prune', `--expire=${PRUNE_AFTER}`], options);
+  if (repacked.code !== 0) return;
+  await git([...shadow.config, 'prune', `--expire=${PRUNE_AFTER}`], options);
+  // The kept index counts on trees of old snapshots, which may be gone now.
+  await forgetIndex(shadow.dir);
 };

@@ -1,9 +1,10 @@
 import { join } from 'node:path';
 import { lookAtFiles, readIn, type Work, writeTree } from './entries.ts';
 import { plainHead } from './head.ts';
-import { fileMark, type Seen } from './last-snapshot.ts';
+import { fileMark, type LastSeen, type Seen } from './last-snapshot.ts';
 import { type Carried, limitOf, matcherOf, refusalOfNew } from './left-out.ts';
 import { type Path, pathText } from './listing.ts';
+import { treeByHand } from './small-edits.ts';
 import type { SnapshotWish, Taken } from './snapshot.ts';
 import { filteredOf, listOthers, sizesOf } from './worktree-listing.ts';
 
@@ -70,10 +71,15 @@ const allTravel = (wish: Carried, sizes: ReadonlyMap<Path, number>, fresh: reado
 };
 
 /**
- * A snapshot by what the last one noted; undefined where more happened since than edits and new files. It may have read
- * files into the index by then, which a full look would have read as well.
+ * A snapshot by what the last one noted; undefined where more happened since than edits and new files. A few small ones
+ * leave the kept index as it is: the next snapshot finds and reads them once more. It may have read files into the index
+ * by then, which a full look would have read as well.
  */
-export const takeQuick = async (work: Work, wish: SnapshotWish, seen: Seen): Promise<Taken | undefined> => {
+export const takeQuick = async (
+  work: Work,
+  wish: SnapshotWish,
+  { seen, tree: before }: LastSeen,
+): Promise<Taken | undefined> => {
   const [found, words] = await Promise.all([lookForNew(wish, seen), lookAtFiles(work)]);
   if (!found) return undefined;
   const { fresh, others } = found;
@@ -82,11 +88,13 @@ export const takeQuick = async (work: Work, wish: SnapshotWish, seen: Seen): Pro
   const paths = new Set([...dirty, ...fresh]);
   const sizes = await sizesOf(wish.worktree, [...paths]);
   if (sizes.size < paths.size || !allTravel(wish, sizes, fresh)) return undefined;
-  const [filtered, isRead] = await Promise.all([
+  const [filtered, tree] = await Promise.all([
     wish.filtered === 'head' ? filteredOf(wish, dirty) : new Set(),
-    readIn(work, [...paths]),
+    treeByHand(work.shadow, wish.worktree, before, sizes),
   ]);
-  if (filtered.size > 0 || !isRead) return undefined;
-  const tree = await writeTree(work);
-  return { tree, whole: tree, head: seen.head, leftOut: [], seen: { ...seen, others: [...others] } };
+  if (filtered.size > 0) return undefined;
+  if (tree !== undefined) return { tree, whole: undefined, head: seen.head, leftOut: [], seen };
+  if (!(await readIn(work, [...paths]))) return undefined;
+  const whole = await writeTree(work);
+  return { tree: whole, whole, head: seen.head, leftOut: [], seen: { ...seen, others: [...others] } };
 };

@@ -21,6 +21,10 @@ export type Shadow = {
   config: readonly string[];
   /** The id of nothing, as long as this repository's ids are. */
   zeroId: string;
+  /** Where objects lie: the shadow's own store, and the user's. */
+  stores: readonly string[];
+  /** Whether files keep their modes and links here, as git found when it made the shadow. */
+  keepsModes: boolean;
 };
 
 export type ShadowRun = { index?: string; input?: GitOptions['input']; maxBytes?: number };
@@ -116,7 +120,8 @@ export const openShadow = async (
     await rm(dir, { recursive: true, force: true });
     await makeShadow(dir, await objectFormat(repository, deadlineMs), deadlineMs);
   }
-  const sha256 = /objectformat\s*=\s*sha256/iu.test(await readFile(join(dir, 'config'), 'utf8'));
+  const config = await readFile(join(dir, 'config'), 'utf8');
+  const sha256 = /objectformat\s*=\s*sha256/iu.test(config);
   const env = (index?: string): Record<string, string> => ({
     ...PRIVATE_CONFIG,
     GIT_DIR: dir,
@@ -130,6 +135,8 @@ export const openShadow = async (
     env,
     config: CONFIG,
     zeroId: '0'.repeat(sha256 ? 64 : 40),
+    stores: [join(dir, 'objects'), join(repository.commonDir, 'objects')],
+    keepsModes: !/(?:filemode|symlinks)\s*=\s*false/iu.test(config),
     run: (args, more = {}) =>
       git([...CONFIG, ...args], {
         cwd: repository.worktree,

@@ -179,8 +179,8 @@ const headOf = async ({ worktree: cwd, deadlineMs }: SnapshotWish): Promise<stri
   return answer.code === 0 ? answer.stdout.toString('utf8').trim() : undefined;
 };
 
-/** `whole`: the tree of the index; `seen`: what the next snapshot may build on. */
-export type Taken = Snapshot & { whole: string; seen: Seen | undefined };
+/** `whole`: the tree of the index, where it was changed; `seen`: what the next snapshot may build on. */
+export type Taken = Snapshot & { whole: string | undefined; seen: Seen | undefined };
 
 const takeRound = async (round: Round): Promise<Taken> => {
   const { wish, shadow, left } = round;
@@ -215,9 +215,9 @@ export const snapshotTree = async (wish: SnapshotWish): Promise<Snapshot> => {
   let last: KhloneError = new KhloneError('internal', 'no snapshot was taken');
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
     try {
-      const { tree, head, leftOut } = await withIndex(shadow, attempt > 0, async (index, seen) => {
+      const { tree, head, leftOut } = await withIndex(shadow, attempt > 0, async (index, last) => {
         const round = { wish, shadow, index, left: new Map() };
-        return (seen && (await takeQuick(round, wish, seen))) ?? takeRound(round);
+        return (last && (await takeQuick(round, wish, last))) ?? takeRound(round);
       });
       return { tree, head, leftOut };
     } catch (thrown) {

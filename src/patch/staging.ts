@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { type FileHandle, open, symlink } from 'node:fs/promises';
 import { KhloneError } from '../protocol/error.ts';
 import { gitStream } from './git.ts';
+import { blobsAtHand, FEW_PATHS } from './objects.ts';
 import type { Shadow } from './shadow.ts';
 import type { Entry } from './tree.ts';
 
@@ -50,9 +51,10 @@ const createReader = (source: AsyncIterable<Uint8Array>) => {
 };
 
 type Write = (piece: Buffer) => Promise<unknown>;
-
 /** Copies one blob, and proves that it is the one that was asked for. */
-const copyBlob = async (
+type Copy = (oid: string, write: Write) => Promise<void>;
+
+const copyFromGit = async (
   reader: ReturnType<typeof createReader>,
   oid: string,
   write: Write,
@@ -68,10 +70,10 @@ const copyBlob = async (
   if (hash.digest('hex') !== oid) throw new KhloneError('internal', `the file ${oid} is broken`);
 };
 
-const writeLink = async (reader: ReturnType<typeof createReader>, { entry, path }: Staged): Promise<void> => {
+const writeLink = async (copy: Copy, { entry, path }: Staged): Promise<void> => {
   const pieces: Buffer[] = [];
   let size = 0;
-  await copyBlob(reader, entry.oid, async (piece) => {
+  await copy(entry.oid, async (piece) => {
     size += piece.length;
     if (size <= MAX_LINK_BYTES) pieces.push(Buffer.from(piece));
   });
@@ -81,18 +83,31 @@ const writeLink = async (reader: ReturnType<typeof createReader>, { entry, path 
 };
 
 const writeFile = async (
-  reader: ReturnType<typeof createReader>,
+  copy: Copy,
   { entry, path }: Staged,
   modeMask: number,
   sync: boolean,
 ): Promise<void> => {
   const file: FileHandle = await open(path, 'wx', 0o600);
   try {
-    await copyBlob(reader, entry.oid, (piece) => file.appendFile(piece));
+    await copy(entry.oid, (piece) => file.appendFile(piece));
     await file.chmod((entry.mode === '100755' ? 0o755 : 0o644) & modeMask);
     if (sync) await file.sync();
   } finally {
     await file.close();
+  }
+};
+
+type Staging = { cwd: string; modeMask: number; sync: boolean; deadlineMs: number };
+
+const stageEach = async (
+  copy: Copy,
+  staged: readonly Staged[],
+  { modeMask, sync }: Staging,
+): Promise<void> => {
+  for (const one of staged) {
+    if (one.entry.mode === '120000') await writeLink(copy, one);
+    else await writeFile(copy, one, modeMask, sync);
   }
 };
 
@@ -103,18 +118,21 @@ const writeFile = async (
 export const stageBlobs = async (
   shadow: Shadow,
   staged: readonly Staged[],
-  options: { cwd: string; modeMask: number; sync: boolean; deadlineMs: number },
+  options: Staging,
 ): Promise<void> => {
   if (staged.length === 0) return;
-  const input = staged.map(({ entry }) => `${entry.oid}\n`).join('');
-  const { cwd, deadlineMs, modeMask, sync } = options;
+  const oids = staged.map(({ entry }) => entry.oid);
+  const atHand = oids.length <= FEW_PATHS ? await blobsAtHand(shadow, oids) : undefined;
+  if (atHand) {
+    const copy: Copy = async (oid, write) => void (await write(atHand.get(oid) ?? Buffer.alloc(0)));
+    return stageEach(copy, staged, options);
+  }
+  const { cwd, deadlineMs } = options;
   const args = [...shadow.config, 'cat-file', '--batch', '--buffer'];
+  const input = oids.map((oid) => `${oid}\n`).join('');
   const reader = createReader(gitStream(args, { cwd, env: shadow.env(), input, deadlineMs }));
   try {
-    for (const one of staged) {
-      if (one.entry.mode === '120000') await writeLink(reader, one);
-      else await writeFile(reader, one, modeMask, sync);
-    }
+    await stageEach((oid, write) => copyFromGit(reader, oid, write), staged, options);
   } finally {
     await reader.end();
   }

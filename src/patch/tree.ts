@@ -5,6 +5,8 @@ import { KhloneError } from '../protocol/error.ts';
 import { gitFailed } from './git.ts';
 import { type Path, pathText, records, toBytes } from './listing.ts';
 import type { Shadow } from './shadow.ts';
+import { fewChanges } from './tree-diff.ts';
+import { editTree } from './tree-edit.ts';
 import { GITLINK } from './worktree-listing.ts';
 
 /** Trees as values: what is in them, where two differ, and a tree with some paths changed. Nothing touches a worktree. */
@@ -78,8 +80,15 @@ const RAW = ['diff-tree', '-r', '-z', '--raw', '--no-abbrev'];
 /** Every path in which two trees differ, never as a rename. Throws `internal` where a tree is not there. */
 export const diffTrees = async (shadow: Shadow, from: string, to: string): Promise<Change[]> => {
   if (from === to) return [];
-  return parseRaw(records(await said(shadow, [...RAW, '--no-renames', from, to, '--']))).changes;
+  const few = await fewChanges(shadow, from, to);
+  return (
+    few?.changes ?? parseRaw(records(await said(shadow, [...RAW, '--no-renames', from, to, '--']))).changes
+  );
 };
+
+/** Git takes what goes for what comes: where only one of the two happened, nothing was renamed. */
+const mayRename = (changes: readonly Change[]): boolean =>
+  changes.some(({ after }) => after === undefined) && changes.some(({ before }) => before === undefined);
 
 type Diff = { changes: readonly Change[]; renames: readonly Rename[] };
 
@@ -95,6 +104,8 @@ export const diffWithRenames = async (shadow: Shadow, from: string, to: string):
   const key = `${shadow.dir} ${from} ${to}`;
   const known = lastDiffs.get(key);
   if (known) return known;
+  const few = await fewChanges(shadow, from, to);
+  if (few && !mayRename(few.changes)) return { changes: few.changes, renames: [] };
   const args = [...RAW, '-M', `-l${RENAME_LIMIT}`, '--no-rename-empty', from, to, '--'];
   const found = parseRaw(records(await said(shadow, args)));
   if (found.changes.length <= MAX_REMEMBERED) {
@@ -216,6 +227,8 @@ const requireExactly = async (
  */
 export const treeWith = async (shadow: Shadow, tree: string, changes: readonly Wish[]): Promise<string> => {
   if (changes.length === 0) return tree;
+  const edited = await editTree(shadow, tree, changes);
+  if (edited !== undefined) return edited;
   const index = join(shadow.dir, `index.${randomBytes(6).toString('hex')}`);
   const run = async (args: readonly string[], input?: Buffer): Promise<string> => {
     const answer = await shadow.run(args, { index, ...(input && { input }) });

@@ -5,6 +5,7 @@ import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { KhloneError } from '../protocol/error.ts';
 import { type GitOptions, git, gitFailed } from './git.ts';
+import { keepLineage } from './lineage.ts';
 import { type MadeBy, readMadeBy, writeMadeBy } from './made-by.ts';
 import type { Manifest } from './manifest.ts';
 import { RAW_ATTRIBUTES, type Repository, SAFE_NAMES } from './shadow.ts';
@@ -179,7 +180,8 @@ const build = async (dir: string, wish: UnpackWish): Promise<Unpacked> => {
   // An earlier zone of this place may have left one with ids of another kind.
   await rm(wish.shadowDir, { recursive: true, force: true });
   const { tree } = await wholeSnapshot(dir, wish.shadowDir);
-  const { head } = manifest;
+  const { head, lineage } = manifest;
+  if (lineage) await keepLineage(wish.shadowDir, lineage);
   const names = await ground.run(['ls-tree', '-r', '-z', '--name-only', manifest.tree]);
   const files = names.split('\0').filter(Boolean).length;
   await writeMadeBy(dir, { version: 1, zone, ...(head && { head }), tree, files, madeMs: Date.now() });

@@ -128,18 +128,36 @@ describe('an application', () => {
     ]);
   });
 
-  it('keeps a copy of what had to make room where something stands in its place by then', async () => {
+  it('puts it back before another file takes its place', async () => {
     const before = await treeNow();
     const after = await treeAfter(() => {
       renameSync(join(root, 'kept.txt'), join(root, 'moved.txt'));
       put(root, 'kept.txt/inner.txt', 'a folder now\n');
     });
     put(root, 'moved.txt', 'mine\n');
-    const applied = await apply(before, after, null, [{ from: 'kept.txt', to: 'moved.txt' }]);
+    const { refused } = await apply(before, after, null, [{ from: 'kept.txt', to: 'moved.txt' }]);
+    expect(refused.map(({ path }) => path).sort()).toEqual(['kept.txt', 'kept.txt/inner.txt', 'moved.txt']);
+    expect([read('kept.txt'), read('moved.txt')]).toEqual(['kept\n', 'mine\n']);
+  });
+
+  it('keeps a copy of what had to make room where something stands in its place by then', async () => {
+    const before = await treeNow();
+    // edited.txt makes room, too, and comes to its new place before the other one fails.
+    const after = await treeAfter(() => {
+      renameSync(join(root, 'kept.txt'), join(root, 'moved.txt'));
+      mkdirSync(join(root, 'kept.txt'));
+      renameSync(join(root, 'edited.txt'), join(root, 'kept.txt/inner.txt'));
+      put(root, 'edited.txt/below', 'new\n');
+    });
+    put(root, 'moved.txt', 'mine\n');
+    const applied = await apply(before, after, null, [
+      { from: 'kept.txt', to: 'moved.txt' },
+      { from: 'edited.txt', to: 'kept.txt/inner.txt' },
+    ]);
     expect(applied.refused.map(({ path }) => path).sort()).toEqual(['kept.txt', 'moved.txt']);
     const kept = (await displacedIn(applied.folder)).map(({ kept: at }) => readFileSync(at, 'utf8'));
-    expect(kept).toEqual(['kept\n']);
-    expect(read('kept.txt/inner.txt')).toBe('a folder now\n');
+    expect(kept).toContain('kept\n');
+    expect(read('kept.txt/inner.txt')).toContain('one\n');
   });
 
   it('leaves a file at its old place when its new one is taken', async () => {

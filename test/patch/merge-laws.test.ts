@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { inOrder } from '../../src/patch/apply-order.ts';
 import type { Conflict } from '../../src/patch/conflict.ts';
 import type { Path } from '../../src/patch/listing.ts';
 import { type Merge, mergeTrees } from '../../src/patch/merge.ts';
@@ -135,7 +136,12 @@ const takeSome = (
   fails: (path: Path) => boolean,
 ): Path[] => {
   const failed = new Set<Path>();
-  for (const { path, before, after } of changes) {
+  const target = new Map(moves.map(({ from, to }) => [from, to]));
+  const steps = changes.map((change) => {
+    const to = change.after ? undefined : target.get(change.path);
+    return { ...change, ...(to !== undefined && { to }) };
+  });
+  for (const { path, before, after } of inOrder(steps)) {
     const isInTheWay = [...tree.keys()].some(
       (one) => one.startsWith(`${path}/`) || path.startsWith(`${one}/`),
     );

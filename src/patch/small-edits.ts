@@ -1,0 +1,81 @@
+import { constants } from 'node:fs';
+import { type FileHandle, lstat, open, readlink } from 'node:fs/promises';
+import { enter } from './beneath.ts';
+import type { Path } from './listing.ts';
+import { FEW_PATHS, MAX_SMALL_BYTES, writeObject } from './objects.ts';
+import type { Shadow } from './shadow.ts';
+import type { Wish } from './tree.ts';
+import { editTree } from './tree-edit.ts';
+
+/** A few small files of a worktree, read into a tree without the index, which at fifty thousand paths takes long. */
+
+type Read = { mode: string; bytes: Buffer };
+
+/** The bytes of an open file; undefined where it grew while it was read, or is too large. */
+const readAll = async (handle: FileHandle): Promise<Read | undefined> => {
+  const facts = await handle.stat();
+  if (!facts.isFile() || facts.size > MAX_SMALL_BYTES) return undefined;
+  const bytes = Buffer.alloc(facts.size + 1);
+  let read = 0;
+  for (;;) {
+    const { bytesRead } = await handle.read(bytes, read, bytes.length - read, read);
+    read += bytesRead;
+    if (bytesRead === 0) break;
+    if (read === bytes.length) return undefined;
+  }
+  if (read !== facts.size) return undefined;
+  return { mode: facts.mode & 0o100 ? '100755' : '100644', bytes: bytes.subarray(0, read) };
+};
+
+const readFileAt = async (path: Buffer): Promise<Read | undefined> => {
+  const facts = await lstat(path);
+  if (facts.isSymbolicLink()) return { mode: '120000', bytes: await readlink(path, { encoding: 'buffer' }) };
+  if (!facts.isFile()) return undefined;
+  const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    return await readAll(handle);
+  } finally {
+    await handle.close();
+  }
+};
+
+/** What lies at a path, no link followed on the way; undefined where that is no file any more. */
+const readBeneath = async (worktree: string, path: Path): Promise<Read | undefined> => {
+  const names = path.split('/');
+  const name = names.pop() ?? '';
+  const folder = await enter(worktree, names, false);
+  if (!folder) return undefined;
+  try {
+    return await readFileAt(folder.at(name));
+  } finally {
+    await folder.close();
+  }
+};
+
+/**
+ * The tree with these files of the worktree as they are now; undefined where it takes git: many or large ones, odd
+ * names, or one that goes meanwhile. `sizes`: bytes by path.
+ */
+export const treeByHand = async (
+  shadow: Shadow,
+  worktree: string,
+  tree: string,
+  sizes: ReadonlyMap<Path, number>,
+): Promise<string | undefined> => {
+  const bytes = [...sizes.values()].reduce((sum, one) => sum + one, 0);
+  if (!shadow.keepsModes || sizes.size > FEW_PATHS || bytes > MAX_SMALL_BYTES) return undefined;
+  if (sizes.size === 0) return tree;
+  try {
+    const wishes: Wish[] = [];
+    for (const path of sizes.keys()) {
+      const read = await readBeneath(worktree, path);
+      if (!read) return undefined;
+      const oid = await writeObject(shadow, 'blob', read.bytes);
+      wishes.push({ path, after: { mode: read.mode, oid } });
+    }
+    return await editTree(shadow, tree, wishes);
+  } catch {
+    // What is wrong there, git says in its words.
+    return undefined;
+  }
+};
