@@ -1,8 +1,10 @@
 import { git, gitFailed, gitStream } from '../patch/git.ts';
 import { branchOf } from '../patch/head.ts';
+import { readLineage } from '../patch/lineage.ts';
 import { repositoryAt } from '../patch/unpack.ts';
 import type { AnswerOf, Params } from '../protocol/calls.ts';
 import type { PatchPlace } from './zone-patches.ts';
+import { zoneShadowDir } from './zone-removal.ts';
 
 /** The commits of a zone's branch: those that a person lacks, and the one that both come from. */
 
@@ -43,16 +45,29 @@ export const commits = async (
   return { answer, body: gitStream(args, { cwd, deadlineMs: GIT_DEADLINE_MS }) };
 };
 
-/** The commit that the zone's HEAD and those that a person names come from; none where they share no history. */
-export const common = async (
-  { path: cwd }: PatchPlace,
-  { have }: Params<'patch.common'>,
-): Promise<AnswerOf<'patch.common'>> => {
+/** The best ground of the zone's HEAD with any of these, as far as the commits that are here say. */
+const mergeBase = async (cwd: string, have: readonly string[]): Promise<string | undefined> => {
   const known = await hasCommits(cwd, have);
-  if (known.length === 0) return {};
+  if (known.length === 0) return undefined;
   // Several words are looked at as one merge of them all: the answer is the best ground with any of them.
   const said = await git(['merge-base', 'HEAD', ...known], {
     ...{ cwd, deadlineMs: QUESTION_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES },
   });
-  return said.code === 0 ? { common: said.stdout.toString('utf8').trim() } : {};
+  return said.code === 0 ? said.stdout.toString('utf8').trim() : undefined;
+};
+
+/**
+ * The commit that the zone's HEAD and those that a person names, the latest first, come from; none where they share
+ * no history. What the zone was carried from counts by name where its commits are not here.
+ */
+export const common = async (
+  place: PatchPlace,
+  { have }: Params<'patch.common'>,
+): Promise<AnswerOf<'patch.common'>> => {
+  const [found, isLineage] = await Promise.all([
+    mergeBase(place.path, have),
+    readLineage(zoneShadowDir(place.zonesDir, place.zone)),
+  ]);
+  const best = have.find((id) => id === found || isLineage(id)) ?? found;
+  return best === undefined ? {} : { common: best };
 };

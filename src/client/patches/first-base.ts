@@ -13,34 +13,63 @@ const MAX_ANSWER_BYTES = 2 * 1024 * 1024;
 /** So many of the latest are all named; of those before them, each one of a row. */
 const ALL_OF = 500;
 
-/** The latest commits, and beyond them as many at equal distances as a question holds. */
+/** The latest commits, beyond them as many at equal distances as a question holds, and the first of all. */
 export const sampled = (commits: readonly string[], max = MAX_COMMON): string[] => {
   const rest = commits.slice(ALL_OF);
-  const step = Math.max(1, Math.ceil(rest.length / (max - ALL_OF)));
-  return [...commits.slice(0, ALL_OF), ...rest.filter((_, n) => n % step === step - 1)];
+  const step = Math.max(1, Math.ceil(rest.length / (max - ALL_OF - 1)));
+  return [
+    ...commits.slice(0, ALL_OF),
+    ...rest.filter((_, n) => n % step === step - 1 || n === rest.length - 1),
+  ];
 };
 
-const ask = async (
-  { worktree }: Pick<Repository, 'worktree'>,
-  args: readonly string[],
-): Promise<string | undefined> => {
+type Where = Pick<Repository, 'worktree'>;
+
+const ask = async ({ worktree }: Where, args: readonly string[]): Promise<string | undefined> => {
   const options = { cwd: worktree, deadlineMs: QUESTION_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES };
   const { code, stdout } = await git(args, options);
   return code === 0 ? stdout.toString('utf8').trim() : undefined;
 };
 
-/** The commit that the zone names of this worktree's, and no other: a zone could name any. */
-const commonByFar = async (repository: Repository, far: Far): Promise<string | undefined> => {
-  const listed = await ask(repository, ['rev-list', `--max-count=${MAX_COMMITS}`, 'HEAD', '--']);
-  if (!listed) return undefined;
-  const common = await far.common(sampled(listed.split('\n'))).catch((thrown: unknown) => {
+const namedBy = (far: Far, ids: readonly string[]): Promise<string | undefined> =>
+  far.common([...ids]).catch((thrown: unknown) => {
     // A server of an earlier build.
     if (asKhloneError(thrown).code === 'unknown-method') return undefined;
     throw thrown;
   });
-  if (common === undefined) return undefined;
-  const isOurs = await ask(repository, ['merge-base', '--is-ancestor', common, 'HEAD']);
-  return isOurs === undefined ? undefined : common;
+
+const isAfter = async (repository: Where, commit: string, other: string): Promise<boolean> =>
+  commit !== other && (await ask(repository, ['merge-base', '--is-ancestor', other, commit])) !== undefined;
+
+/** Questions of `MAX_COMMON` ids at most: a straight line needs two, and one to be told that there is no better. */
+const MAX_ROUNDS = 5;
+
+/** The latest commits that are reached from some names and not from others, the latest first. */
+const listed = async (repository: Where, names: readonly string[]): Promise<string[]> =>
+  (await ask(repository, ['rev-list', `--max-count=${MAX_COMMITS}`, ...names, '--']))
+    ?.split('\n')
+    .filter(Boolean) ?? [];
+
+/**
+ * The commit of this worktree's that the zone names, and no other: a zone could name any. First it is found roughly
+ * among all, then ever closer among those that come after it; a branch that was fetched tells of it, too.
+ */
+const commonByFar = async (repository: Where, far: Far): Promise<string | undefined> => {
+  const asked = new Set<string>();
+  const oneOf = async (ids: readonly string[]): Promise<string | undefined> => {
+    for (const id of ids) asked.add(id);
+    const named = ids.length > 0 ? await namedBy(far, ids) : undefined;
+    return named && ask(repository, ['merge-base', 'HEAD', named]);
+  };
+  let found = await oneOf(sampled(await listed(repository, ['HEAD'])));
+  found ??= await oneOf(sampled(await listed(repository, ['--branches', '--remotes', '--not', 'HEAD'])));
+  for (let round = 2; found !== undefined && round < MAX_ROUNDS; round += 1) {
+    const after = (await listed(repository, ['HEAD', `^${found}`])).filter((id) => !asked.has(id));
+    const closer = await oneOf(after.slice(-MAX_COMMON));
+    if (closer === undefined || !(await isAfter(repository, closer, found))) break;
+    found = closer;
+  }
+  return found;
 };
 
 /**

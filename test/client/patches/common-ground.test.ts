@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Far } from '../../../src/client/patches/far.ts';
@@ -42,6 +42,17 @@ const zoneCommits = (): void => {
   commitAll(sides.far, 'by a clone');
   put(sides.far, 'more.txt', 'more\n');
   commitAll(sides.far, 'by a clone again');
+};
+
+/** The zone has nothing of what is before this commit, and was told of none. */
+const cutHistory = (root: string, commit: string): void => {
+  writeFileSync(join(root, '.git', 'shallow'), `${commit}\n`);
+  gitIn(root, 'reflog', 'expire', '--expire=now', '--all');
+  gitIn(root, 'repack', '-q', '-a', '-d');
+  for (const pack of readdirSync(join(root, '.git/objects/pack')).filter((name) => name.endsWith('.keep')))
+    rmSync(join(root, '.git/objects/pack', pack));
+  gitIn(root, 'repack', '-q', '-a', '-d');
+  gitIn(root, 'prune', '--expire=now');
 };
 
 /** What git holds of the person's, and that nothing came to its objects. */
@@ -138,6 +149,19 @@ describe('a worktree that joins', () => {
     expect(text(other, 'more.txt')).toBe('more\n');
   });
 
+  it('finds the ground by a branch that was fetched and not merged, where the zone knows no more', async () => {
+    put(sides.near, 'newer.txt', 'newer\n');
+    commitAll(sides.near, 'newer');
+    gitIn(sides.near, 'push', '-q', sides.far, 'HEAD:refs/heads/pushed');
+    gitIn(sides.far, 'reset', '-q', '--hard', 'pushed');
+    gitIn(other, 'fetch', '-q', 'origin');
+    zoneCommits();
+    cutHistory(sides.far, gitIn(sides.near, 'rev-parse', 'HEAD').trim());
+    const { conflicts, done } = await pullNow();
+    expect(conflicts).toEqual([]);
+    expect(done.sort()).toEqual(['long.txt', 'more.txt', 'newer.txt', 'old.txt']);
+  });
+
   it('tells by a look what would travel, with the same ground', async () => {
     zoneCommits();
     put(other, 'mine.txt', 'mine\n');
@@ -147,6 +171,74 @@ describe('a worktree that joins', () => {
     expect(await viewPatches(placeAt(other), undefined)).toMatchObject({
       ...{ conflicts: [], toSend: 1, toPull: 3 },
     });
+  });
+});
+
+/** Commits that change nothing, on top of what is checked out. */
+const commitMany = (root: string, count: number): void => {
+  const first = gitIn(root, 'rev-parse', 'HEAD').trim();
+  const nowS = Math.ceil(Date.now() / 1000);
+  const input = Array.from({ length: count }, (_, n) =>
+    [
+      `commit refs/heads/main\ncommitter a <a@example.org> ${nowS + n} +0000\ndata 1\nx\n`,
+      n === 0 ? `from ${first}\n` : '',
+    ].join(''),
+  );
+  execFileSync('git', ['fast-import', '--quiet', '--force'], { cwd: root, input: input.join('') });
+};
+
+describe.each([51, 500, 5_000])('a worktree that is %i commits away', (count) => {
+  /** The last commit of both changed a line that the zone changes again: an older ground would make a conflict of it. */
+  const together = lines({ 3: 'together' });
+
+  const expectMerged = async (): Promise<void> => {
+    put(other, 'mine.txt', 'mine\n');
+    put(other, 'long.txt', lines({ 3: 'together', 20: 'mine' }));
+    expect((await pullNow()).conflicts).toEqual([]);
+    expect(text(other, 'long.txt')).toBe(lines({ 3: 'the zone', 20: 'mine' }));
+    expect(existsSync(join(other, 'old.txt'))).toBe(false);
+    await expectAlike();
+    expect(text(sides.far, 'mine.txt')).toBe('mine\n');
+  };
+
+  const makeAnew = async (meanwhile: (near: string) => void): Promise<void> => {
+    sides.remove();
+    sides = await makeTwoSides((root) => {
+      put(root, 'old.txt', 'soon gone\n');
+      put(root, 'long.txt', lines());
+      commitAll(root, 'second');
+      put(root, 'long.txt', together);
+      commitAll(root, 'third');
+      other = join(root, '..', 'other');
+      gitIn(root, 'clone', '-q', root, other);
+      meanwhile(root);
+    });
+    zoneCommits();
+  };
+
+  it('finds the very ground where it is behind what was carried', async () => {
+    await makeAnew((root) => commitMany(root, count));
+    await expectMerged();
+  });
+
+  it('finds it where it is ahead of what was carried', async () => {
+    await makeAnew(() => {});
+    commitMany(other, count);
+    await expectMerged();
+  });
+
+  it('finds it where both went on so far', async () => {
+    await makeAnew((root) => commitMany(root, count));
+    put(other, 'own.txt', 'own\n');
+    commitAll(other, 'own');
+    commitMany(other, count);
+    await expectMerged();
+  });
+
+  it('finds it where the clones went on so far', async () => {
+    await makeAnew(() => {});
+    commitMany(sides.far, count);
+    await expectMerged();
   });
 });
 
