@@ -110,6 +110,21 @@ export async function* followJournal(
   signal: AbortSignal,
 ): AsyncGenerator<Heard> {
   const link = app.link(follow.binding.host);
+  const leave = follow.until === 'never' ? link.lookAt() : undefined;
+  try {
+    yield* followOver(app, caller, follow, link, signal);
+  } finally {
+    leave?.();
+  }
+}
+
+async function* followOver(
+  app: App,
+  caller: Caller,
+  follow: Follow,
+  link: Link,
+  signal: AbortSignal,
+): AsyncGenerator<Heard> {
   let after = follow.from;
   let lost = false;
   for (let tries = 0; ; tries += 1) {

@@ -114,6 +114,19 @@ describe.skipIf(sshdMissing)(`attach over ssh${sshdMissing ? ` (${sshdMissing})`
     line.heal();
   });
 
+  it('says so within 5 s though nobody types and nothing is drawn, and goes on when the line is whole', async () => {
+    const at = await look('mechanic.1');
+    await at.until(VIEW);
+    // Longer than an idle line is left alone while nobody looks.
+    await delay(3_000);
+    line.swallow = { up: true, down: true };
+    await at.until(AWAY, 6_000);
+    line.heal();
+    await at.until(/^(?![\s\S]*reconnecting)[\s\S]*hello from afar/);
+    await at.press('C-d');
+    await at.until(/code=0/);
+  });
+
   it('goes on by itself when a silent line speaks again', async () => {
     const at = await shell();
     line.swallow = { up: true, down: true };

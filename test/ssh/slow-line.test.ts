@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openPersonTerminal } from '../fixtures/person-terminal.ts';
 import { until } from '../fixtures/server.ts';
 import { sshdMissing } from '../fixtures/sshd.ts';
 import { createFarWorld, type FarWorld, idOf } from './far-world.ts';
@@ -81,5 +83,31 @@ describe.skipIf(sshdMissing)(`a slow line${sshdMissing ? ` (${sshdMissing})` : '
     line.rate.up = Number.POSITIVE_INFINITY;
     expect((await far.ok(['await', idOf(act)])).stdout.trim()).toBe(String(24 * 1024 * 1024));
     expect(line.connections()).toBe(before);
+  }, 150_000);
+
+  it('that becomes 60 times slower is not told as a lost one to a person who looks into the zone', async () => {
+    line.rate.up = Number.POSITIVE_INFINITY;
+    await far.ok(['act', '--who', '@sh', '--await', 'true']);
+    const at = await openPersonTerminal(far);
+    try {
+      await at.line('clear; khlone attach --shell; echo "code=$?"');
+      await at.until(/org\/app\/main/);
+      line.rate.up = 60 * BYTES_PER_SECOND;
+      for (const n of [4, 5, 6]) writeFileSync(join(far.repo, `more-${n}`), randomBytes(8 * 1024 * 1024));
+      const carried = line.carried.up;
+      const before = line.connections();
+      const syncing = far.start(['sync']);
+      await until('a quarter is there', () => line.carried.up - carried > 6 * 1024 * 1024);
+      line.rate.up = BYTES_PER_SECOND;
+      for (const end = performance.now() + DROPPED_MS; performance.now() < end; await delay(50))
+        expect(await at.screen()).not.toContain('reconnecting');
+      line.rate.up = Number.POSITIVE_INFINITY;
+      expect((await syncing.ended).stderr).toContain('3 files sent');
+      expect(line.connections()).toBe(before);
+      await at.line('exit 7');
+      await at.until(/code=7/);
+    } finally {
+      await at.end();
+    }
   }, 150_000);
 });

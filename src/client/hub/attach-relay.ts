@@ -4,7 +4,7 @@ import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import type { Answer, Body, Call } from '../../protocol/peer.ts';
 import type { App } from '../app.ts';
 import { callServer } from '../call.ts';
-import type { Connected } from '../link/link.ts';
+import type { Connected, Link } from '../link/link.ts';
 import { soonest } from '../patience.ts';
 import type { Channels } from './attach-channel.ts';
 
@@ -20,6 +20,13 @@ const ANSWER_WITHIN_MS = 10_000;
 const SIGN_WITHIN_MS = 4_000;
 /** The link is asked for a sign before that: not every key is answered by what it draws. */
 const DOUBT_AFTER_MS = 1_200;
+/**
+ * While nobody types, a person looks on all the same: they are told after so long without any byte, though the link asked
+ * for a sign, and none came. Longer than what lies in a line that became 60 times slower takes.
+ */
+const ONLOOKER_SIGN_WITHIN_MS = 4_500;
+/** How often it is looked again whether the link is in doubt yet: its own sign may take longer on a long line. */
+const LOOK_AGAIN_MS = 500;
 /** A local server that ended because the person stopped khlone is followed by the hub, soon. */
 const STOP_GRACE_MS = 1_500;
 
@@ -116,10 +123,29 @@ async function* attended(keys: Body, { heardMs, onDoubt, onSilent }: Signs): Asy
   }
 }
 
+type Silence = Pick<Signs, 'heardMs' | 'onSilent'> & { isCalm(): boolean };
+
+/** Watches a line that a person looks at; the returned function ends that. */
+const watchSilence = ({ heardMs, isCalm, onSilent }: Silence): (() => void) => {
+  let timer: NodeJS.Timeout | undefined;
+  const plan = (): void => {
+    const dueMs = heardMs() + ONLOOKER_SIGN_WITHIN_MS - performance.now();
+    timer = setTimeout(look, Math.max(LOOK_AGAIN_MS, dueMs));
+  };
+  const look = (): void => {
+    const silentMs = performance.now() - heardMs();
+    if (silentMs < ONLOOKER_SIGN_WITHIN_MS || isCalm()) plan();
+    else onSilent();
+  };
+  plan();
+  return () => clearTimeout(timer);
+};
+
 async function* untilLost(
   body: Body,
   onHeard: () => void,
   lossOfIt: (thrown: unknown) => Promise<KhloneError>,
+  onEnd: () => void,
 ): AsyncGenerator<Uint8Array> {
   try {
     for await (const piece of body) {
@@ -128,6 +154,8 @@ async function* untilLost(
     }
   } catch (thrown) {
     throw await lossOfIt(thrown);
+  } finally {
+    onEnd();
   }
 }
 
@@ -157,6 +185,17 @@ const pass = async (floor: RelayFloor, connected: Connected, passing: Passing): 
   }
 };
 
+/** A person looks from now on, until the returned function is called or the call is over. */
+const lookOn = (link: Link, silence: Silence, over: AbortSignal): (() => void) => {
+  const ends = [link.lookAt(), watchSilence(silence)];
+  const leave = (): void => {
+    for (const end of ends) end();
+  };
+  over.addEventListener('abort', leave, { once: true });
+  if (over.aborted) leave();
+  return leave;
+};
+
 /** Passes one call on to the server of the host, with the bytes behind it and behind its answer. */
 export const relayAttach = async (floor: RelayFloor, call: Call): Promise<Answer> => {
   const parsed = Relayed.safeParse(call.params);
@@ -165,6 +204,8 @@ export const relayAttach = async (floor: RelayFloor, call: Call): Promise<Answer
   const silent = new AbortController();
   const signal = AbortSignal.any([call.signal, silent.signal, floor.stopping]);
   const lossOfIt = (thrown: unknown) => lossOf(thrown, relayed.host, floor.stopping);
+  const link = floor.app.link(relayed.host);
+  let leave = (): void => {};
   try {
     const connected = await connectedOf(floor, relayed, signal);
     // A terminal that sshd made says nothing by way of the server.
@@ -174,13 +215,18 @@ export const relayAttach = async (floor: RelayFloor, call: Call): Promise<Answer
     };
     const signs: Signs = {
       heardMs: () => Math.max(connected.peer.lastReceivedMs(), drawnMs),
-      onDoubt: () => floor.app.link(relayed.host).doubt(),
+      onDoubt: () => link.doubt(),
       onSilent: () => silent.abort(),
     };
     const keys = call.body && attended(call.body, signs);
+    if (relayed.name === 'attach.open' && relayed.host !== 'local') {
+      leave = lookOn(link, { ...signs, isCalm: () => link.state() === 'online' }, call.signal);
+    }
     const { value, body } = await pass(floor, connected, { relayed, keys, signal });
-    return { value, ...(body && { body: untilLost(body, onHeard, lossOfIt), klass: 'interactive' }) };
+    if (!body) leave();
+    return { value, ...(body && { body: untilLost(body, onHeard, lossOfIt, leave), klass: 'interactive' }) };
   } catch (thrown) {
+    leave();
     throw await lossOfIt(thrown);
   }
 };

@@ -1,5 +1,5 @@
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
-import { attend } from './attention.ts';
+import { attend, createOnlookers, type Onlookers } from './attention.ts';
 import { type Greeted, greet, type Wire } from './greet.ts';
 import type { Connected, Lender, Link } from './link.ts';
 import { type LinkEffect, type LinkEvent, type LinkState, step } from './link-state.ts';
@@ -49,6 +49,7 @@ type Line = {
   /** The connection that is being asked for a sign. */
   asked: Connected | undefined;
   rttMs: number;
+  onlookers: Onlookers;
   stop: AbortController;
 };
 
@@ -75,7 +76,7 @@ const hangUp = (line: Line, why: KhloneError): void => {
 const take = (line: Line, { made, wire }: Greeted): void => {
   const { spec } = line;
   const attention = spec.pings
-    ? attend(made.peer, () => line.connected === connected && tell(line, { type: 'quiet' }))
+    ? attend(made.peer, line.onlookers, () => line.connected === connected && tell(line, { type: 'quiet' }))
     : undefined;
   const connected: Connected = attention ? { ...made, peer: attention.peer } : made;
   hangUp(line, unreachable(spec.name, 'fell silent'));
@@ -252,6 +253,7 @@ const newLine = (spec: LinkSpec, link: Link): Line => ({
   ...{ spec, link, state: 'idle', stop: new AbortController() },
   ...{ connected: undefined, dialing: undefined, trouble: undefined, lastSeenMs: undefined },
   ...{ lender: undefined, raceRefused: false, asked: undefined, rttMs: 0 },
+  onlookers: createOnlookers(),
 });
 
 export const createLink = (spec: LinkSpec): Link => {
@@ -271,6 +273,7 @@ export const createLink = (spec: LinkSpec): Link => {
       if (line.connected) tell(line, { type: 'doubt' });
     },
     verify: (withinMs) => verify(line, withinMs),
+    lookAt: () => line.onlookers.add(),
     answers: (withinMs) => answers(line, withinMs),
     close: () => {
       line.stop.abort();

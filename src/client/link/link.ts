@@ -48,6 +48,8 @@ export type Link = {
    * or after `withinMs`. What said something just now is not asked. Hangs up on nothing.
    */
   answers(withinMs: number): Promise<boolean>;
+  /** A person looks at what comes, until the returned function is called: silence is noticed sooner meanwhile. */
+  lookAt(): () => void;
   /** The connection if it is there now. */
   current(): Connected | undefined;
   close(): void;

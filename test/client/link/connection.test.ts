@@ -87,6 +87,21 @@ describe('a link in doubt', () => {
     expect((await after?.peer.call('quick', {}))?.value).toBe(2);
   });
 
+  it('notices within 4 s that the path is gone while a person looks on, and asks no more when they left', async () => {
+    const made = world();
+    await made.link.connect(LENDER);
+    const leave = made.link.lookAt();
+    blackHole(made.sockets[0]);
+    const begun = performance.now();
+    await until(() => made.sockets.length === 2, 6_000);
+    expect(performance.now() - begun).toBeLessThan(4_000);
+    leave();
+    const peer = made.link.current()?.peer;
+    const heardMs = peer?.lastReceivedMs();
+    await delay(3_500);
+    expect(peer?.lastReceivedMs()).toBe(heardMs);
+  });
+
   it('leaves a server alone that works long on an answer', async () => {
     const made = world();
     const { peer } = await made.link.connect(LENDER);
