@@ -1,6 +1,8 @@
+import { lstat } from 'node:fs/promises';
+import { KhloneError } from '../protocol/error.ts';
 import { git, gitFailed } from './git.ts';
 import { matcherOf } from './left-out.ts';
-import { type Path, pathText, records } from './listing.ts';
+import { type Path, pathText, records, toBytes } from './listing.ts';
 import type { Held } from './plan.ts';
 import { MAX_LISTING_BYTES } from './shadow.ts';
 import type { Change } from './tree.ts';
@@ -57,4 +59,62 @@ export const excludedNow = async (
   return records(answer.stdout)
     .filter((path) => isExcluded(pathText(path)))
     .map((path) => ({ path, why: 'was excluded until a pull' }));
+};
+
+/** Held until a person names it, though it may be gone: `goneMs` says since when, in ms since the epoch. */
+export type HeldOnce = Held & { goneMs?: number | undefined };
+
+/** A file that is made anew this long after it was found gone is a new file to everybody. */
+export const GONE_MS = 30 * 24 * 3600_000;
+/** Paths of files that are gone, the last ones: a build makes and removes as many as it likes. */
+export const MAX_GONE = 10_000;
+/** Paths that are held in all; each takes some hundred bytes of state.json. */
+export const MAX_HELD_ONCE = 200_000;
+/** Questions to the disk at once. */
+const AT_ONCE = 64;
+
+/** Paths at which nothing lies in the worktree. */
+export const missingOf = async (worktree: string, paths: readonly Path[]): Promise<Set<Path>> => {
+  const missing = new Set<Path>();
+  for (let at = 0; at < paths.length; at += AT_ONCE) {
+    const some = paths.slice(at, at + AT_ONCE);
+    const look = async (path: Path): Promise<void> => {
+      const full = Buffer.concat([Buffer.from(`${worktree}/`), toBytes(path.replace(/\/+$/u, ''))]);
+      const code = await lstat(full).then(
+        () => undefined,
+        (error: NodeJS.ErrnoException) => error.code,
+      );
+      if (code === 'ENOENT' || code === 'ENOTDIR') missing.add(path);
+    };
+    await Promise.all(some.map(look));
+  }
+  return missing;
+};
+
+/**
+ * What is held from now on: what was, and what is covered now. A file that is gone stays held for a while, since one
+ * that a program makes anew each time would be free whenever rules change between. Throws `too-large`.
+ */
+export const heldOnce = (
+  known: readonly HeldOnce[],
+  now: readonly Held[],
+  missing: ReadonlySet<Path>,
+  nowMs: number,
+): HeldOnce[] => {
+  const fresh = new Set(now.map(({ path }) => path));
+  const earlier = known.filter(({ path }) => !fresh.has(path));
+  const there = earlier.filter(({ path }) => !missing.has(path)).map(({ path, why }) => ({ path, why }));
+  const gone = earlier
+    .filter(({ path }) => missing.has(path))
+    .map(({ path, why, goneMs = nowMs }) => ({ path, why, goneMs: Math.min(goneMs, nowMs) }))
+    .filter(({ goneMs }) => nowMs - goneMs <= GONE_MS)
+    .sort((one, other) => one.goneMs - other.goneMs)
+    .slice(-MAX_GONE);
+  const held = [...there, ...gone, ...now];
+  if (held.length <= MAX_HELD_ONCE) return held;
+  throw new KhloneError(
+    'too-large',
+    `${held.length} ignored files lie here, and a pull changes what is ignored`,
+    'move them into a folder that is ignored as a whole, then pull',
+  );
 };

@@ -2,12 +2,12 @@ import { git } from '../../patch/git.ts';
 import { type Branch, branchHalts, deletionHalts, type Halt, operationHalts } from '../../patch/halt.ts';
 import { branchOf } from '../../patch/head.ts';
 import { holdsOf, newContents } from '../../patch/holds.ts';
-import { excludedNow, ignoredNow } from '../../patch/ignored.ts';
+import { excludedNow, type HeldOnce, heldOnce, ignoredNow, missingOf } from '../../patch/ignored.ts';
 import type { Path } from '../../patch/listing.ts';
 import { type Held, planPatch } from '../../patch/plan.ts';
 import { type Flag, packageChanges, policyFlags } from '../../patch/policy.ts';
 import { blobSizes, type Change, listTree, readBlob } from '../../patch/tree.ts';
-import type { Ground } from './ground.ts';
+import { type Ground, keepState } from './ground.ts';
 import type { Meeting } from './meet.ts';
 
 /** What of a meeting may happen without a word of the person: some of it waits, some of it stops the whole step. */
@@ -53,19 +53,35 @@ const unnamed = (changes: readonly Change[], files: readonly Path[] | undefined)
  * What is ignored or excluded here is kept from travelling, once rules that came from elsewhere change that, until it
  * is named.
  */
-export const ignoredBefore = async ({ repository: { worktree }, choice, state }: Ground): Promise<Held[]> => {
-  const known = new Set(state.ignoredOnce.map(({ path }) => path));
-  const found = await Promise.all([
+export const ignoredBefore = async ({
+  repository: { worktree },
+  choice,
+  state,
+}: Ground): Promise<HeldOnce[]> => {
+  const [ignored, excluded, missing] = await Promise.all([
     ignoredNow(worktree, QUESTION_DEADLINE_MS),
     excludedNow(worktree, choice.exclude, QUESTION_DEADLINE_MS),
+    missingOf(
+      worktree,
+      state.ignoredOnce.map(({ path }) => path),
+    ),
   ]);
-  const now = found.flat();
-  return [...state.ignoredOnce, ...now.filter(({ path }) => !known.has(path))];
+  return heldOnce(state.ignoredOnce, [...ignored, ...excluded], missing, Date.now());
 };
 
-/** Paths that were ignored until a pull; those that the person names now are agreed to. */
-const oncePaths = ({ state }: Ground, files: readonly Path[] | undefined): Held[] =>
+/** What was ignored until a pull, less what the person names: that is agreed to. */
+const notNamed = ({ state }: Ground, files: readonly Path[] | undefined): HeldOnce[] =>
   state.ignoredOnce.filter(({ path }) => !files || !isNamed(files, path.replace(/\/$/u, '')));
+
+const oncePaths = (ground: Ground, files: readonly Path[] | undefined): Held[] =>
+  notNamed(ground, files).map(({ path, why }) => ({ path, why }));
+
+/** What the person named and sent travels from now on like any other. */
+export const forgetNamed = async (ground: Ground, files: readonly Path[] | undefined): Promise<void> => {
+  const ignoredOnce = notNamed(ground, files);
+  if (ignoredOnce.length < ground.state.ignoredOnce.length)
+    await keepState(ground, { ...ground.state, ignoredOnce });
+};
 
 /** Plans a meeting for one direction with all that has to wait, and says what stops it. */
 export const judge = async (ground: Ground, met: Meeting, wish: Wish): Promise<Judged> => {

@@ -8,7 +8,7 @@ import { agreedBase } from './agreed-base.ts';
 import { type Done, pullInto, recoverExchange, seenState, syncTo } from './exchange.ts';
 import type { Choice, Far, Look } from './far.ts';
 import { type Ground, keepState, openGround, present, snapshotOf } from './ground.ts';
-import { type Direction, flagsOf, ignoredBefore, judge, type Wish } from './judge.ts';
+import { type Direction, flagsOf, forgetNamed, ignoredBefore, judge, type Wish } from './judge.ts';
 import { inTurn } from './lock.ts';
 import { fetchRemote, type Meeting, meet } from './meet.ts';
 import { type ToldConflict, tellConflicts } from './told.ts';
@@ -114,6 +114,7 @@ export const sync = (
       const done = await syncTo(ground, far, meeting);
       if (done === 'copied') continue;
       await forgetQueued(ground, wish.localTree);
+      await forgetNamed(ground, wish.files);
       const clear = isClear(meeting, done);
       if (clear && meeting.plan.toLocal.length === 0 && ground.state.remote)
         await far.agree({ tree: ground.state.remote });
