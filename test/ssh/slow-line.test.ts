@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,6 +15,12 @@ const DROPPED_MS = process.env.KHLONE_LONG === '1' ? 60_000 : 6_000;
 /** Answers that may be missed because this machine is busy itself: a link that is taken for dead stays so for longer. */
 const MAX_UNSURE = 2;
 const NOISE_BYTES = (process.env.KHLONE_LONG === '1' ? 60 : 8) * BYTES_PER_SECOND;
+
+/** The terminals that look into the host's zones, by the pid of tmux's client. */
+const viewers = ({ farHome }: FarWorld): string =>
+  execFileSync('tmux', ['-S', join(farHome, 'server/tmux.sock'), 'list-clients', '-F', '#{client_pid}'], {
+    encoding: 'utf8',
+  });
 
 describe.skipIf(sshdMissing)(`a slow line${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
   let far: FarWorld;
@@ -96,6 +103,8 @@ describe.skipIf(sshdMissing)(`a slow line${sshdMissing ? ` (${sshdMissing})` : '
       for (const n of [4, 5, 6]) writeFileSync(join(far.repo, `more-${n}`), randomBytes(8 * 1024 * 1024));
       const carried = line.carried.up;
       const before = line.connections();
+      const looking = viewers(far);
+      expect(looking).toMatch(/\d/);
       const syncing = far.start(['sync']);
       await until('a quarter is there', () => line.carried.up - carried > 6 * 1024 * 1024);
       line.rate.up = BYTES_PER_SECOND;
@@ -104,6 +113,8 @@ describe.skipIf(sshdMissing)(`a slow line${sshdMissing ? ` (${sshdMissing})` : '
       line.rate.up = Number.POSITIVE_INFINITY;
       expect((await syncing.ended).stderr).toContain('3 files sent');
       expect(line.connections()).toBe(before);
+      // A way that was opened anew would have another tmux client at its end.
+      expect(viewers(far)).toBe(looking);
       await at.line('exit 7');
       await at.until(/code=7/);
     } finally {
