@@ -162,14 +162,25 @@ const ofSecrets = ({ secrets }: SiteConfig): Sensitive[] =>
  */
 const HARMLESS = /[^/*?]\.(example|sample|template|dist)$/iu;
 
+const megabytes = (bytes: number): number => Math.ceil(bytes / 1e5) / 10;
+
 /** Whatever the file says of the zone: one that was made elsewhere stays there when a pulled file names none. */
-const ofSync = ({ sync: { auto, include } }: SiteConfig): Sensitive[] => {
+const ofSync = ({ sync: { auto, include, maxFileBytes }, repo: { history } }: SiteConfig): Sensitive[] => {
   const patterns = include.filter((pattern) => !HARMLESS.test(pattern));
   const found = patterns.map((pattern) =>
     item(`sync.include.${pattern}`, 'send', `sends ${shown(pattern)} to the zone's machine`, pattern),
   );
   const says = 'sends your changes to the zone and brings its changes here, without a command';
-  return auto ? [item('sync.auto', 'send', says, auto), ...found] : found;
+  if (auto) found.unshift(item('sync.auto', 'send', says, auto));
+  if (maxFileBytes > DEFAULT_SITE_CONFIG.sync.maxFileBytes) {
+    const large = `sends files of up to ${megabytes(maxFileBytes)} MB to the zone's machine`;
+    found.push(item('sync.max_file', 'send', large, maxFileBytes));
+  }
+  if (history === 'full') {
+    const whole = "sends the branch's whole history to the zone's machine, not its latest commits";
+    found.push(item('repo.history', 'send', whole, history));
+  }
+  return found;
 };
 
 const ofSkills = (skills: readonly ExecutableSkill[]): Sensitive[] =>

@@ -1,3 +1,4 @@
+import type { Stats } from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { KhloneError } from '../protocol/error.ts';
 import { git, gitFailed } from './git.ts';
@@ -21,6 +22,32 @@ const isRules = (path: Path): boolean =>
 /** Whether a step changes which files are ignored or excluded. */
 export const changesIgnoreRules = (changes: readonly Change[]): boolean =>
   changes.some(({ path }) => isRules(path));
+
+/** Questions to the disk at once. */
+const AT_ONCE = 64;
+
+/** What each path in the worktree is, or the code of why it cannot be told. */
+const looks = async <T>(
+  worktree: string,
+  paths: readonly Path[],
+  what: (facts: Stats) => T,
+): Promise<Map<Path, T | string>> => {
+  const found = new Map<Path, T | string>();
+  const look = async (path: Path): Promise<void> => {
+    const full = Buffer.concat([Buffer.from(`${worktree}/`), toBytes(path.replace(/\/+$/u, ''))]);
+    const said = await lstat(full).then(what, ({ code }: NodeJS.ErrnoException) => code ?? 'unknown');
+    found.set(path, said);
+  };
+  for (let at = 0; at < paths.length; at += AT_ONCE)
+    await Promise.all(paths.slice(at, at + AT_ONCE).map(look));
+  return found;
+};
+
+/** Paths at which nothing lies in the worktree. */
+export const missingOf = async (worktree: string, paths: readonly Path[]): Promise<Set<Path>> => {
+  const found = await looks(worktree, paths, () => 'there');
+  return new Set(paths.filter((path) => ['ENOENT', 'ENOTDIR'].includes(found.get(path) ?? '')));
+};
 
 /** A folder is named beside what is in it where only its contents are ignored. */
 const withoutParents = (paths: readonly Path[]): Path[] => {
@@ -61,6 +88,25 @@ export const excludedNow = async (
     .map((path) => ({ path, why: 'was excluded until a pull' }));
 };
 
+/** The same for what is too large: of what HEAD does not have as it is here, which is all that the limit concerns. */
+export const tooLargeNow = async (
+  worktree: string,
+  maxFileBytes: number,
+  deadlineMs: number,
+): Promise<Held[]> => {
+  const options = { cwd: worktree, deadlineMs, maxBytes: MAX_LISTING_BYTES };
+  const others = await git(['ls-files', '-z', '--others', '--exclude-standard'], options);
+  if (others.code !== 0) throw gitFailed('git could not list the files', others.stderr);
+  const edited = await git(['diff-index', '-z', '--name-only', 'HEAD', '--'], options);
+  // Without a commit all that is known is new.
+  const more = edited.code === 0 ? edited : await git(['ls-files', '-z', '--cached'], options);
+  const paths = [...records(others.stdout), ...records(more.stdout)];
+  const sizes = await looks(worktree, paths, (facts) => (facts.isFile() ? facts.size : 0));
+  return paths
+    .filter((path) => Number(sizes.get(path)) > maxFileBytes)
+    .map((path) => ({ path, why: 'was larger than max_file until a pull' }));
+};
+
 /** Held until a person names it, though it may be gone: `goneMs` says since when, in ms since the epoch. */
 export type HeldOnce = Held & { goneMs?: number | undefined };
 
@@ -70,27 +116,6 @@ export const GONE_MS = 30 * 24 * 3600_000;
 export const MAX_GONE = 10_000;
 /** Paths that are held in all; each takes some hundred bytes of state.json. */
 export const MAX_HELD_ONCE = 200_000;
-/** Questions to the disk at once. */
-const AT_ONCE = 64;
-
-/** Paths at which nothing lies in the worktree. */
-export const missingOf = async (worktree: string, paths: readonly Path[]): Promise<Set<Path>> => {
-  const missing = new Set<Path>();
-  for (let at = 0; at < paths.length; at += AT_ONCE) {
-    const some = paths.slice(at, at + AT_ONCE);
-    const look = async (path: Path): Promise<void> => {
-      const full = Buffer.concat([Buffer.from(`${worktree}/`), toBytes(path.replace(/\/+$/u, ''))]);
-      const code = await lstat(full).then(
-        () => undefined,
-        (error: NodeJS.ErrnoException) => error.code,
-      );
-      if (code === 'ENOENT' || code === 'ENOTDIR') missing.add(path);
-    };
-    await Promise.all(some.map(look));
-  }
-  return missing;
-};
-
 /**
  * What is held from now on: what was, and what is covered now. A file that is gone stays held for a while, since one
  * that a program makes anew each time would be free whenever rules change between. Throws `too-large`.

@@ -49,6 +49,8 @@ describe('sensitiveParts', () => {
     // A zone that is elsewhere stays elsewhere, whatever a pulled file says of it.
     ['sync: { auto: true }', 'sync.auto', 'send'],
     ['sync: { include: [.env] }', 'sync.include..env', 'send'],
+    ['sync: { max_file: 10001KB }', 'sync.max_file', 'send'],
+    ['repo: { history: full }', 'repo.history', 'send'],
     ['zone: { mode: ssh, host: h }\nsync: { include: [conf] }', 'sync.include.conf', 'send'],
     ['zone: { mode: ssh, host: h }\nsync: { include: [x.example/] }', 'sync.include.x.example/', 'send'],
     ['zone: { mode: ssh, host: h }\nsync: { include: [.ssh/] }', 'sync.include..ssh/', 'send'],

@@ -2,7 +2,14 @@ import { git } from '../../patch/git.ts';
 import { type Branch, branchHalts, deletionHalts, type Halt, operationHalts } from '../../patch/halt.ts';
 import { branchOf } from '../../patch/head.ts';
 import { holdsOf, newContents } from '../../patch/holds.ts';
-import { excludedNow, type HeldOnce, heldOnce, ignoredNow, missingOf } from '../../patch/ignored.ts';
+import {
+  excludedNow,
+  type HeldOnce,
+  heldOnce,
+  ignoredNow,
+  missingOf,
+  tooLargeNow,
+} from '../../patch/ignored.ts';
 import type { Path } from '../../patch/listing.ts';
 import { type Held, planPatch } from '../../patch/plan.ts';
 import { type Flag, packageChanges, policyFlags } from '../../patch/policy.ts';
@@ -58,15 +65,17 @@ export const ignoredBefore = async ({
   choice,
   state,
 }: Ground): Promise<HeldOnce[]> => {
-  const [ignored, excluded, missing] = await Promise.all([
+  const [ignored, excluded, large, missing] = await Promise.all([
     ignoredNow(worktree, QUESTION_DEADLINE_MS),
     excludedNow(worktree, choice.exclude, QUESTION_DEADLINE_MS),
+    tooLargeNow(worktree, choice.maxFileBytes, QUESTION_DEADLINE_MS),
     missingOf(
       worktree,
       state.ignoredOnce.map(({ path }) => path),
     ),
   ]);
-  return heldOnce(state.ignoredOnce, [...ignored, ...excluded], missing, Date.now());
+  const covered = new Map([...large, ...excluded, ...ignored].map((held) => [held.path, held]));
+  return heldOnce(state.ignoredOnce, [...covered.values()], missing, Date.now());
 };
 
 /** What was ignored until a pull, less what the person names: that is agreed to. */

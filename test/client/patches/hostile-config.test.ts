@@ -124,6 +124,39 @@ describe('a khlone.yml that a pull brought', () => {
     await expect(patchZoneAt(home, binding), 'less needs no yes').resolves.toBeDefined();
   });
 
+  it('sends no larger files and no longer history before a person agreed to it', async () => {
+    const home = { trust: join(sides.dir, 'trust.json') };
+    const worktree = await findWorktree(sides.near);
+    if (!worktree) throw new Error('no worktree');
+    const binding = { root: worktree.root, host: 'devbox', zone: ZONE } as Binding;
+    for (const loose of ['sync: { max_file: 11MB }\n', 'repo: { history: full }\n']) {
+      put(sides.near, 'khlone.yml', loose);
+      await expect(patchZoneAt(home, binding), loose).rejects.toMatchObject({ code: 'not-trusted' });
+      await agree(home, worktree, await loadSiteConfig(worktree.root));
+      await expect(patchZoneAt(home, binding), loose).resolves.toBeDefined();
+    }
+    put(sides.near, 'khlone.yml', 'sync: { max_file: 9MB }\n');
+    await expect(patchZoneAt(home, binding), 'less needs no yes').resolves.toBeDefined();
+  });
+
+  it('does not send what was too large under an earlier one, until it is named', async () => {
+    const small = { ...sides.place, choice: { ...CHOICE, maxFileBytes: 1000 } };
+    put(sides.near, 'private.bin', Buffer.alloc(2000, 'private'));
+    put(sides.near, 'staged.bin', Buffer.alloc(2000, 'staged'));
+    gitIn(sides.near, 'add', 'staged.bin');
+    put(sides.near, 'edited.txt', Buffer.alloc(2000, 'edited'));
+    put(sides.far, 'khlone.yml', '# no limit any more\n');
+    stepped(await pull(small, sides.link, freely));
+    const { meeting } = stepped(await sync(sides.place, sides.link, freely));
+    const why = 'was larger than max_file until a pull';
+    expect(meeting.plan.held).toEqual(
+      ['edited.txt', 'private.bin', 'staged.bin'].map((path) => ({ path, why })),
+    );
+    for (const path of ['private.bin', 'staged.bin']) expect(existsSync(join(sides.far, path))).toBe(false);
+    stepped(await sync(sides.place, sides.link, { ...freely, files: ['private.bin'] }));
+    expect(existsSync(join(sides.far, 'private.bin'))).toBe(true);
+  });
+
   it('does not send what an earlier one excluded, until it is named', async () => {
     const excluding = (...exclude: string[]) => ({ ...sides.place, choice: { ...CHOICE, exclude } });
     put(sides.near, 'private/notes.txt', 'mine\n');
