@@ -126,7 +126,9 @@ const run = async (
 ): Promise<Application> => {
   const swap = swapOf(place, folder, shadow);
   const whys = new Map<Path, string>();
-  const moving = changes.flatMap((change, n) => (change.to === undefined ? [] : [{ change, n, to: change.to }]));
+  const moving = changes.flatMap((change, n) =>
+    change.to === undefined ? [] : [{ change, n, to: change.to }],
+  );
   for (const [n, change] of changes.entries()) {
     const isStay = change.to !== undefined && whys.has(change.to);
     const failed = isStay ? notWritten(change.to ?? '') : await swapIn(place, swap, n, change);

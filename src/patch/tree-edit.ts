@@ -7,8 +7,13 @@ import { FOLDER, type Names, readNames, writeNames } from './tree-bytes.ts';
 
 /** A tree with a few paths changed, made of the folders above them and of nothing else, however large the tree is. */
 
+const LINK = '120000';
 /** Names that git takes on every file system; of others it is asked itself. */
 const PLAIN = /^[A-Za-z0-9_][^\\:~]*$/u;
+
+/** Git looks closer at links: one below such a name may be read as a file of git's own. */
+const isOddLink = ({ path, after }: Wish): boolean =>
+  after?.mode === LINK && !path.split('/').every((name) => PLAIN.test(name));
 
 type Node = { files: Map<Path, Entry | undefined>; folders: Map<Path, Node> };
 
@@ -65,7 +70,7 @@ const editFolder = async (
     const before = names.get(name);
     if (before?.mode === FOLDER || node.folders.has(name)) return undefined;
     if (!before && !after) return undefined;
-    if (before?.mode !== after?.mode && after && !PLAIN.test(name)) return undefined;
+    if (!before && !PLAIN.test(name)) return undefined;
     if (after) names.set(name, { ...after });
     else names.delete(name);
   }
@@ -117,7 +122,7 @@ export const editTree = async (
   tree: string,
   wishes: readonly Wish[],
 ): Promise<string | undefined> => {
-  if (wishes.length > FEW_PATHS) return undefined;
+  if (wishes.length > FEW_PATHS || wishes.some(isOddLink)) return undefined;
   await askMissing(
     shadow,
     tree,

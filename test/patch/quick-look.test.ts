@@ -27,7 +27,7 @@ const NAMES = ['a', 'b', 'd/a', 'd/e', 'd/e/f', 'n/a', '.env', 'x.lfs', 'noise']
 const ACTS = [
   ...['edit', 'edit', 'edit', 'new', 'new', 'remove', 'folder', 'link', 'mode', 'touch', 'large'],
   ...['add', 'add', 'commit', 'commit', 'uncache', 'reset', 'restore', 'branch', 'pack'],
-  ...['ignore', 'exclude', 'attributes', 'private-attributes', 'nest', 'unnest'],
+  ...['many', 'many', 'ignore', 'exclude', 'attributes', 'private-attributes', 'nest', 'unnest'],
 ] as const;
 type Act = { what: (typeof ACTS)[number]; name: string; n: number };
 
@@ -66,6 +66,9 @@ const perform = (root: string, { what, name, n }: Act): void => {
   } else if (what === 'large') {
     clear(root, name);
     put(root, name, 'x'.repeat(300 + n));
+  } else if (what === 'many') {
+    // More than are read without the index.
+    for (let at = 0; at < 40; at += 1) put(root, `many/${at}`, `${n} ${at % (n + 2)}\n`);
   } else if (what === 'mode' && existsSync(path)) chmodSync(path, n % 2 ? 0o755 : 0o644);
   else if (what === 'touch' && existsSync(path)) utimesSync(path, n, n);
   else if (what === 'add') git(root, 'add', '-f', '-A', '--', name);
