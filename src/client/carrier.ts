@@ -3,6 +3,7 @@ import type { App } from './app.ts';
 import type { Binding } from './bindings.ts';
 import { call } from './call.ts';
 import { type Carried, type CarryPlace, type CarryProgress, carryCode } from './carry-code.ts';
+import { AWAY_HINT } from './link/away.ts';
 import type { Connected } from './link/link.ts';
 import { isOwnWorktree } from './patches/zone.ts';
 import { loadSiteConfig } from './site-config.ts';
@@ -51,7 +52,7 @@ export const createCarrier = (appOf: () => App): Carrier => {
     for (let tried: Connected | undefined; ; ) {
       const connected = app.link(host).current();
       if (!connected || connected === tried)
-        throw new KhloneError('unreachable', `${host} does not answer`, 'khlone reconnect');
+        throw new KhloneError('unreachable', `${host} does not answer`, AWAY_HINT);
       tried = connected;
       try {
         return await carryCode(app, connected.peer, place, progress);

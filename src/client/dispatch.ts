@@ -8,6 +8,7 @@ import { type Binding, specOf } from './bindings.ts';
 import { call } from './call.ts';
 import type { Caller } from './caller.ts';
 import { environmentFor, pushEnvironment } from './environments.ts';
+import { AWAY_HINT } from './link/away.ts';
 import type { Connected, Lender, Link } from './link/link.ts';
 import { soonest } from './patience.ts';
 import type { Place } from './place.ts';
@@ -55,7 +56,7 @@ export const lenderOf = (caller: Caller): Lender => ({
 });
 
 const notAnswering = (name: string): KhloneError =>
-  new KhloneError('unreachable', `${name} does not answer`, 'khlone reconnect');
+  new KhloneError('unreachable', `${name} does not answer`, AWAY_HINT);
 
 /** A dial under way may have met a path that was not there yet: a person who came since has one of their own. */
 const dialAfresh = async (link: Link, lender: Lender): Promise<Connected> => {

@@ -3,6 +3,7 @@ import { faultPoint } from '../protocol/fault-point.ts';
 import type { App } from './app.ts';
 import { call } from './call.ts';
 import { ODD, sendTask } from './dispatch.ts';
+import { AWAY_HINT } from './link/away.ts';
 import type { Connected } from './link/link.ts';
 import type { Queued } from './outbox.ts';
 
@@ -130,7 +131,7 @@ export const createFlusher = (appOf: () => App): ((host: string) => Promise<void
     const link = app.link(host);
     const connected = link.current();
     try {
-      if (!connected) throw new KhloneError('unreachable', `${host} does not answer`, 'khlone reconnect');
+      if (!connected) throw new KhloneError('unreachable', `${host} does not answer`, AWAY_HINT);
       await sendAll(app, host, connected, odd);
     } catch (thrown) {
       if (link.current()) setTimeout(() => void flush(host).catch(() => {}), AGAIN_MS).unref();

@@ -4,6 +4,7 @@ import type { App } from './app.ts';
 import type { Binding } from './bindings.ts';
 import { call } from './call.ts';
 import { type Caller, interrupted } from './caller.ts';
+import { AWAY_HINT } from './link/away.ts';
 import type { Connected, Link } from './link/link.ts';
 import { soonest } from './patience.ts';
 
@@ -64,7 +65,7 @@ const reach = async (link: Link, caller: Caller, signal: AbortSignal): Promise<C
 };
 
 const noAnswer = ({ name }: Link): KhloneError =>
-  new KhloneError('unreachable', `${name} does not answer`, 'khlone reconnect');
+  new KhloneError('unreachable', `${name} does not answer`, AWAY_HINT);
 
 const noZone = ({ address }: Binding): KhloneError =>
   new KhloneError(

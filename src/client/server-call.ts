@@ -5,6 +5,7 @@ import type { Caller } from './caller.ts';
 import { connectWithin } from './dispatch.ts';
 import { ago } from './duration.ts';
 import { environmentFor, pushEnvironment, recallEnvironment } from './environments.ts';
+import { AWAY_HINT } from './link/away.ts';
 import type { Connected, Link } from './link/link.ts';
 import type { Place } from './place.ts';
 
@@ -33,8 +34,7 @@ const away = (link: Link, why: string, hint?: string): KhloneError => {
   const seenMs = link.lastSeenMs();
   const since = seenMs === undefined ? '' : ` for ${ago(Date.now() - seenMs)}`;
   const word = link.current() ? 'silent' : 'offline';
-  const next = hint ?? 'it is tried again by itself, and at once by khlone reconnect';
-  return new KhloneError('unreachable', `${why} (${word}${since})`, next);
+  return new KhloneError('unreachable', `${why} (${word}${since})`, hint ?? AWAY_HINT);
 };
 
 /** The connection to the server of a host. Throws `unreachable` where it takes longer than the patience. */

@@ -4,6 +4,7 @@ import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import type { Answer, Body, Call } from '../../protocol/peer.ts';
 import type { App } from '../app.ts';
 import { callServer } from '../call.ts';
+import { AWAY_HINT } from '../link/away.ts';
 import type { Connected, Link } from '../link/link.ts';
 import { soonest } from '../patience.ts';
 import type { Channels } from './attach-channel.ts';
@@ -87,7 +88,7 @@ const connectedOf = async (
   const mayDial = name !== 'attach.resize';
   const made = mayDial && (await soonest(link.connect({ env, ask: undefined }), CONNECT_WITHIN_MS, signal));
   if (made) return made;
-  throw new KhloneError('unreachable', `${host} does not answer`, 'khlone reconnect');
+  throw new KhloneError('unreachable', `${host} does not answer`, AWAY_HINT);
 };
 
 /** When the last byte of any kind came, and what is done where none does. */

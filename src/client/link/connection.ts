@@ -1,5 +1,6 @@
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { attend, createOnlookers, type Onlookers } from './attention.ts';
+import { AWAY_HINT } from './away.ts';
 import { type Greeted, greet, type Wire } from './greet.ts';
 import type { Connected, Lender, Link } from './link.ts';
 import { type LinkEffect, type LinkEvent, type LinkState, step } from './link-state.ts';
@@ -60,7 +61,7 @@ const silentMs = ({ connected }: Line): number =>
   connected ? performance.now() - connected.peer.lastReceivedMs() : 0;
 
 const unreachable = (name: string, what: string): KhloneError =>
-  new KhloneError('unreachable', `${name} ${what}`, 'khlone reconnect');
+  new KhloneError('unreachable', `${name} ${what}`, AWAY_HINT);
 
 /** Lets go of the connection; who still waits on it learns why. */
 const hangUp = (line: Line, why: KhloneError): void => {
@@ -79,7 +80,7 @@ const take = (line: Line, { made, wire }: Greeted): void => {
     ? attend(made.peer, line.onlookers, () => line.connected === connected && tell(line, { type: 'quiet' }))
     : undefined;
   const connected: Connected = attention ? { ...made, peer: attention.peer } : made;
-  hangUp(line, unreachable(spec.name, 'fell silent'));
+  hangUp(line, unreachable(spec.name, 'stopped answering'));
   line.connected = connected;
   line.trouble = undefined;
   line.raceRefused = false;
@@ -88,7 +89,7 @@ const take = (line: Line, { made, wire }: Greeted): void => {
     attention?.stop();
     wire.close();
     if (line.connected !== connected) return;
-    hangUp(line, why ?? unreachable(spec.name, 'hung up'));
+    hangUp(line, why ?? unreachable(spec.name, 'ended the connection'));
     tell(line, { type: 'lost' });
   });
 };
@@ -155,7 +156,7 @@ const EFFECTS: Record<LinkEffect, (line: Line, greeted: Greeted | undefined) => 
     greeted?.made.peer.close();
     greeted?.wire.close();
   },
-  'give-up': (line) => hangUp(line, unreachable(line.spec.name, 'is silent')),
+  'give-up': (line) => hangUp(line, unreachable(line.spec.name, 'stopped answering')),
 };
 
 /** What happened moves the state, and what that asks for is done: effects first, so that listeners see the outcome. */
@@ -243,7 +244,7 @@ const verify = async (line: Line, withinMs: number): Promise<boolean> => {
   const { connected } = line;
   if (!connected || (await givesSign(line, connected, withinMs))) return !!connected;
   if (line.connected === connected) {
-    hangUp(line, unreachable(line.spec.name, 'is silent'));
+    hangUp(line, unreachable(line.spec.name, 'stopped answering'));
     tell(line, { type: 'lost' });
   }
   return false;

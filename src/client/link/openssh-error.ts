@@ -1,6 +1,7 @@
 import { KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../provision/remote-shell.ts';
-import { authFailed, type SshMoment, unreachable } from './ssh-error.ts';
+import { WAY_FAULTS, type WayFault } from './away.ts';
+import { authFailed, type SshMoment, unreachable, wayFailed } from './ssh-error.ts';
 
 /**
  * What a child `ssh` that ended before its login was done tells on stderr, as the errors that ssh2 gives. Pure. A host
@@ -49,11 +50,12 @@ const LOGIN_FAILED =
   /Permission denied \(|Too many authentication failures|No more authentication methods|no authentication methods enabled|^Authentication failed/im;
 
 /** What stands for a way to the host that is not there, best known first. */
-const WAYS: readonly (readonly [RegExp, string])[] = [
-  [/Could not resolve hostname/i, 'has no address'],
-  [/Connection refused/i, 'refuses connections'],
-  [/No route to host|Network is unreachable/i, 'has no route'],
-  [/timed out|not responding/i, 'does not answer'],
+const WAYS: readonly (readonly [RegExp, WayFault])[] = [
+  [/Temporary failure in name resolution/i, WAY_FAULTS.lookup],
+  [/Could not resolve hostname/i, WAY_FAULTS.nameless],
+  [/Connection refused/i, WAY_FAULTS.refused],
+  [/No route to host|Network is (unreachable|down)|Host is down/i, WAY_FAULTS.roadless],
+  [/timed out|not responding/i, WAY_FAULTS.silent],
 ];
 
 const signing = /(sign_and_send_pubkey|agent refused operation|Load key ).*/i;
@@ -92,7 +94,8 @@ export const opensshFailure = (words: string, moment: SshMoment): KhloneError =>
       `look at it with: ssh -G ${moment.host}`,
     );
   const way = WAYS.find(([pattern]) => pattern.test(said));
-  if (way) return unreachable(moment, `${way[1]} (${oneLine(lineWith(said, way[0]) ?? '')})`);
+  if (way) return wayFailed(moment, way[1], oneLine(lineWith(said, way[0]) ?? ''));
   const end = oneLine(lastWords(said));
-  return unreachable(moment, end === '' ? 'closed the connection' : `ended the ${moment.stage}: ${end}`);
+  if (end === '') return wayFailed(moment, WAY_FAULTS.closed);
+  return unreachable(moment, `ended the ${moment.stage}: ${end}`);
 };

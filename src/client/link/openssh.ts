@@ -2,13 +2,14 @@ import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'n
 import { PassThrough } from 'node:stream';
 import { KhloneError } from '../../protocol/error.ts';
 import { ownNode, readBuild } from '../../provision/bootstrap.ts';
+import { lateFault } from './away.ts';
 import { hopEnv, type OpensshWish, opensshArgv } from './openssh-argv.ts';
 import { type AskpassDesk, openAskpass } from './openssh-askpass.ts';
 import { opensshFailure } from './openssh-error.ts';
 import { ptyOver } from './openssh-pty.ts';
 import { resolveRoute, type SshSettings } from './ssh-config.ts';
 import { createStageDeadline, type StageDeadline } from './ssh-deadline.ts';
-import { momentOf, unreachable } from './ssh-error.ts';
+import { momentOf, unreachable, wayFailed } from './ssh-error.ts';
 import { pinsOf } from './ssh-host-key.ts';
 import { createBegging, personNeeded, SIGNATURE_DEADLINE_MS } from './ssh-person.ts';
 import { type RemoteProcess, type Spawn, startRelay } from './ssh-relay.ts';
@@ -141,9 +142,7 @@ const notStarted = (error: NodeJS.ErrnoException, settings: SshSettings): Khlone
     : unreachable(momentOf(settings, 'connect'), `cannot be dialled: ${error.message}`);
 
 const tooLate = (settings: SshSettings, signs: boolean, limitMs: number): KhloneError =>
-  signs
-    ? personNeeded(settings.alias)
-    : unreachable(momentOf(settings, 'login'), `did not finish the login within ${limitMs / 1000} s`);
+  signs ? personNeeded(settings.alias) : wayFailed(momentOf(settings, 'login'), lateFault('login', limitMs));
 
 /** Runs a command over an ssh of its own and gives it when the login is done. */
 const spawnOver =

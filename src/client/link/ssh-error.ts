@@ -1,5 +1,6 @@
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../provision/remote-shell.ts';
+import { WAY_FAULTS, type WayFault } from './away.ts';
 import type { SshSettings } from './ssh-config.ts';
 
 /** Where a connection stood when it failed. */
@@ -27,16 +28,19 @@ export const momentOf = (settings: SshSettings, stage: SshMoment['stage'], proxy
   proxySaid,
 });
 
-const SOCKET_FAULTS: Record<string, string> = {
-  ECONNREFUSED: 'refuses connections',
-  ENOTFOUND: 'has no address',
-  EAI_AGAIN: 'cannot be looked up now',
-  EHOSTUNREACH: 'has no route',
-  ENETUNREACH: 'has no route',
-  ETIMEDOUT: 'does not answer',
-  ECONNRESET: 'closed the connection',
-  EPIPE: 'closed the connection',
-  ERR_STREAM_PREMATURE_CLOSE: 'closed the connection',
+const SOCKET_FAULTS: Record<string, WayFault> = {
+  ECONNREFUSED: WAY_FAULTS.refused,
+  ENOTFOUND: WAY_FAULTS.nameless,
+  EAI_AGAIN: WAY_FAULTS.lookup,
+  EHOSTUNREACH: WAY_FAULTS.roadless,
+  EHOSTDOWN: WAY_FAULTS.roadless,
+  ENETUNREACH: WAY_FAULTS.roadless,
+  ENETDOWN: WAY_FAULTS.roadless,
+  EADDRNOTAVAIL: WAY_FAULTS.roadless,
+  ETIMEDOUT: WAY_FAULTS.silent,
+  ECONNRESET: WAY_FAULTS.closed,
+  EPIPE: WAY_FAULTS.closed,
+  ERR_STREAM_PREMATURE_CLOSE: WAY_FAULTS.closed,
 };
 
 /** What an error tells the choice of the backend: why openssh may get further. */
@@ -52,11 +56,15 @@ export const unreachable = (
   return new KhloneError(
     'unreachable',
     `${moment.host} (${moment.hostname}:${moment.port}) ${what}${said}`,
-    hint ?? `try: ssh ${moment.host}; khlone reconnect tries again now`,
+    hint ?? WAY_FAULTS.closed.hint(moment.host),
     // Retries are spaced by how far this one came: a host that was reached is not asked again at once.
     { stage: moment.stage, ...data },
   );
 };
+
+/** A fault of the way to a host; `detail`: what somebody said about it. */
+export const wayFailed = (moment: SshMoment, { says, hint }: WayFault, detail = ''): KhloneError =>
+  unreachable(moment, detail === '' ? says : `${says} (${detail})`, hint(moment.host));
 
 export const authFailed = (moment: SshMoment): KhloneError => {
   const tried = moment.tried.length === 0 ? 'nothing to log in with' : `tried ${moment.tried.join('; ')}`;
@@ -83,8 +91,8 @@ export const sshFailure = (thrown: unknown, moment: SshMoment): KhloneError => {
       'set zone.backend: openssh for this host',
       { noCommonAlgorithm: true },
     );
-  if (typeof code === 'string' && SOCKET_FAULTS[code] !== undefined)
-    return unreachable(moment, SOCKET_FAULTS[code]);
+  const fault = typeof code === 'string' ? SOCKET_FAULTS[code] : undefined;
+  if (fault) return wayFailed(moment, fault);
   if (said === '') return asKhloneError(thrown);
   return unreachable(moment, `ended the ${moment.stage}: ${said}`);
 };

@@ -2,9 +2,10 @@ import type { Duplex } from 'node:stream';
 import ssh2Library, { type Client, type ClientChannel } from 'ssh2';
 import { KhloneError } from '../../protocol/error.ts';
 import { ownNode, readBuild } from '../../provision/bootstrap.ts';
+import { lateFault } from './away.ts';
 import { resolveRoute, type SshSettings } from './ssh-config.ts';
 import { createStageDeadline, withDeadline } from './ssh-deadline.ts';
-import { momentOf, type SshMoment, sshFailure, unreachable } from './ssh-error.ts';
+import { momentOf, type SshMoment, sshFailure, unreachable, wayFailed } from './ssh-error.ts';
 import { createHostKeyCheck, type HostKeyCheck } from './ssh-host-key.ts';
 import { collectIdentities, type Identity } from './ssh-keys.ts';
 import { createLoginPlan } from './ssh-login.ts';
@@ -91,7 +92,7 @@ const login = (ssh2: Ssh2, hop: Hop, person: Asker, signal: AbortSignal): Promis
   const plan = createLoginPlan(`${settings.user}@${settings.alias}`, identities, hop.remarks, asker);
   const client = new ssh2.Client();
   const faults: string[] = [];
-  let stage: SshMoment['stage'] = 'handshake';
+  let stage: 'handshake' | 'login' = 'handshake';
   let accepts: readonly string[] = [];
   const moment = (): SshMoment => ({
     ...{ host: settings.alias, hostname: settings.hostname, port: settings.port, stage, accepts },
@@ -99,7 +100,7 @@ const login = (ssh2: Ssh2, hop: Hop, person: Asker, signal: AbortSignal): Promis
   });
   let fail: (thrown: unknown) => void = () => {};
   const deadline = createStageDeadline(HANDSHAKE_DEADLINE_MS, (limitMs) =>
-    fail(unreachable(moment(), `did not finish the ${stage} within ${limitMs / 1000} s`)),
+    fail(wayFailed(moment(), lateFault(stage, limitMs))),
   );
   return new Promise<Client>((resolve, reject) => {
     const settle = () => {

@@ -155,7 +155,17 @@ describe('what ssh says when it fails', () => {
     ['ssh: connect to host box port 22: Connection refused', 'unreachable', 'refuses connections'],
     ['ssh: connect to host box port 22: Connection timed out', 'unreachable', 'does not answer'],
     ['Connection timed out during banner exchange', 'unreachable', 'does not answer'],
-    ['ssh: connect to host box port 22: No route to host', 'unreachable', 'has no route'],
+    [
+      'ssh: connect to host box port 22: No route to host',
+      'unreachable',
+      'cannot be reached from this network',
+    ],
+    ['ssh: connect to host box port 22: Network is unreachable', 'unreachable', 'from this network'],
+    [
+      'ssh: Could not resolve hostname box: Temporary failure in name resolution',
+      'unreachable',
+      'no name server',
+    ],
     ['kex_exchange_identification: Connection closed by remote host', 'unreachable', 'Connection closed'],
     ['', 'unreachable', 'closed the connection'],
     [
