@@ -36,14 +36,21 @@ export const regionsInThread = async (
   limitMs: number = LIMIT_MS,
 ): Promise<Region[] | undefined> => {
   const worker = startWorker(question);
+  const over = new AbortController();
+  // Its start is not its work; a thread that never starts is as good as one that takes too long.
+  let timer = setTimeout(() => over.abort(), limitMs * 10);
+  worker.once('online', () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => over.abort(), limitMs);
+  });
   try {
-    // Its start is not its work; a thread that never starts is as good as one that takes too long.
-    await once(worker, 'online', { signal: AbortSignal.timeout(limitMs * 10) });
-    const [said] = await once(worker, 'message', { signal: AbortSignal.timeout(limitMs) });
+    // Heard from the first moment: where this thread was busy, the answer comes before the word that it is there.
+    const [said] = await once(worker, 'message', { signal: over.signal });
     return said as Region[];
   } catch {
     return undefined;
   } finally {
+    clearTimeout(timer);
     await worker.terminate();
   }
 };

@@ -32,6 +32,9 @@ const byGit = async (...texts: Parameters<typeof stageOf>): Promise<Region[]> =>
 const spoken = (regions: Region[] | undefined) =>
   regions?.map(({ local, remote }) => `${rangeText(local)} / ${rangeText(remote)}`);
 
+/** A loaded machine may take long for little: where the answer counts and not the time. */
+const PATIENT_MS = 60_000;
+
 const BASE = lines(1, 60);
 // Three lines more above; then lines 42 to 47 here, and five more of them there.
 const LOCAL = lines(1, 60, { 2: 'a\nb\nc\nd', 42: 'L', 43: 'L', 44: 'L', 45: 'L', 46: 'L', 47: 'L' });
@@ -92,9 +95,17 @@ describe('the lines of a conflict', () => {
     writeFileSync(path, whole.outputFiles[0]?.contents ?? '');
     const bundled = (await import(path)) as { regionsInThread: typeof regionsInThread };
     const question = { base: ['a', 'b'], local: ['a', 'L'], remote: ['a', 'R'] };
-    const said = await bundled.regionsInThread(question, 5_000);
+    const said = await bundled.regionsInThread(question, PATIENT_MS);
     expect(said).toEqual([{ local: { from: 2, to: 2 }, remote: { from: 2, to: 2 } }]);
-    expect(await regionsInThread(question, 5_000)).toEqual(said);
+    expect(await regionsInThread(question, PATIENT_MS)).toEqual(said);
+  });
+
+  it('are heard where all that the thread says waits for a busy moment to end', async () => {
+    const question = { base: ['a'], local: ['L'], remote: ['R'] };
+    const asked = regionsInThread(question, PATIENT_MS);
+    const inBetween = new Int32Array(new SharedArrayBuffer(4));
+    Atomics.wait(inBetween, 0, 0, 1_000);
+    expect(await asked).toHaveLength(1);
   });
 
   it('end the thread that takes too long for them', async () => {
