@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { khloneProgram } from '../fixtures/built.ts';
@@ -351,6 +351,22 @@ describe('without node-pty', () => {
     await at.until(/\n {2}and after that/);
     await at.type('~.');
     await at.until(/code=0/);
+  });
+
+  test('and without script(1) both are named, with what to type', async () => {
+    const bin = join(world.base, 'poor');
+    mkdirSync(bin, { recursive: true });
+    writeFileSync(join(bin, 'script'), '#!/bin/sh\necho BusyBox\n', { mode: 0o755 });
+    await world.kill(world.serverPid());
+    const at = await open({ env: { PATH: `${bin}:${world.env.PATH}` }, columns: 200 });
+    // The server that makes the terminal is started by this hub, with this PATH.
+    await world.kill(world.hubPid());
+    await lookAt(at, 'mechanic.1', withoutPty());
+    const said = await at.until(/code=2/);
+    expect(said).toMatch(/✗ this host has no script\(1\)/);
+    expect(said).toMatch(/↳ install it, .*; or: npm install --no-save --prefix \S+\/plain node-pty/);
+    await world.kill(world.serverPid());
+    await world.kill(world.hubPid());
   });
 });
 

@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto';
+import { dirname } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { asKhloneError, type KhloneError } from '../../protocol/error.ts';
+import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
-import { connectHub } from '../hub-connection.ts';
+import { bundle, connectHub } from '../hub-connection.ts';
 import { type HereTerminal, takeTerminal } from '../terminal/here.ts';
 import { loadPty } from '../terminal/pty.ts';
+import { ptyInstall } from '../terminal/pty-install.ts';
 import { farWay } from './far-way.ts';
 import { createHubLine, type HubLine } from './hub-line.ts';
 import { look } from './look.ts';
@@ -37,11 +39,21 @@ const lookOver = async ({ order, line, signal }: Attach, way: Way): Promise<Outc
   return outcome;
 };
 
+/** A local zone has two ways to a terminal: where neither is there, both are named. */
+const withBothWays = (thrown: unknown): KhloneError => {
+  const error = asKhloneError(thrown);
+  if (error.code !== 'no-pty') return error;
+  const hint = [error.hint, ptyInstall(dirname(bundle('.')))].filter(Boolean).join('; or: ');
+  return new KhloneError(error.code, error.message, hint, error.data);
+};
+
 const attach = async (given: Attach): Promise<Outcome> => {
   const { order, line, viewer, term } = given;
   const spawnPty = order.host === 'local' ? await loadPty() : undefined;
-  const way = spawnPty ? nearWay(line, order, viewer, term, spawnPty) : farWay(line, order, viewer, term);
-  return lookOver(given, way);
+  if (spawnPty) return lookOver(given, nearWay(line, order, viewer, term, spawnPty));
+  return lookOver(given, farWay(line, order, viewer, term)).catch((thrown: unknown) => {
+    throw order.host === 'local' ? withBothWays(thrown) : thrown;
+  });
 };
 
 const tell = (error: KhloneError, utf8: boolean): number => {
