@@ -1,16 +1,24 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { openSshWire } from '../src/client/link/ssh2.ts';
+import { join } from 'node:path';
 import { farOf } from '../src/client/patches/far.ts';
-import { seedState } from '../src/client/patches/seed.ts';
-import { type StepPlace, sync } from '../src/client/patches/steps.ts';
-import { packWorktree } from '../src/patch/carry.ts';
-import { MAX_FILE_BYTES } from '../src/patch/left-out.ts';
-import { PROTOCOL } from '../src/protocol/limits.ts';
-import { createPeer, type Peer } from '../src/protocol/peer.ts';
-import { clientEnv, createSshd, type Sshd } from '../test/fixtures/sshd.ts';
+import { sync } from '../src/client/patches/steps.ts';
+import { clientEnv, createSshd } from '../test/fixtures/sshd.ts';
+import {
+  CHOICE,
+  type Contender,
+  copyTree,
+  edit,
+  expectThere,
+  type Ground,
+  git,
+  makeTree,
+  openPeer,
+  openZone,
+  run,
+} from './patch-ground.ts';
+import { watchedKhlone, watchedRows } from './patch-watched.ts';
 import { against, median, type Row } from './row.ts';
 
 /**
@@ -23,83 +31,18 @@ const SIZES = [1_000, 10_000, 50_000];
 const SIZE_LIMIT_MS = 40_000;
 const MOST_ROUNDS = 7;
 const LEAST_ROUNDS = 3;
-const COMMAND_LIMIT_MS = 120_000;
-const FILES_PER_FOLDER = 50;
 const ZONE = 'z-0123456789abcdef';
-const BUNDLE = resolve(import.meta.dirname, '../dist/khlone-server.mjs');
 const REACH: Readonly<Record<string, number>> = { rsync: 0.5, unison: 0.5, 'git push': 0.4 };
-const CHOICE = { maxFileBytes: MAX_FILE_BYTES, include: [], exclude: [] };
-
-const textOf = (n: number, round = -1): string =>
-  `${Array.from({ length: 20 }, (_, i) => `line ${i} of file ${n}`).join('\n')}\nround ${round}\n`;
-
-const fileOf = (n: number): string => join(`d${Math.floor(n / FILES_PER_FOLDER)}`, `f${n}.txt`);
-
-const makeTree = (root: string, files: number): void => {
-  for (let n = 0; n < files; n += 1) {
-    if (n % FILES_PER_FOLDER === 0) mkdirSync(join(root, `d${n / FILES_PER_FOLDER}`), { recursive: true });
-    writeFileSync(join(root, fileOf(n)), textOf(n));
-  }
-};
-
-type Contender = { name: string; once(round: number): Promise<void> | void; end?(): Promise<void> };
-type Ground = { sshd: Sshd; env: Record<string, string>; control: string; near: string; root: string };
-
-const git = (cwd: string, ...words: string[]): string =>
-  execFileSync('git', ['-c', 'user.name=b', '-c', 'user.email=b@localhost', '-c', 'gc.auto=0', ...words], {
-    cwd,
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'ignore'],
-  });
-
-const edit = (root: string, round: number): string => {
-  const file = fileOf(round * 7);
-  writeFileSync(join(root, file), textOf(round * 7, round));
-  return file;
-};
-
-/** The edit has to be on the other side, or the figure means nothing. */
-const expectThere = (far: string, file: string, round: number, who: string): void => {
-  if (!readFileSync(join(far, file), 'utf8').includes(`round ${round}\n`))
-    throw new Error(`${who} did not bring it`);
-};
-
-const run = (env: Record<string, string>, argv: string[], cwd: string): void => {
-  const options = { cwd, env, encoding: 'utf8', timeout: COMMAND_LIMIT_MS } as const;
-  const { status, stderr } = spawnSync(argv[0] ?? '', argv.slice(1), options);
-  if (status !== 0) throw new Error(`${argv.slice(0, 3).join(' ')}: ${status} ${stderr.slice(0, 500)}`);
-};
-
-const openPeer = async ({ sshd, env, root }: Ground): Promise<{ peer: Peer; close(): void }> => {
-  const deps = { serverBundle: BUNDLE, version: 'bench', signal: new AbortController().signal };
-  const wire = await openSshWire({ host: sshd.host, home: root, env }, undefined, deps);
-  const peer = createPeer(wire.duplex, {});
-  await peer.call('hello', { proto: [PROTOCOL.min, PROTOCOL.max], build: 'bench' });
-  return { peer, close: wire.close };
-};
 
 const khlone = async (ground: Ground, files: number): Promise<Contender> => {
   const { peer, close } = await openPeer(ground);
-  const near = join(ground.near, 'khlone');
-  const far = join(ground.sshd.remoteHome, `khlone-${files}`);
-  const gitDir = join(near, '.git');
-  const place: StepPlace = {
-    repository: { worktree: near, gitDir, commonDir: gitDir },
-    zone: ZONE,
-    choice: CHOICE,
-  };
-  const policy = {
-    ...{ heroRole: 'mechanic', brains: {}, roles: { mechanic: '' }, maxClones: 8, maxQueue: 100 },
-    ...{ sandbox: 'zone', trusted: true },
-  };
-  const zone = { id: ZONE, address: 'b/b@main', branch: 'main', mode: 'ssh', path: far };
-  await peer.call('zone.open', { zone, policy });
-  const { manifest, body } = await packWorktree({
-    ...place.repository,
-    ...{ history: 'branch', maxFileBytes: MAX_FILE_BYTES, include: [], exclude: [] },
-  });
-  await peer.call('code.put', { zone: ZONE, manifest }, { body, klass: 'bulk', timeoutMs: COMMAND_LIMIT_MS });
-  await seedState(place.repository, ZONE, CHOICE, manifest.tree);
+  const { place, near, far } = await openZone(
+    peer,
+    ground,
+    join(ground.near, 'khlone'),
+    ZONE,
+    `khlone-${files}`,
+  );
   return {
     name: 'khlone',
     once: async (round) => {
@@ -165,9 +108,6 @@ const gitPush = ({ sshd, env, control, near }: Ground, files: number): Contender
   };
 };
 
-/** The anchors begin in step, as khlone does: what their first run takes is nobody's figure. */
-const copyTree = (from: string, to: string): void => void execFileSync('cp', ['-a', from, to]);
-
 const has = (program: string): boolean => {
   const isHere = spawnSync('sh', ['-c', `command -v ${program}`]).status === 0;
   if (!isHere) console.error(`no figures beside ${program}, which is not installed`);
@@ -176,8 +116,8 @@ const has = (program: string): boolean => {
 
 const layTrees = (near: string, files: number): void => {
   makeTree(join(near, 'khlone'), files);
-  for (const name of ['rsync', 'unison', 'push']) copyTree(join(near, 'khlone'), join(near, name));
-  for (const name of ['khlone', 'push']) {
+  for (const name of ['watched', 'rsync', 'unison', 'push']) copyTree(join(near, 'khlone'), join(near, name));
+  for (const name of ['khlone', 'watched', 'push']) {
     git(join(near, name), 'init', '-q', '-b', 'main');
     git(join(near, name), 'add', '-A');
     git(join(near, name), 'commit', '-q', '-m', 'first');
@@ -190,10 +130,11 @@ const race = async (contenders: readonly Contender[]): Promise<Map<string, numbe
   const end = performance.now() + SIZE_LIMIT_MS;
   for (let round = 0; round <= MOST_ROUNDS; round += 1) {
     if (round > LEAST_ROUNDS && performance.now() > end) break;
-    for (const { name, once } of contenders) {
+    for (const { name, once, settle } of contenders) {
       const begun = performance.now();
       await once(round);
       if (round > 0) times.get(name)?.push(performance.now() - begun);
+      await settle?.();
     }
   }
   return times;
@@ -202,6 +143,7 @@ const race = async (contenders: readonly Contender[]): Promise<Map<string, numbe
 const measure = async (ground: Ground, files: number): Promise<Row[]> => {
   layTrees(ground.near, files);
   const contenders = [
+    await watchedKhlone(ground, files),
     await khlone(ground, files),
     ...(has('rsync') ? [rsync(ground, files)] : []),
     ...(has('unison') ? [unison(ground, files)] : []),
@@ -209,19 +151,19 @@ const measure = async (ground: Ground, files: number): Promise<Row[]> => {
   ];
   const times = await race(contenders);
   for (const { end } of contenders) await end?.();
-  const own = median(times.get('khlone') ?? []);
-  return contenders
-    .filter(({ name }) => name !== 'khlone')
-    .map(({ name }) => {
-      const anchor = { name, value: median(times.get(name) ?? []) };
-      const what = `one edited file of ${files.toLocaleString('en-US')}, full scan`;
-      const { ok, ...row } = against(what, own, 'ms', anchor, REACH[name] ?? 1);
-      return files === SIZES[0] ? { ...row, target: '–' } : { ...row, ...(ok !== undefined && { ok }) };
-    });
+  const medians = new Map([...times].map(([name, values]) => [name, median(values)]));
+  const own = medians.get('khlone') ?? 0;
+  const plain = [...medians].filter(([name]) => name in REACH).map(([name, value]) => ({ name, value }));
+  const full = plain.map((anchor) => {
+    const what = `one edited file of ${files.toLocaleString('en-US')}, full scan`;
+    const { ok, ...row } = against(what, own, 'ms', anchor, REACH[anchor.name] ?? 1);
+    return files === SIZES[0] ? { ...row, target: '–' } : { ...row, ...(ok !== undefined && { ok }) };
+  });
+  return [...full, ...watchedRows(files, medians.get('watched') ?? 0, own, plain)];
 };
 
 /** Sizes begin only so long: the whole run has a bound. */
-const BEGIN_LIMIT_MS = 60_000;
+const BEGIN_LIMIT_MS = 150_000;
 
 export const benchPatch = async (): Promise<Row[]> => {
   const rows: Row[] = [];

@@ -34,7 +34,7 @@ export type Auto = {
 };
 
 /** A change waits for quiet, and no longer than this. */
-const QUIET_MS = 300;
+export const QUIET_MS = 300;
 const LONGEST_MS = 2_000;
 /** Everything is looked at this often, whatever hints there were. */
 const SLOW_MS = 60_000;
