@@ -40,6 +40,8 @@ const ANSWER_WITHIN_MS = 3_000;
 const LOCAL_WITHIN_MS = 15_000;
 /** How often a waiting command looks whether the dial is busy with something that excuses it. */
 const TICK_MS = 250;
+/** Least wait once a person was asked or a host was set up: the login goes on from there. */
+const AFTER_BUSY_MS = 3_000;
 /** Longer prompts travel as the body of the call. */
 const INLINE_PROMPT_BYTES = 48 * 1024;
 
@@ -84,7 +86,7 @@ export const connectWithin = async (link: Link, caller: Caller, ms: number): Pro
   for (let end = performance.now() + ms; ; ) {
     const made = await soonest(dialing, Math.min(TICK_MS, end - performance.now()), caller.signal);
     if (made) return made;
-    if (link.busyWith()) end = performance.now() + ms;
+    if (link.busyWith()) end = performance.now() + Math.max(ms, AFTER_BUSY_MS);
     else if (performance.now() >= end) throw notAnswering(link.name);
   }
 };
