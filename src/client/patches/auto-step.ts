@@ -13,16 +13,30 @@ export type Exchanged = { paused?: string; flags: Flag[] };
 
 const reasonOf = ({ halts }: Halted): string => halts.map(({ message }) => message).join('; ');
 
-const overLink = async (app: App, zone: PatchZone, connected: Connected): Promise<Exchanged> => {
+/** Where the first hint came from: what changed there is the first to travel. */
+export type Whence = 'here' | 'there';
+
+const overLink = async (
+  app: App,
+  zone: PatchZone,
+  connected: Connected,
+  whence: Whence,
+): Promise<Exchanged> => {
   // What was queued before goes first, tasks too.
   await app.flush(zone.binding.host);
   const far = farSide(zone, connected);
+  const send = async (): Promise<string | undefined> => {
+    const synced = await sync(zone.place, far, wishFor(zone, { yes: false }));
+    return 'halts' in synced ? reasonOf(synced) : undefined;
+  };
+  const early = whence === 'here' ? await send() : undefined;
   const pulled = await pull(zone.place, far, wishFor(zone, { yes: false }));
-  if ('halts' in pulled) return { paused: reasonOf(pulled), flags: [] };
-  const synced = await sync(zone.place, far, wishFor(zone, { yes: false }));
-  if ('halts' in synced) return { paused: reasonOf(synced), flags: pulled.flags };
+  if ('halts' in pulled) return { paused: early ?? reasonOf(pulled), flags: [] };
+  const { flags } = pulled;
+  const paused = whence === 'here' ? early : await send();
+  if (paused !== undefined) return { paused, flags };
   await settleStopped(app, zone);
-  return { flags: pulled.flags };
+  return { flags };
 };
 
 /** Off line the present state waits in order with the tasks, once. */
@@ -36,12 +50,12 @@ const offLine = async (app: App, zone: PatchZone): Promise<Exchanged> => {
 };
 
 /** Brings both sides together as far as nobody has to be asked. Throws what a command would. */
-export const exchangeOnce = async (app: App, binding: Binding): Promise<Exchanged> => {
+export const exchangeOnce = async (app: App, binding: Binding, whence: Whence): Promise<Exchanged> => {
   const zone = await patchZoneAt(app.home, binding);
   const connected = app.link(binding.host).current();
   if (!connected) return offLine(app, zone);
   try {
-    return await overLink(app, zone, connected);
+    return await overLink(app, zone, connected, whence);
   } catch (thrown) {
     if (!waitsFor(thrown)) throw thrown;
     return offLine(app, zone);

@@ -61,15 +61,20 @@ const createRunner = (app: App, { zone, root }: Binding, onGone: () => void): Ru
   let sinceMs: number | undefined;
   let busy: Promise<void> | undefined;
   let isClosed = false;
+  /** What the hints since the last look were: an edit here, the time for all. */
+  let [isEdited, isSlow] = [false, true];
   let told: AutoTold = { lookAt: [] };
 
   const look = async (): Promise<void> => {
     const binding = app.bindings.byZone(zone);
     if (!binding || !(await wantsAuto(app, binding))) return onGone();
+    const whence = isEdited ? 'here' : 'there';
+    const isWhole = isSlow;
+    [isEdited, isSlow] = [false, false];
     // Before the look: what changes from here on is a hint for the next one, in folders of this moment too.
-    await watch.update();
+    await watch.update(isWhole);
     const { exchangeOnce } = await import('./auto-step.ts');
-    const { paused, flags } = await exchangeOnce(app, binding);
+    const { paused, flags } = await exchangeOnce(app, binding, whence);
     const lookAt = [...told.lookAt, ...flags].slice(-MAX_LOOK_AT);
     told = { lookAt, ...(paused !== undefined && { paused }) };
   };
@@ -95,8 +100,14 @@ const createRunner = (app: App, { zone, root }: Binding, onGone: () => void): Ru
     }, waitMs).unref();
   };
 
-  const watch = createTreeWatch(root, soon);
-  const slow = setInterval(soon, SLOW_MS).unref();
+  const watch = createTreeWatch(root, () => {
+    isEdited = true;
+    soon();
+  });
+  const slow = setInterval(() => {
+    isSlow = true;
+    soon();
+  }, SLOW_MS).unref();
   return {
     soon,
     told: () => told,

@@ -1,4 +1,4 @@
-import { type FSWatcher, watch } from 'node:fs';
+import { type FSWatcher, lstatSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import { listWorktree } from '../../patch/worktree-listing.ts';
 
@@ -8,8 +8,8 @@ import { listWorktree } from '../../patch/worktree-listing.ts';
  */
 
 export type TreeWatch = {
-  /** Watches the directories that there are now. */
-  update(): Promise<void>;
+  /** Watches the directories that there are now, where some came or went; `whole`: looks for them in any case. */
+  update(whole?: boolean): Promise<void>;
   close(): void;
 };
 
@@ -31,17 +31,16 @@ const directoriesOf = (paths: Iterable<string>): Set<string> => {
   return found;
 };
 
-const watchOne = (
-  root: string,
-  directory: string,
-  onHint: () => void,
-  onEnd: () => void,
-): FSWatcher | undefined => {
+/** A path as the system knows it, of one with a character per byte. */
+const onDisk = (root: string, path: string): string =>
+  join(root, Buffer.from(path, 'latin1').toString('utf8'));
+
+/** Something was made, removed or renamed (`isName`), or written to: at this name, where the system tells it. */
+type Hint = (name: string | null, isName: boolean) => void;
+
+const watchOne = (path: string, onHint: Hint, onEnd: () => void): FSWatcher | undefined => {
   try {
-    const path = join(root, Buffer.from(directory, 'latin1').toString('utf8'));
-    const made = watch(path, { persistent: false }, (_, name) => {
-      if (directory !== '' || name === null || !OURS.has(name)) onHint();
-    });
+    const made = watch(path, { persistent: false }, (event, name) => onHint(name, event === 'rename'));
     made.on('error', onEnd);
     return made;
   } catch {
@@ -50,8 +49,14 @@ const watchOne = (
   }
 };
 
+const isDirectory = (path: string): boolean =>
+  lstatSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+
 export const createTreeWatch = (worktree: string, onHint: () => void): TreeWatch => {
   const watchers = new Map<string, FSWatcher>();
+  /** Directories that came and held nothing to watch for when all was listed last: a file may have come since. */
+  let unlisted = new Set<string>();
+  let isStale = true;
   let isClosed = false;
 
   const drop = (directory: string): void => {
@@ -59,15 +64,38 @@ export const createTreeWatch = (worktree: string, onHint: () => void): TreeWatch
     watchers.delete(directory);
   };
 
+  /** A new directory under an old name is another one, and so is all in it. */
+  const came = (directory: string): void => {
+    for (const one of watchers.keys()) if (one === directory || one.startsWith(`${directory}/`)) drop(one);
+    if (unlisted.size < MAX_DIRECTORIES) unlisted.add(directory);
+    isStale = true;
+  };
+
+  const hintIn =
+    (directory: string): Hint =>
+    (name, isName) => {
+      if (directory === '' && name !== null && OURS.has(name)) return;
+      if (name === null || name === '.gitignore') isStale = true;
+      else if (isName) {
+        const path = `${directory === '' ? '' : `${directory}/`}${Buffer.from(name).toString('latin1')}`;
+        if (isDirectory(onDisk(worktree, path))) came(path);
+      }
+      onHint();
+    };
+
   return {
-    update: async () => {
+    update: async (whole = false) => {
+      if (!whole && !isStale && unlisted.size === 0) return;
+      isStale = false;
+      if (whole) unlisted = new Set();
       const { tracked, untracked } = await listWorktree({ worktree, deadlineMs: LIST_DEADLINE_MS });
       if (isClosed) return;
       const wanted = directoriesOf([...tracked.keys(), ...untracked]);
       for (const directory of watchers.keys()) if (!wanted.has(directory)) drop(directory);
       for (const directory of wanted) {
+        unlisted.delete(directory);
         if (watchers.has(directory) || watchers.size >= MAX_DIRECTORIES) continue;
-        const made = watchOne(worktree, directory, onHint, () => drop(directory));
+        const made = watchOne(onDisk(worktree, directory), hintIn(directory), () => drop(directory));
         if (made) watchers.set(directory, made);
       }
     },
