@@ -93,7 +93,7 @@ describe.skipIf(sshdMissing)(
     it('is told in one line with the next step by a command that needs the host', async () => {
       const next = String.raw`zone.* \(offline for \d+s\)\n {2}↳ .*khlone reconnect.*\n$`;
       const needy: [string[], string][] = [
-        [['log'], '^✗ the transcript is there: '],
+        [['log'], '^✗ the transcript cannot be read: '],
         [['log', '--task', task], `^✗ task ${task} is not known here, and `],
         [['pull'], '^✗ nothing was pulled: '],
         [['cancel', 'nosuch'], '^✗ task nosuch is not known here, and '],

@@ -13,7 +13,7 @@ import { createWants, insteadOf, wantedBy } from '../wanted.ts';
 import { KhloneCommand } from './base.ts';
 
 /** Transcripts of zones elsewhere are read where they are. */
-const THERE = (why: string): string => `the transcript is there: ${why}`;
+const readThere = (why: string): string => `the transcript cannot be read: ${why}`;
 
 export class LogCommand extends KhloneCommand {
   static override paths = [['log']];
@@ -38,7 +38,7 @@ export class LogCommand extends KhloneCommand {
     if (this.follow) this.caller.handOver?.();
     if (this.task !== undefined) return this.ofTask(this.task);
     const binding = await this.here();
-    await needing(THERE, () => serverOfZone(this.app, this.caller, binding));
+    await needing(readThere, () => serverOfZone(this.app, this.caller, binding));
     const session =
       this.who || this.all ? undefined : sessionFor(this.app, this.caller, binding, this.session).session;
     // One clone's lines are picked where they lie; those of a role or of the hero, here.
@@ -52,7 +52,7 @@ export class LogCommand extends KhloneCommand {
       this.say(`${found.id} was not sent yet`);
       return 0;
     }
-    const connected = await needing(THERE, () => serverOf(this.app, this.caller, found.binding.host));
+    const connected = await needing(readThere, () => serverOf(this.app, this.caller, found.binding.host));
     const { task } = await fetchTask(connected, found.id);
     return this.print({ ...found.binding, zone: task.zone }, { task: task.id });
   }

@@ -18,6 +18,7 @@ export const WAY_FAULTS = {
   lookup: { says: 'cannot be looked up: no name server answers', hint: networkHint },
   roadless: { says: 'cannot be reached from this network', hint: networkHint },
   silent: { says: 'does not answer', hint: networkHint },
+  hungUp: { says: 'closed the connection before the login', hint: lookHint },
   closed: { says: 'closed the connection', hint: lookHint },
 } as const satisfies Record<string, WayFault>;
 

@@ -91,6 +91,7 @@ export const sshFailure = (thrown: unknown, moment: SshMoment): KhloneError => {
       'set zone.backend: openssh for this host',
       { noCommonAlgorithm: true },
     );
+  if (/^Connection lost before handshake/i.test(said)) return wayFailed(moment, WAY_FAULTS.hungUp);
   const fault = typeof code === 'string' ? SOCKET_FAULTS[code] : undefined;
   if (fault) return wayFailed(moment, fault);
   if (said === '') return asKhloneError(thrown);

@@ -27,6 +27,12 @@ describe('a host that cannot be reached', () => {
     });
   });
 
+  it('is told in plain words where it hung up before anything was said', () => {
+    const lost = Object.assign(new Error('Connection lost before handshake'), { level: 'protocol' });
+    const { message } = sshFailure(lost, { ...moment, stage: 'handshake' });
+    expect(message).toBe('box (box.example:22) closed the connection before the login');
+  });
+
   it('is told without the words of the protocol where the line went away in the middle of a login', () => {
     const late = (stage: 'handshake' | 'login') => wayFailed({ ...moment, stage }, lateFault(stage, 10_000));
     expect(late('handshake')).toMatchObject({
