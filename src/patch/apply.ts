@@ -255,13 +255,20 @@ export const foldersOf = async (place: ApplyPlace): Promise<string[]> => {
     .sort();
 };
 
+/** Folders without an open journal: they never get one again, and there are as many as displaced files are kept. */
+const closed = new Set<string>();
+const MAX_CLOSED = 20_000;
+
 /** Finishes what a process that died had begun, oldest first; the caller settles each. */
 export const recoverApplications = async (place: ApplyPlace, shadow: Shadow): Promise<Application[]> => {
   const found: Application[] = [];
   for (const folder of await foldersOf(place)) {
+    if (closed.has(folder)) continue;
     const journal = await readJournal(folder);
     if (!journal) {
       await sweepUnbegun(folder);
+      if (closed.size >= MAX_CLOSED) closed.clear();
+      closed.add(folder);
       continue;
     }
     const changes = journal.changes.map(({ path, before, after, to }) => ({

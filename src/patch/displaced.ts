@@ -36,8 +36,16 @@ export const displacedFolders = async (
 /** Displaced files are kept this long, and up to this much of them. */
 export const DISPLACED_KEPT = { ms: 7 * 24 * 3600_000, bytes: 500_000_000 } as const;
 
-/** Removes the displaced files that are past their time, the oldest first. */
+/** Every exchange asks for a sweep, and each looks at all that is kept: so often is enough. */
+const SWEEP_EACH_MS = 60_000;
+const lastSweeps = new Map<string, number>();
+const MAX_SWEEPS = 1_000;
+
+/** Removes the displaced files that are past their time, the oldest first, at most once a minute. */
 export const sweepDisplaced = async (place: ApplyPlace, nowMs: number): Promise<void> => {
+  if (Math.abs(nowMs - (lastSweeps.get(place.keep) ?? 0)) < SWEEP_EACH_MS) return;
+  if (lastSweeps.size >= MAX_SWEEPS) lastSweeps.clear();
+  lastSweeps.set(place.keep, nowMs);
   let bytes = 0;
   for (const folder of (await foldersOf(place)).reverse()) {
     const facts = await stat(join(folder, 'done.json')).catch(() => undefined);

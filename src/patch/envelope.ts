@@ -6,8 +6,9 @@ import { KhloneError } from '../protocol/error.ts';
 import type { Envelope } from '../protocol/patch.ts';
 import { git, gitFailed, gitStream } from './git.ts';
 import { copySnapshotIndex } from './last-snapshot.ts';
-import { FEW_PATHS, smallBlobs, writeObject } from './objects.ts';
+import { FEW_PATHS, writeObject } from './objects.ts';
 import type { Shadow } from './shadow.ts';
+import { smallFiles } from './small-edits.ts';
 import { commitOf } from './synthetic-commit.ts';
 import { applyHunks, readTextPatch } from './text-patch.ts';
 import { RENAME_LIMIT, type Wish } from './tree.ts';
@@ -148,8 +149,8 @@ const applyByHand = async (shadow: Shadow, base: string, text: Buffer): Promise<
     base,
     files.map(({ path }) => path),
   );
-  const olds = files.flatMap(({ path, before }) => (before ? [there?.get(path)?.oid ?? ''] : []));
-  const blobs = there && (await smallBlobs(shadow, olds));
+  const olds = new Map([...(there ?? [])].map(([path, { oid }]) => [path, oid]));
+  const blobs = there && (await smallFiles(shadow, olds));
   if (!blobs) return undefined;
   const wishes: Wish[] = [];
   for (const { path, before, after, hunks } of files) {

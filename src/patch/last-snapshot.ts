@@ -20,6 +20,8 @@ export const Seen = z.strictObject({
   /** The user's own index, by `fileMark`. */
   userIndex: z.string(),
   head: z.string(),
+  /** Where no attribute holds for any path: the settings that it depends on, by their marks. */
+  attributes: z.exactOptional(z.string()),
   /** Paths that are not tracked, one character per byte: with the tracked ones they are all that the index holds. */
   others: z.array(z.string()),
 });

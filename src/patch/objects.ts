@@ -23,7 +23,8 @@ export const FEW_PATHS = 32;
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 const LEVEL = 1;
 
-const idOf = (kind: Kind, bytes: Buffer, idLength: number): string =>
+/** What git would call these bytes. */
+export const idOf = (kind: Kind, bytes: Buffer, idLength: number): string =>
   createHash(idLength === 64 ? 'sha256' : 'sha1')
     .update(`${kind} ${bytes.length}\0`)
     .update(bytes)

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { isWithoutAttributes, markWithoutAttributes } from './attributes.ts';
 import { lookAtFiles, readIn, type Work, writeTree } from './entries.ts';
 import { plainHead } from './head.ts';
 import { fileMark, type LastSeen, type Seen } from './last-snapshot.ts';
@@ -6,7 +7,7 @@ import { type Carried, limitOf, matcherOf, refusalOfNew } from './left-out.ts';
 import { type Path, pathText } from './listing.ts';
 import { treeByHand } from './small-edits.ts';
 import type { SnapshotWish, Taken } from './snapshot.ts';
-import { filteredOf, listOthers, sizesOf } from './worktree-listing.ts';
+import { filteredOf, type Listing, listOthers, sizesOf } from './worktree-listing.ts';
 
 /**
  * What a snapshot need not look at again. Where the user's index and HEAD are as they were, the tracked paths are the
@@ -27,8 +28,10 @@ const wishMark = async (wish: SnapshotWish): Promise<string | undefined> => {
 
 const indexOf = ({ gitDir }: SnapshotWish): Promise<string | undefined> => fileMark(join(gitDir, 'index'));
 
+type Begun = Pick<Seen, 'wish' | 'userIndex'>;
+
 /** What a full look is asked to note before it begins: the note holds only where this is the same afterwards. */
-export const beginSeen = async (wish: SnapshotWish): Promise<Omit<Seen, 'head' | 'others'> | undefined> => {
+export const beginSeen = async (wish: SnapshotWish): Promise<Begun | undefined> => {
   const [mark, userIndex] = await Promise.all([wishMark(wish), indexOf(wish)]);
   return mark === undefined || userIndex === undefined ? undefined : { wish: mark, userIndex };
 };
@@ -36,11 +39,14 @@ export const beginSeen = async (wish: SnapshotWish): Promise<Omit<Seen, 'head' |
 /** The note of a look at which every path was plain; undefined where the user's git was at work meanwhile. */
 export const endSeen = async (
   wish: SnapshotWish,
-  begun: Omit<Seen, 'head' | 'others'> | undefined,
-  { head, others }: { head: string | undefined; others: ReadonlySet<Path> },
+  begun: Begun | undefined,
+  head: string | undefined,
+  { tracked, untracked: others }: Pick<Listing, 'tracked' | 'untracked'>,
 ): Promise<Seen | undefined> => {
   if (!begun || head === undefined || others.size > MAX_OTHERS) return undefined;
-  return (await indexOf(wish)) === begun.userIndex ? { ...begun, head, others: [...others] } : undefined;
+  const attributes = await markWithoutAttributes(wish, [...tracked.keys(), ...others]);
+  if ((await indexOf(wish)) !== begun.userIndex) return undefined;
+  return { ...begun, head, others: [...others], ...(attributes !== undefined && { attributes }) };
 };
 
 /** The new files since the note; undefined where more changed than this look can tell. */
@@ -70,6 +76,12 @@ const allTravel = (wish: Carried, sizes: ReadonlyMap<Path, number>, fresh: reado
   });
 };
 
+/** Edited files that a filter makes, where that matters. */
+const filteredAmong = async (wish: SnapshotWish, seen: Seen, dirty: readonly Path[]): Promise<Set<Path>> => {
+  if (wish.filtered !== 'head' || dirty.length === 0) return new Set();
+  return (await isWithoutAttributes(wish, seen.attributes, dirty)) ? new Set() : filteredOf(wish, dirty);
+};
+
 /**
  * A snapshot by what the last one noted; undefined where more happened since than edits and new files. A few small ones
  * leave the kept index as it is: the next snapshot finds and reads them once more. It may have read files into the index
@@ -89,8 +101,8 @@ export const takeQuick = async (
   const sizes = await sizesOf(wish.worktree, [...paths]);
   if (sizes.size < paths.size || !allTravel(wish, sizes, fresh)) return undefined;
   const [filtered, tree] = await Promise.all([
-    wish.filtered === 'head' ? filteredOf(wish, dirty) : new Set(),
-    treeByHand(work.shadow, wish.worktree, before, sizes),
+    filteredAmong(wish, seen, dirty),
+    treeByHand(work.shadow, before, sizes),
   ]);
   if (filtered.size > 0) return undefined;
   if (tree !== undefined) return { tree, whole: undefined, head: seen.head, leftOut: [], seen };

@@ -13,6 +13,7 @@ export type Repository = { worktree: string; gitDir: string; commonDir: string }
 
 export type Shadow = {
   dir: string;
+  worktree: string;
   /** Reads objects of the user and of the shadow. `index` is the index file to work on. */
   run(args: readonly string[], more?: ShadowRun): Promise<GitResult>;
   /** What `run` sets, for whoever streams. */
@@ -132,6 +133,7 @@ export const openShadow = async (
   });
   return {
     dir,
+    worktree: repository.worktree,
     env,
     config: CONFIG,
     zeroId: '0'.repeat(sha256 ? 64 : 40),

@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, lstat, open, readlink } from 'node:fs/promises';
 import { enter } from './beneath.ts';
 import type { Path } from './listing.ts';
-import { FEW_PATHS, MAX_SMALL_BYTES, writeObject } from './objects.ts';
+import { FEW_PATHS, idOf, MAX_SMALL_BYTES, smallBlobs, writeObject } from './objects.ts';
 import type { Shadow } from './shadow.ts';
 import type { Wish } from './tree.ts';
 import { editTree } from './tree-edit.ts';
@@ -53,12 +53,30 @@ const readBeneath = async (worktree: string, path: Path): Promise<Read | undefin
 };
 
 /**
+ * Small files by their ids, for paths that should hold them: what the worktree has is as good as what git has, and costs
+ * no process. Undefined where one is nowhere.
+ */
+export const smallFiles = async (
+  shadow: Shadow,
+  wanted: ReadonlyMap<Path, string>,
+): Promise<Map<string, Buffer> | undefined> => {
+  const found = new Map<string, Buffer>();
+  const away: string[] = [];
+  for (const [path, oid] of wanted) {
+    const read = await readBeneath(shadow.worktree, path).catch(() => undefined);
+    if (read && idOf('blob', read.bytes, shadow.zeroId.length) === oid) found.set(oid, read.bytes);
+    else away.push(oid);
+  }
+  const others = await smallBlobs(shadow, away);
+  return others && new Map([...found, ...others]);
+};
+
+/**
  * The tree with these files of the worktree as they are now; undefined where it takes git: many or large ones, odd
  * names, or one that goes meanwhile. `sizes`: bytes by path.
  */
 export const treeByHand = async (
   shadow: Shadow,
-  worktree: string,
   tree: string,
   sizes: ReadonlyMap<Path, number>,
 ): Promise<string | undefined> => {
@@ -68,7 +86,7 @@ export const treeByHand = async (
   try {
     const wishes: Wish[] = [];
     for (const path of sizes.keys()) {
-      const read = await readBeneath(worktree, path);
+      const read = await readBeneath(shadow.worktree, path);
       if (!read) return undefined;
       const oid = await writeObject(shadow, 'blob', read.bytes);
       wishes.push({ path, after: { mode: read.mode, oid } });

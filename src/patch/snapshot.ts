@@ -201,7 +201,7 @@ const takeRound = async (round: Round): Promise<Taken> => {
   const tree = back.length === 0 ? whole : await asHead(round, back);
   const leftOut = [...left].map(([path, reason]) => ({ path: pathText(path), why: reason }));
   const isPlain = isWhole && back.length + left.size === 0;
-  const seen = isPlain ? await endSeen(wish, begun, { head, others: listing.untracked }) : undefined;
+  const seen = isPlain ? await endSeen(wish, begun, head, listing) : undefined;
   return { tree, head, leftOut, whole, seen };
 };
 

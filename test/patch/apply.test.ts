@@ -43,6 +43,8 @@ afterEach(() => ground.remove());
 const treeNow = async (): Promise<string> => (await snapshotTree(snapshotWish(root))).tree;
 const plain = { note: null, moves: [] };
 const read = (path: string): string => readFileSync(join(root, path), 'utf8');
+const MOVED = { from: 'kept.txt', to: 'moved.txt' };
+const IN = { from: 'edited.txt', to: 'kept.txt/in.txt' };
 const inGit = (path: string): boolean => path.endsWith('/.git');
 
 /** The worktree after `edit`, as a tree; the worktree itself goes back to how it was. */
@@ -118,14 +120,10 @@ describe('an application', () => {
       put(root, 'KEPT.txt', 'another\n');
     });
     put(root, 'moved.txt', 'mine\n');
-    const { refused, done } = await apply(before, after, null, [{ from: 'kept.txt', to: 'moved.txt' }]);
+    const { refused, done } = await apply(before, after, null, [MOVED]);
     expect(refused.map(({ path }) => path).sort()).toEqual(['kept.txt', 'moved.txt']);
     expect(done).toEqual(['KEPT.txt']);
-    expect([read('kept.txt'), read('moved.txt'), read('KEPT.txt')]).toEqual([
-      'kept\n',
-      'mine\n',
-      'another\n',
-    ]);
+    expect(['kept.txt', 'moved.txt', 'KEPT.txt'].map(read)).toEqual(['kept\n', 'mine\n', 'another\n']);
   });
 
   it('puts it back before another file takes its place', async () => {
@@ -135,36 +133,32 @@ describe('an application', () => {
       put(root, 'kept.txt/inner.txt', 'a folder now\n');
     });
     put(root, 'moved.txt', 'mine\n');
-    const { refused } = await apply(before, after, null, [{ from: 'kept.txt', to: 'moved.txt' }]);
+    const { refused } = await apply(before, after, null, [MOVED]);
     expect(refused.map(({ path }) => path).sort()).toEqual(['kept.txt', 'kept.txt/inner.txt', 'moved.txt']);
     expect([read('kept.txt'), read('moved.txt')]).toEqual(['kept\n', 'mine\n']);
   });
 
   it('keeps a copy of what had to make room where something stands in its place by then', async () => {
     const before = await treeNow();
-    // edited.txt makes room, too, and comes to its new place before the other one fails.
     const after = await treeAfter(() => {
       renameSync(join(root, 'kept.txt'), join(root, 'moved.txt'));
       mkdirSync(join(root, 'kept.txt'));
-      renameSync(join(root, 'edited.txt'), join(root, 'kept.txt/inner.txt'));
+      renameSync(join(root, 'edited.txt'), join(root, 'kept.txt/in.txt'));
       put(root, 'edited.txt/below', 'new\n');
     });
     put(root, 'moved.txt', 'mine\n');
-    const applied = await apply(before, after, null, [
-      { from: 'kept.txt', to: 'moved.txt' },
-      { from: 'edited.txt', to: 'kept.txt/inner.txt' },
-    ]);
+    const applied = await apply(before, after, null, [MOVED, IN]);
     expect(applied.refused.map(({ path }) => path).sort()).toEqual(['kept.txt', 'moved.txt']);
     const kept = (await displacedIn(applied.folder)).map(({ kept: at }) => readFileSync(at, 'utf8'));
     expect(kept).toContain('kept\n');
-    expect(read('kept.txt/inner.txt')).toContain('one\n');
+    expect(read('kept.txt/in.txt')).toContain('one\n');
   });
 
   it('leaves a file at its old place when its new one is taken', async () => {
     const before = await treeNow();
     const after = await treeAfter(() => renameSync(join(root, 'kept.txt'), join(root, 'moved.txt')));
     put(root, 'moved.txt', 'mine\n');
-    const { refused } = await apply(before, after, null, [{ from: 'kept.txt', to: 'moved.txt' }]);
+    const { refused } = await apply(before, after, null, [MOVED]);
     expect(refused.map(({ path }) => path)).toEqual(['moved.txt', 'kept.txt']);
     expect([read('kept.txt'), read('moved.txt')]).toEqual(['kept\n', 'mine\n']);
   });
@@ -374,13 +368,12 @@ describe('a killed application', () => {
 
 describe('what was displaced', () => {
   it('goes when its time is over', async () => {
-    const before = await treeNow();
-    const after = await treeAfter(() => put(root, 'kept.txt', 'theirs\n'));
-    const { folder } = await apply(before, after);
+    const { folder } = await apply(await treeNow(), await treeAfter(() => put(root, 'kept.txt', 'theirs\n')));
     await sweepDisplaced(place, Date.now());
-    expect(existsSync(folder)).toBe(true);
     utimesSync(join(folder, 'done.json'), 0, 0);
     await sweepDisplaced(place, Date.now());
+    expect(existsSync(folder)).toBe(true);
+    await sweepDisplaced(place, Date.now() + 60_000);
     expect(existsSync(folder)).toBe(false);
   });
 

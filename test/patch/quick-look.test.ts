@@ -27,7 +27,18 @@ const NAMES = ['a', 'b', 'd/a', 'd/e', 'd/e/f', 'n/a', '.env', 'x.lfs', 'noise']
 const ACTS = [
   ...['edit', 'edit', 'edit', 'new', 'new', 'remove', 'folder', 'link', 'mode', 'touch', 'large'],
   ...['add', 'add', 'commit', 'commit', 'uncache', 'reset', 'restore', 'branch', 'pack'],
-  ...['many', 'many', 'ignore', 'exclude', 'attributes', 'private-attributes', 'nest', 'unnest'],
+  ...[
+    'many',
+    'many',
+    'ignore',
+    'exclude',
+    'hidden-attributes',
+    'attributes-file',
+    'attributes',
+    'private-attributes',
+    'nest',
+    'unnest',
+  ],
 ] as const;
 type Act = { what: (typeof ACTS)[number]; name: string; n: number };
 
@@ -82,7 +93,18 @@ const perform = (root: string, { what, name, n }: Act): void => {
   else if (what === 'exclude') put(root, '.git/info/exclude', n % 2 ? `${name}\n` : '');
   else if (what === 'attributes') put(root, '.gitattributes', n % 2 ? '*.lfs filter=lfs\n' : '');
   else if (what === 'private-attributes') put(root, '.git/info/attributes', n % 2 ? 'a filter=x\n' : '');
-  else if (what === 'nest') git(root, 'init', '-q', 'nested');
+  else if (what === 'hidden-attributes') {
+    put(root, '.gitignore', '.gitattributes\n');
+    put(root, `${n % 2 ? 'd/' : ''}.gitattributes`, 'a filter=x\ne filter=x\n');
+  } else if (what === 'attributes-file') {
+    put(root, '.git/some-attributes', 'b filter=x\n');
+    git(
+      root,
+      'config',
+      n % 2 ? '--unset' : 'core.attributesFile',
+      ...(n % 2 ? ['core.attributesFile'] : [join(root, '.git/some-attributes')]),
+    );
+  } else if (what === 'nest') git(root, 'init', '-q', 'nested');
   else if (what === 'unnest') rmSync(join(root, 'nested'), { recursive: true, force: true });
 };
 

@@ -67,9 +67,16 @@ export const holdFor = async (ground: Ground, next: ZoneState): Promise<void> =>
   await pinAll(shadow, ground.pins, new Map([...wishes, ...dropped]));
 };
 
+/** Whether a state holds the very values of another, which is stored already. */
+const isSameState = (one: ZoneState, other: ZoneState): boolean => {
+  const names = new Set([...Object.keys(one), ...Object.keys(other)]) as Set<keyof ZoneState>;
+  return [...names].every((name) => one[name] === other[name]);
+};
+
 /** Stores what follows from the state, its trees held first: state.json never names a tree that could be gone. */
 export const keepState = async (ground: Ground, next: ZoneState): Promise<void> => {
   const { zone, repository } = ground;
+  if (isSameState(ground.state, next)) return;
   await holdFor(ground, next);
   faultPoint('patch.pinned');
   await writeState(repository.gitDir, zone, next);
