@@ -34,7 +34,7 @@ const fileOf = (store: string, oid: string): string => join(store, oid.slice(0, 
 
 /** Trees never change. The latest used come last. */
 const trees = new Map<string, Buffer>();
-const MAX_TREES_BYTES = 8 * 1024 * 1024;
+const MAX_TREES_BYTES = 4 * 1024 * 1024;
 let treesBytes = 0;
 
 const remember = (oid: string, bytes: Buffer): void => {
@@ -106,7 +106,8 @@ const ask = async (shadow: Shadow, kind: Kind, names: readonly string[]): Promis
 /** Trees that lie below a tree, by their paths: afterwards all that could be read are at hand. */
 export const askForTrees = async (shadow: Shadow, tree: string, folders: readonly Path[]): Promise<void> => {
   const names = folders.map((folder) => `${tree}:${folder}`);
-  for (const [oid, bytes] of await ask(shadow, 'tree', names)) remember(oid, bytes);
+  // Copies, since one of them would hold the whole answer.
+  for (const [oid, bytes] of await ask(shadow, 'tree', names)) remember(oid, Buffer.from(bytes));
 };
 
 const readLooseBlobs = async (shadow: Shadow, oids: readonly string[]): Promise<Map<string, Buffer>> => {

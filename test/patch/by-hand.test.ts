@@ -18,10 +18,15 @@ const RUNS = LONG ? 2_000 : 60;
 
 let ground: ReturnType<typeof makeGround>;
 let shadow: Shadow;
+let shadows: Record<'sha1' | 'sha256', Shadow>;
 beforeAll(async () => {
   ground = makeGround();
-  const wish = snapshotWish(makeRepo(ground.dir));
-  shadow = await openShadow(wish, wish.shadowDir, 60_000);
+  const open = (format: string): Promise<Shadow> => {
+    const wish = snapshotWish(makeRepo(ground.dir, format, [`--object-format=${format}`]));
+    return openShadow(wish, wish.shadowDir, 60_000);
+  };
+  shadows = { sha1: await open('sha1'), sha256: await open('sha256') };
+  shadow = shadows.sha1;
 });
 afterAll(() => ground.remove());
 
@@ -114,7 +119,11 @@ const asRaw = ({ path, before, after }: Change): string[] => {
 const pairs = (words: readonly string[]): string[] =>
   words.flatMap((word, i) => (i % 2 === 0 ? [`${words[i + 1]} ${word}`] : [])).sort();
 
-describe('a tree with a few paths changed', () => {
+describe.each(['sha256', 'sha1'] as const)('a tree of %s with a few paths changed', (format) => {
+  beforeAll(() => {
+    shadow = shadows[format];
+  });
+
   it(
     'is the one that git makes, and differs from the first where git says so',
     async () => {
