@@ -17,7 +17,10 @@ type Place = Pick<Repository, 'worktree' | 'gitDir' | 'commonDir'> & { deadlineM
 const NAME = '.gitattributes';
 const MAX_ANSWER_BYTES = 64 * 1024;
 /** Where gits of different makes have the machine's file. */
-const SYSTEM = ['/etc', '/usr/local/etc', '/opt/homebrew/etc', '/opt/local/etc'];
+const SYSTEM =
+  process.platform === 'darwin'
+    ? ['/etc', '/usr/local/etc', '/opt/homebrew/etc', '/opt/local/etc']
+    : ['/etc', '/usr/local/etc'];
 
 const personal = (): string => join(process.env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'git');
 

@@ -54,6 +54,15 @@ const patchBetween = async (shadow: Shadow, base: string, result: string): Promi
   }
 };
 
+/** A patch that is likely to be asked for: made while something else is waited for. */
+export type PatchAhead = { base: string; result: string; patch: Promise<Buffer | undefined> };
+
+/** Begins a patch. Where it fails, whoever seals begins it anew. */
+export const patchAhead = (shadow: Shadow, base: string, result: string): PatchAhead => ({
+  ...{ base, result },
+  patch: patchBetween(shadow, base, result).catch(() => undefined),
+});
+
 const bundleHeader = (shadow: Shadow, base: string | undefined, result: string): string =>
   [
     ...(shadow.zeroId.length === 64 ? ['# v3 git bundle', '@object-format=sha256'] : ['# v2 git bundle']),
@@ -95,15 +104,19 @@ const writeBundle = async (
 
 /**
  * Writes the payload that leads from `base` (or from nothing) to `result` into `file`, in whichever form is smaller,
- * and answers its envelope. A sender that dies seals anew: nothing waits for the disk. Both trees are in the shadow. Throws `internal` with git's words.
+ * and answers its envelope. A sender that dies seals anew: nothing waits for the disk. `ahead`: begun before, of use where
+ * it is between the same trees. Both trees are in the shadow. Throws `internal` with git's words.
  */
 export const sealEnvelope = async (
   shadow: Shadow,
   { base, result }: { base: string | undefined; result: string },
   file: string,
+  ahead?: PatchAhead,
 ): Promise<Envelope> => {
   const trees = { version: 1 as const, ...(base && { base }), result };
-  const patch = base && (await patchBetween(shadow, base, result));
+  const isMade = ahead?.base === base && ahead?.result === result;
+  const made = isMade ? await ahead?.patch : undefined;
+  const patch = made ?? (base && (await patchBetween(shadow, base, result)));
   if (!patch || patch.length > SMALL_PATCH_BYTES) {
     const bundle = await writeBundle(shadow, file, base, result);
     if (!patch || patch.length >= bundle.bytes) return { ...trees, kind: 'bundle', ...bundle };

@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { access, mkdir, open, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { deflate, inflate } from 'node:zlib';
+import { deflate, deflateSync, inflate } from 'node:zlib';
 import { type Path, toBytes } from './listing.ts';
 import type { Shadow } from './shadow.ts';
 
@@ -22,6 +22,7 @@ export const FEW_PATHS = 32;
 /** What git may answer at once. */
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 const LEVEL = 1;
+const AT_ONCE_BYTES = 32 * 1024;
 
 /** What git would call these bytes. */
 export const idOf = (kind: Kind, bytes: Buffer, idLength: number): string =>
@@ -141,6 +142,18 @@ export const smallBlobs = async (
   return oids.every((oid) => found.has(oid)) ? found : undefined;
 };
 
+/** Under a name that git sweeps where we die; then moved in place, so that whoever sees it sees it whole. */
+const putInStore = async (folder: string, path: string, packed: Buffer): Promise<void> => {
+  const temp = join(folder, `tmp_obj_${randomBytes(6).toString('hex')}`);
+  try {
+    await writeFile(temp, packed, { mode: 0o444, flag: 'wx' });
+    await rename(temp, path);
+  } catch (thrown) {
+    await rm(temp, { force: true });
+    throw thrown;
+  }
+};
+
 /** Stores an object in the shadow and answers its id. It is on the disk only after `syncObjects`. */
 export const writeObject = async (shadow: Shadow, kind: Kind, bytes: Buffer): Promise<string> => {
   const oid = idOf(kind, bytes, shadow.zeroId.length);
@@ -154,18 +167,18 @@ export const writeObject = async (shadow: Shadow, kind: Kind, bytes: Buffer): Pr
   );
   if (isThere) return oid;
   const folder = join(shadow.dir, 'objects', oid.slice(0, 2));
-  // A name that git sweeps where we die.
-  const temp = join(folder, `tmp_obj_${randomBytes(6).toString('hex')}`);
-  const packed = await promisify(deflate)(Buffer.concat([Buffer.from(`${kind} ${bytes.length}\0`), bytes]), {
-    level: LEVEL,
-  });
+  const whole = Buffer.concat([Buffer.from(`${kind} ${bytes.length}\0`), bytes]);
+  // A thread would take longer than this.
+  const packed =
+    whole.length <= AT_ONCE_BYTES
+      ? deflateSync(whole, { level: LEVEL })
+      : await promisify(deflate)(whole, { level: LEVEL });
   try {
-    await mkdir(folder, { recursive: true });
-    await writeFile(temp, packed, { mode: 0o444, flag: 'wx' });
-    await rename(temp, path);
+    await putInStore(folder, path, packed);
   } catch (thrown) {
-    await rm(temp, { force: true });
-    throw thrown;
+    if ((thrown as NodeJS.ErrnoException).code !== 'ENOENT') throw thrown;
+    await mkdir(folder, { recursive: true });
+    await putInStore(folder, path, packed);
   }
   return oid;
 };

@@ -84,14 +84,16 @@ export const treeByHand = async (
   if (!shadow.keepsModes || sizes.size > FEW_PATHS || bytes > MAX_SMALL_BYTES) return undefined;
   if (sizes.size === 0) return tree;
   try {
-    const wishes: Wish[] = [];
-    for (const path of sizes.keys()) {
-      const read = await readBeneath(shadow.worktree, path);
-      if (!read) return undefined;
-      const oid = await writeObject(shadow, 'blob', read.bytes);
-      wishes.push({ path, after: { mode: read.mode, oid } });
-    }
-    return await editTree(shadow, tree, wishes);
+    const reads = await Promise.all([...sizes.keys()].map((path) => readBeneath(shadow.worktree, path)));
+    const files = reads.filter((read) => read !== undefined);
+    if (files.length < reads.length) return undefined;
+    const entries = files.map(({ mode, bytes: held }) => ({
+      ...{ mode, oid: idOf('blob', held, shadow.zeroId.length) },
+    }));
+    const wishes: Wish[] = [...sizes.keys()].map((path, at) => ({ path, after: entries[at] }));
+    const writes = files.map((file) => writeObject(shadow, 'blob', file.bytes));
+    const [edited] = await Promise.all([editTree(shadow, tree, wishes), ...writes]);
+    return edited;
   } catch {
     // What is wrong there, git says in its words.
     return undefined;

@@ -1,6 +1,6 @@
 import { foldersOf } from './groups.ts';
 import type { Path } from './listing.ts';
-import { askForTrees, FEW_PATHS, treeAtHand, writeObject } from './objects.ts';
+import { askForTrees, FEW_PATHS, idOf, treeAtHand, writeObject } from './objects.ts';
 import type { Shadow } from './shadow.ts';
 import type { Entry, Wish } from './tree.ts';
 import { FOLDER, type Names, readNames, writeNames } from './tree-bytes.ts';
@@ -58,11 +58,12 @@ const missingOf = async (shadow: Shadow, tree: string, folders: readonly Path[])
   return missing;
 };
 
-/** The folder's new id; '' where nothing is left in it; undefined where this is not plain enough. */
+/** The folder's new id; '' where nothing is left in it; undefined where this is not plain enough. `made`: new folders. */
 const editFolder = async (
   shadow: Shadow,
   oid: string | undefined,
   node: Node,
+  made: Buffer[],
 ): Promise<string | undefined> => {
   const names = oid === undefined ? new Map() : await namesOf(shadow, oid);
   if (!names) return undefined;
@@ -77,12 +78,15 @@ const editFolder = async (
   for (const [name, below] of node.folders) {
     const before = names.get(name);
     if (before ? before.mode !== FOLDER : !PLAIN.test(name)) return undefined;
-    const edited = await editFolder(shadow, before?.oid, below);
+    const edited = await editFolder(shadow, before?.oid, below, made);
     if (edited === undefined) return undefined;
     if (edited === '') names.delete(name);
     else names.set(name, { mode: FOLDER, oid: edited });
   }
-  return names.size === 0 ? '' : writeObject(shadow, 'tree', writeNames(names));
+  if (names.size === 0) return '';
+  const bytes = writeNames(names);
+  made.push(bytes);
+  return idOf('tree', bytes, shadow.zeroId.length);
 };
 
 const askMissing = async (shadow: Shadow, tree: string, paths: readonly Path[]): Promise<void> => {
@@ -128,5 +132,13 @@ export const editTree = async (
     tree,
     wishes.map(({ path }) => path),
   );
-  return (await editFolder(shadow, tree, nodesOf(wishes)).catch(() => undefined)) || undefined;
+  const made: Buffer[] = [];
+  const edited = await editFolder(shadow, tree, nodesOf(wishes), made);
+  if (!edited) return undefined;
+  const written = Promise.all(made.map((bytes) => writeObject(shadow, 'tree', bytes)));
+  // A full disk is for git to tell.
+  return written.then(
+    () => edited,
+    () => undefined,
+  );
 };

@@ -168,7 +168,7 @@ export const syncTo = async (ground: Ground, far: Far, meeting: Meeting): Promis
   try {
     const begun = pendingOf('sync', meeting);
     const [envelope] = await Promise.all([
-      sealEnvelope(shadow, { base: meeting.remote, result }, file),
+      sealEnvelope(shadow, { base: meeting.remote, result }, file, ground.ahead),
       holdFor(ground, { ...ground.state, pending: begun }),
     ]);
     faultPoint('patch.sealed');

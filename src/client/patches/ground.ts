@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ApplyPlace } from '../../patch/apply.ts';
 import { asKnown } from '../../patch/as-known.ts';
+import type { PatchAhead } from '../../patch/envelope.ts';
 import { pinAll, pinned } from '../../patch/pins.ts';
 import { replicaOf } from '../../patch/replica.ts';
 import { openShadow, type Repository, type Shadow, shadowDirOf } from '../../patch/shadow.ts';
@@ -24,6 +25,8 @@ export type Ground = {
   /** A place for payloads. */
   dir: string;
   state: ZoneState;
+  /** Begun while the zone is asked: what a sync sends where nothing changed there. */
+  ahead?: PatchAhead;
   /** What the shadow holds, once it was asked: nobody else changes it while this worktree is locked. */
   pins?: Map<string, string>;
 };

@@ -1,3 +1,4 @@
+import { patchAhead } from '../../patch/envelope.ts';
 import type { Branch, Halt } from '../../patch/halt.ts';
 import { changesIgnoreRules } from '../../patch/ignored.ts';
 import type { Path } from '../../patch/listing.ts';
@@ -38,16 +39,29 @@ export type Stepped = Done & {
 /** A worktree whose id was taken by a copy sends again under a new one: once is enough. */
 const TRIES = 2;
 
-/** Both sides as they are now, and what would become of them. `localTree`: as it was when a sync was queued. */
+/** Begins the patch of a sync: most often the zone is as it was seen last, and has not answered yet. */
+const beginPatch = (ground: Ground, local: string): void => {
+  const { remote } = ground.state;
+  if (remote !== undefined && remote !== local) ground.ahead = patchAhead(ground.shadow, remote, local);
+};
+
+const localOf = async (ground: Ground): Promise<string> => (await snapshotOf(ground)).tree;
+
+/**
+ * Both sides as they are now, and what would become of them. `localTree`: as it was when a sync was queued.
+ * `onLocal`: told of the local tree while the zone is still asked.
+ */
 const look = async (
   ground: Ground,
   far: Far,
-  localTree?: string,
+  { localTree, onLocal }: { localTree?: string | undefined; onLocal?: (tree: string) => void } = {},
 ): Promise<{ meeting: Meeting; seen: Look }> => {
-  const [local, seen] = await Promise.all([
-    localTree ?? snapshotOf(ground).then(({ tree }) => tree),
-    fetchRemote(ground, far),
-  ]);
+  const fromHere = async (): Promise<string> => {
+    const tree = localTree ?? (await localOf(ground));
+    onLocal?.(tree);
+    return tree;
+  };
+  const [local, seen] = await Promise.all([fromHere(), fetchRemote(ground, far)]);
   const then = ground.state.queued?.find(({ tree }) => tree === localTree)?.base;
   const base = (await present(ground, then)) ?? (await agreedBase(ground, far, seen.head));
   return { meeting: await meet(ground, { base, local, remote: seen.tree, held: [] }), seen };
@@ -104,7 +118,10 @@ export const sync = (
 ): Promise<Stepped | Halted> =>
   withGround(place, far, async (ground) => {
     for (let n = 0; n < TRIES; n += 1) {
-      const { meeting: met, seen } = await look(ground, far, wish.localTree);
+      const { meeting: met, seen } = await look(ground, far, {
+        localTree: wish.localTree,
+        onLocal: (tree) => beginPatch(ground, tree),
+      });
       const { meeting, halts } = await judge(
         ground,
         met,
