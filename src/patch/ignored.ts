@@ -5,7 +5,7 @@ import { git, gitFailed } from './git.ts';
 import { matcherOf } from './left-out.ts';
 import { type Path, pathText, records, toBytes } from './listing.ts';
 import type { Held } from './plan.ts';
-import { MAX_LISTING_BYTES } from './shadow.ts';
+import { MAX_LISTING_BYTES, type Shadow } from './shadow.ts';
 import type { Change } from './tree.ts';
 
 /**
@@ -88,19 +88,29 @@ export const excludedNow = async (
     .map((path) => ({ path, why: 'was excluded until a pull' }));
 };
 
-/** The same for what is too large: of what HEAD does not have as it is here, which is all that the limit concerns. */
+/**
+ * The same for what is too large: of what HEAD does not have as it is here, which is all that the limit concerns. The
+ * shadow is asked what that is, since in the worktree's own index a git would run filters for files that it is not sure
+ * of.
+ */
 export const tooLargeNow = async (
-  worktree: string,
+  shadow: Shadow,
   maxFileBytes: number,
   deadlineMs: number,
 ): Promise<Held[]> => {
+  const { worktree } = shadow;
   const options = { cwd: worktree, deadlineMs, maxBytes: MAX_LISTING_BYTES };
-  const others = await git(['ls-files', '-z', '--others', '--exclude-standard'], options);
+  const [others, head] = await Promise.all([
+    git(['ls-files', '-z', '--others', '--exclude-standard'], options),
+    git(['rev-parse', '--verify', '--quiet', 'HEAD^{commit}'], options),
+  ]);
   if (others.code !== 0) throw gitFailed('git could not list the files', others.stderr);
-  const edited = await git(['diff-index', '-z', '--name-only', 'HEAD', '--'], options);
   // Without a commit all that is known is new.
-  const more = edited.code === 0 ? edited : await git(['ls-files', '-z', '--cached'], options);
-  const paths = [...records(others.stdout), ...records(more.stdout)];
+  const more = await (head.code === 0
+    ? shadow.run(['diff-index', '-z', '--name-only', head.stdout.toString('utf8').trim(), '--'])
+    : git(['ls-files', '-z', '--cached'], options));
+  if (more.code !== 0) throw gitFailed('git could not compare the files with HEAD', more.stderr);
+  const paths = [...new Set([...records(others.stdout), ...records(more.stdout)])];
   const sizes = await looks(worktree, paths, (facts) => (facts.isFile() ? facts.size : 0));
   return paths
     .filter((path) => Number(sizes.get(path)) > maxFileBytes)

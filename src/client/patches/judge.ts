@@ -62,13 +62,14 @@ const unnamed = (changes: readonly Change[], files: readonly Path[] | undefined)
  */
 export const ignoredBefore = async ({
   repository: { worktree },
+  shadow,
   choice,
   state,
 }: Ground): Promise<HeldOnce[]> => {
   const [ignored, excluded, large, missing] = await Promise.all([
     ignoredNow(worktree, QUESTION_DEADLINE_MS),
     excludedNow(worktree, choice.exclude, QUESTION_DEADLINE_MS),
-    tooLargeNow(worktree, choice.maxFileBytes, QUESTION_DEADLINE_MS),
+    tooLargeNow(shadow, choice.maxFileBytes, QUESTION_DEADLINE_MS),
     missingOf(
       worktree,
       state.ignoredOnce.map(({ path }) => path),
