@@ -20,14 +20,20 @@ const RETRY_MS = { first: 100, most: 2_000 } as const;
 /** A server that is away for longer than this is told of. */
 const PATIENCE_MS = 1_500;
 
-type World = { socketPath: string; zone: string; clone: string; print(lines: readonly string[]): void };
+export type World = { zone: string; clone: string; print(lines: readonly string[]): void };
 
 /** What is kept from one connection to the next. */
 type Place = {
   painting: ReturnType<typeof createPainting>;
   cursor: Exclude<Cursor, string> | undefined;
   now: string | undefined;
+  /** What was printed last of the clone's tasks leaves it with nothing to do. */
+  isStill: boolean;
 };
+
+export const newPlace = (): Place => ({
+  ...{ painting: createPainting(), cursor: undefined, now: undefined, isStill: true },
+});
 
 const connect = (path: string): Promise<Socket> =>
   new Promise((resolve, reject) => {
@@ -52,11 +58,11 @@ const zoneOf = async (peer: Peer, zone: string): Promise<ZoneView> => {
  * Prints what the clone does now, where that has changed. The server may be ahead of what was printed here, so until
  * the end of a task was read, nothing is told to be idle.
  */
-const showNow = async (peer: Peer, world: World, place: Place, mayBeIdle: boolean): Promise<void> => {
+const showNow = async (peer: Peer, world: World, place: Place): Promise<void> => {
   const { crew } = await zoneOf(peer, world.zone);
   const clone = crew.find(({ name }) => name === world.clone);
   if (!clone) throw new KhloneError('not-found', 'the clone is no longer there');
-  if (mayBeIdle) place.now = undefined;
+  if (place.isStill) place.now = undefined;
   else if (clone.state === 'idle' && clone.queued === 0) return;
   const line = nowLine(clone);
   if (line !== place.now) world.print([line]);
@@ -76,11 +82,12 @@ const show = (world: World, place: Place, raw: unknown): Item | undefined => {
   const item = Item.parse(raw);
   world.print(place.painting.take(item));
   place.cursor = { epoch: item.epoch, seq: item.seq };
+  if (item.event.type === 'task') place.isStill = STILL.has(item.event.state);
   return item;
 };
 
 /** Shows the journal from the place on, until the connection ends; then throws. */
-const follow = async (peer: Peer, world: World, place: Place): Promise<void> => {
+export const follow = async (peer: Peer, world: World, place: Place): Promise<void> => {
   const { zone, clone } = world;
   const signal = new AbortController().signal;
   if (!place.cursor) {
@@ -89,11 +96,11 @@ const follow = async (peer: Peer, world: World, place: Place): Promise<void> => 
   }
   const past = { zone, clone, from: place.cursor, until: 'now' };
   for await (const raw of peer.subscribe(past, signal)) show(world, place, raw);
-  await showNow(peer, world, place, true);
+  await showNow(peer, world, place);
   const live = { zone, clone, from: place.cursor, until: 'never' };
   for await (const raw of peer.subscribe(live, signal)) {
     const event = show(world, place, raw)?.event;
-    if (event?.type === 'task') await showNow(peer, world, place, STILL.has(event.state));
+    if (event?.type === 'task') await showNow(peer, world, place);
   }
 };
 
@@ -111,8 +118,8 @@ export const showClone = async (socketPath: string, zone: string, clone: string)
     (text) => void process.stdout.write(text),
     (lines) => faint(`… ${lines} lines passed (khlone log)`),
   );
-  const world: World = { socketPath, zone, clone, print };
-  const place: Place = { painting: createPainting(), cursor: undefined, now: undefined };
+  const world: World = { zone, clone, print };
+  const place = newPlace();
   swallowInput();
   let awaySinceMs: number | undefined;
   let waitMs: number = RETRY_MS.first;
