@@ -22,27 +22,33 @@ const AGAIN = new Set(['unreachable', 'timeout', 'shutting-down', 'rate-limited'
 /** It may have reached a server whose state is gone: sent again it could run twice, so a person decides. */
 const hold = (app: App, queued: Queued): void => app.outbox.update(queued, { ...queued.entry, held: true });
 
-export type Sent = { tasks: number; cancels: number; files: number };
+/** `refused`: names of what the server would not take. */
+export type Sent = { tasks: number; cancels: number; files: number; refused: string[] };
 
 type Tally = Omit<Sent, 'files'> & { files: Map<string, number> };
 
 /** What was sent and no person was told of: a link that comes back by itself sends before anybody asks. */
 const untold = new WeakMap<Connected, Tally>();
 
+const tallyOf = (connected: Connected): Tally => {
+  const tally = untold.get(connected) ?? { tasks: 0, cancels: 0, files: new Map(), refused: [] };
+  untold.set(connected, tally);
+  return tally;
+};
+
 const noteSent = (connected: Connected, { entry: { call } }: Queued): void => {
-  const tally = untold.get(connected) ?? { tasks: 0, cancels: 0, files: new Map() };
+  const tally = tallyOf(connected);
   if (call.name === 'task.add') tally.tasks += 1;
   else if (call.name === 'task.cancel') tally.cancels += 1;
   // States that waited are counted from the same one: the last of a zone has the files of all.
   else tally.files.set(call.params.zone, call.params.files);
-  untold.set(connected, tally);
 };
 
 /** What this connection sent out of the outbox since this was asked last. */
 export const takeSent = (connected: Connected): Sent => {
-  const { tasks = 0, cancels = 0, files } = untold.get(connected) ?? {};
+  const { tasks, cancels, files, refused } = tallyOf(connected);
   untold.delete(connected);
-  return { tasks, cancels, files: [...(files?.values() ?? [])].reduce((sum, n) => sum + n, 0) };
+  return { tasks, cancels, files: [...files.values()].reduce((sum, n) => sum + n, 0), refused };
 };
 
 /** How often an entry met an odd fault, and when last, by its file. */
@@ -104,7 +110,7 @@ const send = async (app: App, connected: Connected, queued: Queued, odd: Odd): P
     if (mayAgain(odd, queued, error.code)) throw error;
     odd.delete(queued.file);
     // The server's word is final: the entry becomes a failed task with its reason, kept for the person to see.
-    app.outbox.refuse(queued, error);
+    tallyOf(connected).refused.push(app.outbox.refuse(queued, error));
     return;
   }
   faultPoint('outbox-answered');

@@ -93,8 +93,8 @@ export type Outbox = {
   update(queued: Queued, entry: Entry): void;
   /** Durable for what its server may not know of: what a person took back is not sent after all. */
   remove(queued: Queued): void;
-  /** The server refused it: it is kept aside with the reason, where `status` and `await` find it. */
-  refuse(queued: Queued, why: KhloneError): void;
+  /** The server refused it: it is kept aside with the reason, where `status` and `await` find it by the name answered. */
+  refuse(queued: Queued, why: KhloneError): string;
   refused(): Refused[];
   /** Forgets what was refused under this name: a later attempt went well. */
   forgive(id: string): void;
@@ -219,18 +219,14 @@ export const openOutbox = (dir: string): Outbox => {
     unreadable: () => unreadable,
     refuse: (queued, why) => {
       const id = nameOf(queued.entry);
-      const refusal = {
-        id,
-        say: queued.entry.say,
-        host: queued.entry.host,
-        code: why.code,
-        message: why.message,
-      };
+      const { say, host } = queued.entry;
+      const refusal = { id, say, host, code: why.code, message: why.message };
       const others = readRefused(dir).filter((one) => one.id !== id);
       const all = [...others, { ...refusal, ...(why.hint && { hint: why.hint }) }].slice(-MAX_REFUSED);
       writeDurably(dir, 'refused.json', JSON.stringify(all));
       entries.delete(queued.file);
       rmSync(join(dir, queued.file), { force: true });
+      return id;
     },
     remove: (queued) => {
       entries.delete(queued.file);

@@ -110,7 +110,7 @@ describe('the server', () => {
     expect(await world.khlone(['await', first])).toMatchObject({ code: 0 });
     const status = await world.says(['status']);
     expect(status).not.toContain('queued here');
-    expect(status).toMatch(/✗ task-\d+ was refused: no clone reviewer\.7 in this zone\n/);
+    expect(status).toMatch(/✗ task-\d+ \(act [^)]*\) was refused: no clone reviewer\.7 in this zone/);
     expect(await world.says(['await', refused])).toMatch(
       /^! ✗ no clone reviewer\.7 in this zone\n[\s\S]*\[exit 2\]\n$/,
     );

@@ -73,4 +73,15 @@ describe.skipIf(sshdMissing)(`a host that went away${sshdMissing ? ` (${sshdMiss
       expect(order().slice(-2)).toEqual(['five', 'six']);
     },
   );
+
+  it('is told by reconnect and by status where the server refuses it', async () => {
+    await far.sshd.close();
+    const nobody = await far.ok(['act', '--who', 'reviewer.7', 'echo nobody']);
+    await far.ok(note('seven'));
+    await far.sshd.open();
+    const refused = `✗ ${idOf(nobody)} (act echo nobody) was refused: no clone reviewer.7 in this zone`;
+    expect((await far.ok(['reconnect'])).stderr).toContain(`✓ sent 1 task\n${refused}`);
+    expect((await far.ok(['reconnect'])).stderr).not.toContain('refused');
+    expect((await far.ok(['status'])).stdout).toContain(refused);
+  });
 });

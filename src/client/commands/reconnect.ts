@@ -9,7 +9,7 @@ import { knownCounts } from '../patches/counts.ts';
 import { SYNC } from '../patches/queue.ts';
 import { shownPath } from '../render/patches.ts';
 import { mark } from '../render/receipt.ts';
-import { refusedWords } from '../render/refused.ts';
+import { refusedTask, refusedWords } from '../render/refused.ts';
 import { counted, percent } from '../render/status.ts';
 import { zoneStatus } from '../zone-status.ts';
 import { KhloneCommand } from './base.ts';
@@ -18,11 +18,20 @@ import { KhloneCommand } from './base.ts';
 const VERIFY_MS = 2_000;
 const CONNECT_WITHIN_MS = 15_000;
 
+/** Refused tasks that are named before the rest is counted. */
+const MAX_REFUSED = 3;
 /** Conflicts that are named before the rest is counted. */
 const MAX_CONFLICTS = 5;
 
 type Outcome =
-  | { host: string; connected: true; sent: Sent; held: number; conflicts: string[] }
+  | {
+      host: string;
+      connected: true;
+      sent: Omit<Sent, 'refused'>;
+      refused: string[];
+      held: number;
+      conflicts: string[];
+    }
   | { host: string; connected: false; code: string; message: string };
 
 const heldFor = (app: App, host: string): number =>
@@ -70,7 +79,7 @@ export class ReconnectCommand extends KhloneCommand {
     this.say(`${mark(style, 'done')} connected to ${oneLine(host, 100)}`);
     await this.tellActive(host);
     await app.flush(host);
-    const sent = takeSent(connected);
+    const { refused, ...sent } = takeSent(connected);
     const held = heldFor(app, host);
     const stopped = app.outbox.refused().filter((one) => one.host === host && one.say === SYNC);
     const words = [
@@ -81,12 +90,22 @@ export class ReconnectCommand extends KhloneCommand {
     const did = [...(words.length > 0 ? [`sent ${words.join(', ')}`] : []), ...synced];
     if (did.length > 0) this.say(`${mark(style, 'done')} ${did.join(', ')}`);
     for (const one of stopped) this.say(`${mark(style, 'attention')} ${refusedWords(one, style)}`);
+    this.tellRefused(refused);
     const conflicts = this.tellConflicts(host);
     if (held > 0) {
       const them = `${counted(held, 'task')} may have run on a server that is gone`;
       this.say(`${mark(style, 'attention')} ${them} ${style.utf8 ? '↳' : '->'} khlone status`);
     }
-    return { host, connected: true, sent, held, conflicts };
+    return { host, connected: true, sent, refused, held, conflicts };
+  }
+
+  /** What was sent and not taken: a receipt had said that it waits. */
+  tellRefused(ids: readonly string[]): void {
+    const style = this.style('stderr');
+    const all = this.app.outbox.refused().filter(({ id }) => ids.includes(id));
+    for (const one of all.slice(0, MAX_REFUSED))
+      this.say(`${mark(style, 'failed')} ${refusedTask(one, style)}`);
+    if (all.length > MAX_REFUSED) this.say(`  and ${all.length - MAX_REFUSED} more were refused`);
   }
 
   /** Conflicts of the zones of a host, as they are known now. */

@@ -6,13 +6,16 @@ import type { Binding } from '../bindings.ts';
 import { locateTask } from '../find-task.ts';
 import { SYNC } from '../patches/queue.ts';
 import { mark } from '../render/receipt.ts';
-import { refusedWords } from '../render/refused.ts';
+import { refusedTask, refusedWords } from '../render/refused.ts';
 import { unreadableLine, zoneLines } from '../render/status.ts';
 import { wrapped } from '../render/wrap.ts';
 import { serverOf } from '../server-call.ts';
 import { findWorktree } from '../worktree.ts';
 import { zoneStatus } from '../zone-status.ts';
 import { KhloneCommand } from './base.ts';
+
+/** The latest refusals that are told. */
+const MAX_REFUSED = 3;
 
 export class StatusCommand extends KhloneCommand {
   static override paths = [['status'], ['zone', 'status']];
@@ -42,10 +45,13 @@ export class StatusCommand extends KhloneCommand {
       const width = this.caller.terminal.stdout ? this.caller.terminal.columns : Number.POSITIVE_INFINITY;
       const name = (await this.isHere(found)) ? 'short' : 'whole';
       for (const status of shown) this.caller.out(`${zoneLines(status, style, width, name).join('\n')}\n`);
-      for (const refused of this.app.outbox.refused().slice(-3)) {
-        const { id, say, message } = refused;
-        const words =
-          say === SYNC ? refusedWords(refused, style) : `${id} was refused: ${oneLine(message, 300)}`;
+      const all = this.app.outbox.refused();
+      if (all.length > MAX_REFUSED) {
+        const line = `${mark(style, 'failed')} ${all.length - MAX_REFUSED} more were refused before these`;
+        this.caller.out(`${line}\n`);
+      }
+      for (const refused of all.slice(-MAX_REFUSED)) {
+        const words = refused.say === SYNC ? refusedWords(refused, style) : refusedTask(refused, style);
         const line = `${mark(style, 'failed')} ${words}`;
         this.caller.out(`${wrapped(line, width, style).join('\n')}\n`);
       }
