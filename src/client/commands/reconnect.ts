@@ -103,8 +103,7 @@ export class ReconnectCommand extends KhloneCommand {
   tellRefused(ids: readonly string[]): void {
     const style = this.style('stderr');
     const all = this.app.outbox.refused().filter(({ id }) => ids.includes(id));
-    for (const one of all.slice(0, MAX_REFUSED))
-      this.say(`${mark(style, 'failed')} ${refusedTask(one, style)}`);
+    for (const one of all.slice(0, MAX_REFUSED)) this.say(`${mark(style, 'failed')} ${refusedTask(one)}`);
     if (all.length > MAX_REFUSED) this.say(`  and ${all.length - MAX_REFUSED} more were refused`);
   }
 

@@ -51,7 +51,7 @@ export class StatusCommand extends KhloneCommand {
         this.caller.out(`${line}\n`);
       }
       for (const refused of all.slice(-MAX_REFUSED)) {
-        const words = refused.say === SYNC ? refusedWords(refused, style) : refusedTask(refused, style);
+        const words = refused.say === SYNC ? refusedWords(refused, style) : refusedTask(refused);
         const line = `${mark(style, 'failed')} ${words}`;
         this.caller.out(`${wrapped(line, width, style).join('\n')}\n`);
       }

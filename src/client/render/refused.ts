@@ -7,6 +7,6 @@ import { mark } from './receipt.ts';
 export const refusedWords = ({ message, hint }: Pick<Refused, 'message' | 'hint'>, style: Style): string =>
   `${oneLine(message, 300)}${hint ? ` ${mark(style, 'next')} ${oneLine(hint, 300)}` : ''}`;
 
-/** The same of a task, by its name and by what it was to do. */
-export const refusedTask = ({ id, say, ...refused }: Refused, style: Style): string =>
-  `${id} (${oneLine(say, 60)}) was refused: ${refusedWords(refused, style)}`;
+/** A refused task by its name and by what it was to do; `khlone await` of it has the advice. */
+export const refusedTask = ({ id, say, message }: Refused): string =>
+  `${id} (${oneLine(say, 60)}) was refused: ${oneLine(message, 160)}`;
