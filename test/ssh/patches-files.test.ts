@@ -92,6 +92,9 @@ describe.skipIf(sshdMissing)(`commits and patch files${sshdMissing ? ` (${sshdMi
     const some = await far.ok(['patch', 'export', 'in', 'src']);
     expect(some.stdout).toContain('+more\n');
     expect(some.stdout).not.toContain('raw');
+    const none = await far.ok(['patch', 'export', 'out', '--to', '../none.patch']);
+    expect(none.stderr).toBe('nothing to send: no patch was made\n');
+    expect(existsSync(join(far.base, 'none.patch'))).toBe(false);
   });
 
   it('applies a patch file whole or not at all, and keeps what it replaces', async () => {

@@ -156,6 +156,10 @@ export class PatchExportCommand extends PatchCommand {
     assertElsewhere(zone);
     const files = pathsFrom(caller.cwd, place.worktree.root, named);
     const patch = await patchText(zone.place, await this.far(zone), which, files);
+    if (patch.length === 0) {
+      this.say(`nothing to ${which === 'in' ? 'pull' : 'send'}: no patch was made`);
+      return 0;
+    }
     if (this.to !== undefined) {
       await writeFile(resolve(caller.cwd, this.to), patch, { flag: 'wx' }).catch((thrown) => {
         const { code } = thrown as NodeJS.ErrnoException;

@@ -50,8 +50,8 @@ export class ResolveCommand extends KhloneCommand {
     for (const line of reasonLines('left', refused, style)) this.say(line);
     if (kept !== undefined) this.say(`  your text is kept: ${oneLine(kept, 400)}`);
     if (refused.length > 0) return 3;
-    for (const one of paths)
-      this.say(`${mark(style, 'done')} ${shownPath(one)} is decided; khlone sync sends it`);
+    const next = this.keep === 'remote' ? ', as the zone has it' : '; khlone sync sends it';
+    for (const one of paths) this.say(`${mark(style, 'done')} ${shownPath(one)} is decided${next}`);
     return 0;
   }
 
