@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { copyFile, link, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
+import { Folders } from './folders.ts';
 import type { Shadow } from './shadow.ts';
 
 /**
@@ -24,6 +25,10 @@ export const Seen = z.strictObject({
   attributes: z.exactOptional(z.string()),
   /** Paths that are not tracked, one character per byte: with the tracked ones they are all that the index holds. */
   others: z.array(z.string()),
+  /** New files since then, which the index does not hold. */
+  fresh: z.exactOptional(z.array(z.string())),
+  /** The folders in which there were these names. */
+  folders: z.exactOptional(Folders),
 });
 export type Seen = z.infer<typeof Seen>;
 
@@ -41,13 +46,6 @@ type Note = z.infer<typeof Note>;
 
 const keptIn = (shadowDir: string): string => join(shadowDir, 'index');
 const noteIn = (shadowDir: string): string => join(shadowDir, 'index-note.json');
-
-/** Tells one state of a file from another that took its place: git writes an index anew and renames it. */
-export const fileMark = (path: string): Promise<string | undefined> =>
-  stat(path, { bigint: true }).then(
-    ({ dev, ino, size, mtimeNs, ctimeNs }) => [dev, ino, size, mtimeNs, ctimeNs].join(' '),
-    () => undefined,
-  );
 
 /** A copy has the time of its original, and a name of its own. */
 const indexMark = async (path: string): Promise<string> => {
@@ -117,7 +115,11 @@ export const withIndex = async <T extends { whole: string | undefined; seen?: Se
     const last = before?.seen && { tree: before.tree, seen: before.seen };
     const result = await use(index, last);
     const { whole: tree, seen } = result;
-    if (tree === undefined) return result;
+    if (tree === undefined) {
+      if (before && seen && seen !== before.seen)
+        await writeNote(dir, { ...before, seen }).catch(() => undefined);
+      return result;
+    }
     const note: Note = { index: await indexMark(index).catch(() => ''), tree, ...(seen && { seen }) };
     await rename(index, keptIn(dir)).catch(() => undefined);
     await writeNote(dir, note).catch(() => undefined);

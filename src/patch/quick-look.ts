@@ -1,8 +1,10 @@
 import { join } from 'node:path';
 import { isWithoutAttributes, markWithoutAttributes } from './attributes.ts';
 import { lookAtFiles, readIn, type Work, writeTree } from './entries.ts';
+import { fileMark } from './file-mark.ts';
+import { type Folders, lookAgain, noteFolders } from './folders.ts';
 import { plainHead } from './head.ts';
-import { fileMark, type LastSeen, type Seen } from './last-snapshot.ts';
+import type { LastSeen, Seen } from './last-snapshot.ts';
 import { type Carried, limitOf, matcherOf, refusalOfNew } from './left-out.ts';
 import { type Path, pathText } from './listing.ts';
 import { treeByHand } from './small-edits.ts';
@@ -28,12 +30,20 @@ const wishMark = async (wish: SnapshotWish): Promise<string | undefined> => {
 
 const indexOf = ({ gitDir }: SnapshotWish): Promise<string | undefined> => fileMark(join(gitDir, 'index'));
 
-type Begun = Pick<Seen, 'wish' | 'userIndex'>;
+type Begun = Pick<Seen, 'wish' | 'userIndex' | 'folders'>;
 
-/** What a full look is asked to note before it begins: the note holds only where this is the same afterwards. */
-export const beginSeen = async (wish: SnapshotWish): Promise<Begun | undefined> => {
+/**
+ * What a full look is asked to note before it begins: the note holds only where this is the same afterwards. Folders
+ * are noted by the first quick look, and kept up to date from then on.
+ */
+export const beginSeen = async (
+  wish: SnapshotWish,
+  last: LastSeen | undefined,
+): Promise<Begun | undefined> => {
   const [mark, userIndex] = await Promise.all([wishMark(wish), indexOf(wish)]);
-  return mark === undefined || userIndex === undefined ? undefined : { wish: mark, userIndex };
+  if (mark === undefined || userIndex === undefined) return undefined;
+  const folders = last?.seen.folders && (await lookAgain(wish, last.seen.folders)).now;
+  return { wish: mark, userIndex, ...(folders && { folders }) };
 };
 
 /** The note of a look at which every path was plain; undefined where the user's git was at work meanwhile. */
@@ -49,18 +59,33 @@ export const endSeen = async (
   return { ...begun, head, others: [...others], ...(attributes !== undefined && { attributes }) };
 };
 
+type New = { fresh: Path[]; folders: Folders | undefined };
+
+/** The new files among those that git lists; undefined where one is gone that was there. */
+const listNew = async (wish: SnapshotWish, { others, userIndex }: Seen): Promise<Path[] | undefined> => {
+  const { untracked, nested } = await listOthers(wish);
+  if (nested.length > 0 || (await indexOf(wish)) !== userIndex) return undefined;
+  if (others.some((path) => !untracked.has(path))) return undefined;
+  const known = new Set(others);
+  return [...untracked].filter((path) => !known.has(path));
+};
+
 /** The new files since the note; undefined where more changed than this look can tell. */
-const lookForNew = async (
-  wish: SnapshotWish,
-  seen: Seen,
-): Promise<{ fresh: Path[]; others: Set<Path> } | undefined> => {
+const lookForNew = async (wish: SnapshotWish, seen: Seen): Promise<New | undefined> => {
   const [mark, userIndex, head] = await Promise.all([wishMark(wish), indexOf(wish), plainHead(wish)]);
   if (mark !== seen.wish || userIndex !== seen.userIndex || head !== seen.head) return undefined;
-  const { untracked, nested } = await listOthers(wish);
-  if (nested.length > 0 || (await indexOf(wish)) !== seen.userIndex) return undefined;
-  const known = new Set(seen.others);
-  if (seen.others.some((path) => !untracked.has(path))) return undefined;
-  return { fresh: [...untracked].filter((path) => !known.has(path)), others: untracked };
+  const again = seen.folders && (await lookAgain(wish, seen.folders));
+  if (again?.isSame) return { fresh: seen.fresh ?? [], folders: again.now };
+  const folders = again?.now ?? (await noteFolders(wish));
+  const fresh = await listNew(wish, seen);
+  return fresh && { fresh, folders };
+};
+
+/** The note with what is new in it; the same one where nothing is. */
+const seenNow = (seen: Seen, { fresh, folders }: New): Seen => {
+  if (folders === seen.folders && fresh.join('\0') === (seen.fresh ?? []).join('\0')) return seen;
+  const { fresh: _, ...rest } = seen;
+  return { ...rest, ...(fresh.length > 0 && { fresh }), ...(folders && { folders }) };
 };
 
 /** Whether all of these are files that travel as they are; their sizes in bytes. */
@@ -94,7 +119,7 @@ export const takeQuick = async (
 ): Promise<Taken | undefined> => {
   const [found, words] = await Promise.all([lookForNew(wish, seen), lookAtFiles(work)]);
   if (!found) return undefined;
-  const { fresh, others } = found;
+  const { fresh } = found;
   const dirty = words.filter((_, i) => i % 2 === 1);
   if (words.some((facts, i) => i % 2 === 0 && facts.endsWith(' D'))) return undefined;
   const paths = new Set([...dirty, ...fresh]);
@@ -105,8 +130,10 @@ export const takeQuick = async (
     treeByHand(work.shadow, before, sizes),
   ]);
   if (filtered.size > 0) return undefined;
-  if (tree !== undefined) return { tree, whole: undefined, head: seen.head, leftOut: [], seen };
+  const now = { head: seen.head, leftOut: [] };
+  if (tree !== undefined) return { ...now, tree, whole: undefined, seen: seenNow(seen, found) };
   if (!(await readIn(work, [...paths]))) return undefined;
   const whole = await writeTree(work);
-  return { tree: whole, whole, head: seen.head, leftOut: [], seen: { ...seen, others: [...others] } };
+  const others = [...seen.others, ...fresh];
+  return { ...now, tree: whole, whole, seen: { ...seenNow(seen, { ...found, fresh: [] }), others } };
 };

@@ -2,7 +2,7 @@ import { copyFile, rm } from 'node:fs/promises';
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
 import { heldPaths, lookAtFiles, readIn, said, setEntries, type Work, writeTree } from './entries.ts';
 import { git } from './git.ts';
-import { type Seen, sweepIndexes, withIndex } from './last-snapshot.ts';
+import { type LastSeen, type Seen, sweepIndexes, withIndex } from './last-snapshot.ts';
 import {
   type Carried,
   isOurs,
@@ -182,9 +182,9 @@ const headOf = async ({ worktree: cwd, deadlineMs }: SnapshotWish): Promise<stri
 /** `whole`: the tree of the index, where it was changed; `seen`: what the next snapshot may build on. */
 export type Taken = Snapshot & { whole: string | undefined; seen: Seen | undefined };
 
-const takeRound = async (round: Round): Promise<Taken> => {
+const takeRound = async (round: Round, last: LastSeen | undefined): Promise<Taken> => {
   const { wish, shadow, left } = round;
-  const begun = await beginSeen(wish);
+  const begun = await beginSeen(wish, last);
   const [listing, head, before] = await Promise.all([listWorktree(wish), headOf(wish), lookBefore(round)]);
   for (const path of wish.also ?? []) if (!listing.tracked.has(path)) listing.untracked.add(path);
   for (const path of listing.nested) left.set(path, 'nested repository');
@@ -217,7 +217,7 @@ export const snapshotTree = async (wish: SnapshotWish): Promise<Snapshot> => {
     try {
       const { tree, head, leftOut } = await withIndex(shadow, attempt > 0, async (index, last) => {
         const round = { wish, shadow, index, left: new Map() };
-        return (last && (await takeQuick(round, wish, last))) ?? takeRound(round);
+        return (last && (await takeQuick(round, wish, last))) ?? takeRound(round, last);
       });
       return { tree, head, leftOut };
     } catch (thrown) {

@@ -175,3 +175,12 @@ export const bytesOf = async (body: AsyncIterable<Uint8Array>): Promise<Buffer> 
 export async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
+
+/** Waits until the disk gives another time than to what was written before. `probe`: a file of nobody's. */
+export const nextTick = (probe: string): void => {
+  const timeNow = (): bigint => {
+    writeFileSync(probe, '');
+    return lstatSync(probe, { bigint: true }).ctimeNs;
+  };
+  for (const first = timeNow(); timeNow() === first; );
+};

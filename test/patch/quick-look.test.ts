@@ -4,15 +4,16 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
+  renameSync,
   rmSync,
   symlinkSync,
   utimesSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import * as fc from 'fast-check';
-import { expect, it } from 'vitest';
+import { afterEach, expect, it, vi } from 'vitest';
 import { snapshotTree } from '../../src/patch/snapshot.ts';
-import { gitIn, makeGround, makeRepo, put, snapshotWish } from './ground.ts';
+import { gitIn, makeGround, makeRepo, nextTick, put, snapshotWish } from './ground.ts';
 
 /**
  * A snapshot that builds on the last one says what one from nothing says, whatever a person, an editor or git did in
@@ -23,7 +24,7 @@ const LONG = process.env.KHLONE_LONG === '1';
 const RUNS = LONG ? 150 : 5;
 const STEPS = 14;
 
-const NAMES = ['a', 'b', 'd/a', 'd/e', 'd/e/f', 'n/a', '.env', 'x.lfs', 'noise'];
+const NAMES = ['a', 'b', 'd/a', 'd/e', 'd/e/f', 'n/a', '.env', 'x.lfs', 'noise', 'd/empty/new'];
 const ACTS = [
   ...['edit', 'edit', 'edit', 'new', 'new', 'remove', 'folder', 'link', 'mode', 'touch', 'large'],
   ...['add', 'add', 'commit', 'commit', 'uncache', 'reset', 'restore', 'branch', 'pack'],
@@ -31,7 +32,13 @@ const ACTS = [
     'many',
     'many',
     'ignore',
+    'ignore-below',
+    'ignores-file',
     'exclude',
+    'empty',
+    'rename-folder',
+    'save',
+    'nothing',
     'hidden-attributes',
     'attributes-file',
     'attributes',
@@ -90,7 +97,26 @@ const perform = (root: string, { what, name, n }: Act): void => {
   else if (what === 'branch') git(root, 'checkout', '-q', '-B', `b${n}`);
   else if (what === 'pack') git(root, 'pack-refs', '--all');
   else if (what === 'ignore') put(root, '.gitignore', n % 2 ? `${name}\n` : '');
-  else if (what === 'exclude') put(root, '.git/info/exclude', n % 2 ? `${name}\n` : '');
+  else if (what === 'ignore-below') {
+    // Covers itself as well, as tools write it into their caches.
+    clear(root, 'd/.gitignore');
+    put(root, 'd/.gitignore', ['*\n', '', '.gitignore\ne\n', '!a\n'][n] ?? '');
+  } else if (what === 'ignores-file') {
+    put(root, '.git/some-ignores', n % 2 ? `${name}\n` : '');
+    git(root, 'config', 'core.excludesFile', join(root, '.git/some-ignores'));
+  } else if (what === 'empty') {
+    clear(root, name);
+    mkdirSync(path);
+  } else if (what === 'rename-folder') {
+    const [from, to] = n % 2 ? ['d', 'n'] : ['n', 'd'];
+    rmSync(join(root, to), { recursive: true, force: true });
+    if (existsSync(join(root, from))) renameSync(join(root, from), join(root, to));
+  } else if (what === 'save') {
+    // As editors do that write a new file and rename it.
+    clear(root, name);
+    put(root, `${name}.tmp`, `${n}\n`);
+    renameSync(join(root, `${name}.tmp`), path);
+  } else if (what === 'exclude') put(root, '.git/info/exclude', n % 2 ? `${name}\n` : '');
   else if (what === 'attributes') put(root, '.gitattributes', n % 2 ? '*.lfs filter=lfs\n' : '');
   else if (what === 'private-attributes') put(root, '.git/info/attributes', n % 2 ? 'a filter=x\n' : '');
   else if (what === 'hidden-attributes') {
@@ -108,17 +134,23 @@ const perform = (root: string, { what, name, n }: Act): void => {
   else if (what === 'unnest') rmSync(join(root, 'nested'), { recursive: true, force: true });
 };
 
+/** What changed within two seconds is looked at again in any case: a clock that is ahead makes all of it old. */
+const AHEAD_MS = 60_000;
+afterEach(() => void vi.useRealTimers());
+
 it(
   'a snapshot that builds on the last one says what one from nothing says',
   async () => {
     await fc.assert(
-      fc.asyncProperty(acts, fc.constantFrom('raw', 'head'), async (list, filtered) => {
+      fc.asyncProperty(acts, fc.constantFrom('raw', 'head'), fc.boolean(), async (list, filtered, isOld) => {
         const ground = makeGround();
+        vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + (isOld ? AHEAD_MS : 0) });
         try {
           const root = makeRepo(ground.dir);
           const wish = { ...snapshotWish(root), maxFileBytes: 200, filtered };
           await snapshotTree(wish);
           for (const [n, act] of list.entries()) {
+            nextTick(join(ground.dir, 'probe'));
             perform(root, act);
             const built = await snapshotTree(wish);
             const anew = await snapshotTree({ ...wish, shadowDir: join(ground.dir, `anew-${n}`) });
@@ -127,6 +159,7 @@ it(
             expect({ act, ...built }).toEqual({ act, ...anew, leftOut: sorted });
           }
         } finally {
+          vi.useRealTimers();
           ground.remove();
         }
       }),

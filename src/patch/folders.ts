@@ -1,0 +1,224 @@
+import { createHash } from 'node:crypto';
+import type { Stats } from 'node:fs';
+import { lstat, readdir, stat, statfs } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import * as z from 'zod';
+import { git } from './git.ts';
+import { type Path, records, toBytes } from './listing.ts';
+import { personalFolder, type SettingsPlace, settingPath, settingsMark } from './settings.ts';
+import { MAX_LISTING_BYTES } from './shadow.ts';
+
+/**
+ * Whether a worktree has names that it did not have, told by the times of its folders: one whose time of change is as
+ * it was has the names that it had. Git's untracked cache rests on the same. A listing of all files takes a hundred
+ * times as many questions.
+ */
+
+/** With more folders than this, all files are listed each time. */
+const MAX_FOLDERS = 5_000;
+const MAX_LEVELS = 64;
+const AT_ONCE = 64;
+/** The times of some file systems are whole seconds: what changed just now may change again at the same time. */
+const YOUNG_MS = 2_000;
+/** A note is written anew once so many folders were read although their names are the same. */
+const STALE_MARKS = 16;
+/** File systems of this machine that keep the times of folders, by statfs(2): a server's or a program's may not. */
+const KEEPS_TIMES: ReadonlySet<number> = new Set([
+  ...[0xef53 /* ext2 to ext4 */, 0x58465342 /* xfs */, 0x9123683e /* btrfs */, 0x01021994 /* tmpfs */],
+  ...[0xf2f52010 /* f2fs */, 0x2fc12fc1 /* zfs */, 0xca451a4e /* bcachefs */, 0x794c7630 /* overlay */],
+]);
+
+/** What was seen of a worktree's folders. None: it is listed each time. */
+export const Folders = z.strictObject({
+  /** What decides of names whether they are ignored, by its marks. */
+  rules: z.string(),
+  /** Where `core.excludesFile` is. */
+  excludesFile: z.string(),
+  /** The folders that have rules of their own. */
+  rulesIn: z.array(z.string()),
+  /** Path, inode, time of change in ms (0: it was too young to tell), and a digest of the names. */
+  seen: z.array(z.tuple([z.string(), z.number(), z.number(), z.string()])),
+});
+export type Folders = z.infer<typeof Folders>;
+
+type Folder = { ino: number; changedMs: number; names: string };
+type Read = Folder & { below: Path[]; hasRules: boolean };
+
+const IGNORE = '.gitignore';
+const NONE: Folders = { rules: '', excludesFile: '', rulesIn: [], seen: [] };
+
+const under = ({ worktree }: SettingsPlace, path: Path): Buffer =>
+  Buffer.concat([Buffer.from(`${worktree}/`), toBytes(path)]);
+
+const within = (folder: Path, name: Path): Path => (folder === '' ? name : `${folder}/${name}`);
+
+const factsOf = (path: string | Buffer): Promise<Stats | undefined> => lstat(path).catch(() => undefined);
+
+/** The time of change, unlike that of modification, is nobody's to set; 0 where it is too young to tell anything. */
+const changedMs = ({ ctimeMs }: Stats): number => (ctimeMs > Date.now() - YOUNG_MS ? 0 : ctimeMs);
+
+const inTurns = async <P, T>(list: readonly P[], each: (one: P) => Promise<T>): Promise<T[]> => {
+  const found: T[] = [];
+  for (let at = 0; at < list.length; at += AT_ONCE)
+    found.push(...(await Promise.all(list.slice(at, at + AT_ONCE).map(each))));
+  return found;
+};
+
+/** The names in a folder whose facts were asked before. One that cannot be read has names like no other's. */
+const readNames = async (place: SettingsPlace, path: Path, facts: Stats): Promise<Read> => {
+  const options = { withFileTypes: true, encoding: 'latin1' } as const;
+  const entries = await readdir(under(place, path), options).catch(() => undefined);
+  const { ino } = facts;
+  if (!entries) return { ino, changedMs: 0, names: '', below: [], hasRules: false };
+  const words = entries.map((entry) => `${entry.name}${entry.isDirectory() ? '/' : ''}`).toSorted();
+  const below = entries.filter((entry) => entry.isDirectory() && entry.name !== '.git');
+  return {
+    ...{ ino, changedMs: changedMs(facts) },
+    names: createHash('sha256').update(words.join('\0'), 'latin1').digest('base64url').slice(0, 22),
+    below: below.map(({ name }) => within(path, name)),
+    hasRules: entries.some(({ name }) => name === IGNORE),
+  };
+};
+
+/** What decides which names are ignored, '' where some of it was written just now. */
+const rulesMark = async (
+  place: SettingsPlace,
+  { excludesFile, rulesIn }: Pick<Folders, 'excludesFile' | 'rulesIn'>,
+): Promise<string> => {
+  // Git follows a link to a person's rules, and none to a worktree's own.
+  const shared = [join(place.commonDir, 'info/exclude'), excludesFile].map((file) =>
+    stat(file).catch(() => undefined),
+  );
+  const own = rulesIn.map((folder) => factsOf(under(place, within(folder, IGNORE))));
+  const facts = await Promise.all([...shared, ...own]);
+  if (facts.some((one) => one && changedMs(one) === 0)) return '';
+  const marks = facts.map((one) => (one ? `${one.ino} ${one.ctimeMs}` : 'none'));
+  return [await settingsMark(place), ...marks].join(';');
+};
+
+/**
+ * The folders among these in which git lists files, undefined where it cannot tell. In an ignored one it lists none,
+ * not beside tracked files either; asked without the index, it does not look through it for each of them.
+ */
+const notIgnored = async (place: SettingsPlace, folders: readonly Path[]): Promise<Path[] | undefined> => {
+  if (folders.length === 0) return [];
+  const said = await git(['check-ignore', '--no-index', '-z', '--stdin'], {
+    ...{ cwd: place.worktree, deadlineMs: place.deadlineMs, maxBytes: MAX_LISTING_BYTES },
+    // A name that begins with a colon would be more than a name.
+    input: toBytes(folders.map((path) => `./${path}\0`).join('')),
+  });
+  if (said.code > 1) return undefined;
+  const ignored = new Set(records(said.stdout));
+  return folders.filter((path) => !ignored.has(`./${path}`));
+};
+
+type Walked = { folders: Map<Path, Folder>; rulesIn: Path[] };
+
+/** Adds these folders and all below them that are not ignored; false where there are too many, or another disk begins. */
+const walk = async (
+  place: SettingsPlace,
+  { folders, rulesIn }: Walked,
+  from: readonly Path[],
+): Promise<boolean> => {
+  const dev = (await factsOf(place.worktree))?.dev;
+  let level = from;
+  for (let n = 0; level.length > 0; n += 1) {
+    if (n === MAX_LEVELS || folders.size + level.length > MAX_FOLDERS) return false;
+    let isOneDisk = true;
+    const below = await inTurns(level, async (path) => {
+      const facts = await factsOf(under(place, path));
+      // One that is gone again: the one that it was in has other names by now.
+      if (!facts?.isDirectory()) return [];
+      isOneDisk &&= facts.dev === dev;
+      const { hasRules, below, ...folder } = await readNames(place, path, facts);
+      folders.set(path, folder);
+      if (hasRules) rulesIn.push(path);
+      return below;
+    });
+    const next = isOneDisk && (await notIgnored(place, below.flat()));
+    if (!next) return false;
+    level = next;
+  }
+  return true;
+};
+
+const notedAs = async (
+  place: SettingsPlace,
+  { folders, rulesIn }: Walked,
+  excludesFile: string,
+): Promise<Folders> => {
+  const rules = await rulesMark(place, { excludesFile, rulesIn });
+  return {
+    ...{ rules, excludesFile, rulesIn },
+    seen: [...folders].map(([path, { ino, changedMs, names }]) => [path, ino, changedMs, names]),
+  };
+};
+
+/** Whether the disk that a folder is on keeps the times of folders. */
+export const keepsTimes = async (folder: string): Promise<boolean> =>
+  statfs(folder).then(
+    ({ type }) => KEEPS_TIMES.has(type),
+    () => false,
+  );
+
+/**
+ * A note of all folders, to be taken before git lists the files: names that come in between are in the list then, and
+ * the note does not know them.
+ */
+export const noteFolders = async (place: SettingsPlace): Promise<Folders> => {
+  if (!(await keepsTimes(place.worktree))) return NONE;
+  const set = await settingPath(place, 'core.excludesFile');
+  if (set === '') return NONE;
+  const walked: Walked = { folders: new Map(), rulesIn: [] };
+  if (!(await walk(place, walked, ['']))) return NONE;
+  return notedAs(place, walked, set ? resolve(place.worktree, set) : join(personalFolder(), 'ignore'));
+};
+
+/** Reads again what is not as it was noted: whether all names are the same, and folders that are new. */
+const readAgain = async (
+  place: SettingsPlace,
+  { folders, rulesIn }: Walked,
+): Promise<{ isSame: boolean; stale: number; fresh: Path[]; newRules: boolean }> => {
+  const again = { isSame: true, stale: 0, fresh: [] as Path[], newRules: false };
+  await inTurns([...folders], async ([path, known]) => {
+    const facts = await factsOf(under(place, path));
+    if (!facts?.isDirectory()) {
+      folders.delete(path);
+      again.isSame = false;
+      return;
+    }
+    if (facts.ctimeMs === known.changedMs && facts.ino === known.ino) return;
+    again.stale += 1;
+    const { hasRules, below, ...folder } = await readNames(place, path, facts);
+    folders.set(path, folder);
+    if (folder.names !== '' && folder.names === known.names) return;
+    again.isSame = false;
+    again.fresh.push(...below.filter((one) => !folders.has(one)));
+    again.newRules ||= hasRules && !rulesIn.includes(path);
+  });
+  return again;
+};
+
+/**
+ * Looks at the folders of a note, before git lists the files where it has to. `isSame`: every name that is there now
+ * was there then, and none is gone. `now`: the note as it is true now, the same one where it is hardly different;
+ * undefined where it has to be taken anew.
+ */
+export const lookAgain = async (
+  place: SettingsPlace,
+  noted: Folders,
+): Promise<{ isSame: boolean; now: Folders | undefined }> => {
+  if (noted.seen.length === 0) return { isSame: false, now: noted };
+  if (noted.rules === '' || (await rulesMark(place, noted)) !== noted.rules)
+    return { isSame: false, now: undefined };
+  const walked: Walked = {
+    folders: new Map(noted.seen.map(([path, ino, changedMs, names]) => [path, { ino, changedMs, names }])),
+    rulesIn: [...noted.rulesIn],
+  };
+  const { isSame, stale, fresh, newRules } = await readAgain(place, walked);
+  if (newRules) return { isSame, now: undefined };
+  if (isSame && stale < STALE_MARKS) return { isSame, now: noted };
+  const below = await notIgnored(place, fresh);
+  const isWhole = below !== undefined && (await walk(place, walked, below));
+  return { isSame, now: isWhole ? await notedAs(place, walked, noted.excludesFile) : NONE };
+};
