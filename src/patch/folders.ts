@@ -3,6 +3,7 @@ import type { Stats } from 'node:fs';
 import { lstat, readdir, stat, statfs } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import * as z from 'zod';
+import { isYoung } from './file-mark.ts';
 import { git } from './git.ts';
 import { type Path, records, toBytes } from './listing.ts';
 import { personalFolder, type SettingsPlace, settingPath, settingsMark } from './settings.ts';
@@ -18,8 +19,6 @@ import { MAX_LISTING_BYTES } from './shadow.ts';
 const MAX_FOLDERS = 5_000;
 const MAX_LEVELS = 64;
 const AT_ONCE = 64;
-/** The times of some file systems are whole seconds: what changed just now may change again at the same time. */
-const YOUNG_MS = 2_000;
 /** A note is written anew once so many folders were read although their names are the same. */
 const STALE_MARKS = 16;
 /** File systems of this machine that keep the times of folders, by statfs(2): a server's or a program's may not. */
@@ -55,7 +54,7 @@ const within = (folder: Path, name: Path): Path => (folder === '' ? name : `${fo
 const factsOf = (path: string | Buffer): Promise<Stats | undefined> => lstat(path).catch(() => undefined);
 
 /** The time of change, unlike that of modification, is nobody's to set; 0 where it is too young to tell anything. */
-const changedMs = ({ ctimeMs }: Stats): number => (ctimeMs > Date.now() - YOUNG_MS ? 0 : ctimeMs);
+const changedMs = ({ ctimeMs }: Stats): number => (isYoung(ctimeMs) ? 0 : ctimeMs);
 
 const inTurns = async <P, T>(list: readonly P[], each: (one: P) => Promise<T>): Promise<T[]> => {
   const found: T[] = [];

@@ -154,18 +154,24 @@ const putInStore = async (folder: string, path: string, packed: Buffer): Promise
   }
 };
 
+/**
+ * Whether the shadow's own store has an object in a file. It counts as new again then, as git does it, so that nobody
+ * throws it away as old.
+ */
+export const renewObject = async ({ dir }: Shadow, oid: string): Promise<boolean> => {
+  const now = new Date();
+  return utimes(fileOf(join(dir, 'objects'), oid), now, now).then(
+    () => true,
+    () => false,
+  );
+};
+
 /** Stores an object in the shadow and answers its id. It is on the disk only after `syncObjects`. */
 export const writeObject = async (shadow: Shadow, kind: Kind, bytes: Buffer): Promise<string> => {
   const oid = idOf(kind, bytes, shadow.zeroId.length);
   const path = fileOf(join(shadow.dir, 'objects'), oid);
   if (kind === 'tree') remember(oid, bytes);
-  const now = new Date();
-  // What is there already counts as new again, as git does it, so that nobody throws it away as old.
-  const isThere = await utimes(path, now, now).then(
-    () => true,
-    () => false,
-  );
-  if (isThere) return oid;
+  if (await renewObject(shadow, oid)) return oid;
   const folder = join(shadow.dir, 'objects', oid.slice(0, 2));
   const whole = Buffer.concat([Buffer.from(`${kind} ${bytes.length}\0`), bytes]);
   // A thread would take longer than this.

@@ -1,15 +1,21 @@
-import { constants } from 'node:fs';
+import { constants, type Stats } from 'node:fs';
 import { type FileHandle, lstat, open, readlink } from 'node:fs/promises';
 import { enter } from './beneath.ts';
-import type { Path } from './listing.ts';
-import { FEW_PATHS, idOf, MAX_SMALL_BYTES, smallBlobs, writeObject } from './objects.ts';
+import { isYoung } from './file-mark.ts';
+import { type Path, toBytes } from './listing.ts';
+import { FEW_PATHS, idOf, MAX_SMALL_BYTES, renewObject, smallBlobs, writeObject } from './objects.ts';
 import type { Shadow } from './shadow.ts';
 import type { Wish } from './tree.ts';
 import { editTree } from './tree-edit.ts';
 
 /** A few small files of a worktree, read into a tree without the index, which at fifty thousand paths takes long. */
 
-type Read = { mode: string; bytes: Buffer };
+/** `mark`: tells this state of the file from every later one; absent where it is too young for that. */
+type Read = { mode: string; bytes: Buffer; mark?: string | undefined };
+
+/** What changed just now may change again at the same time: see `folders.ts`. */
+const markOf = ({ dev, ino, size, ctimeMs }: Stats): string | undefined =>
+  isYoung(ctimeMs) ? undefined : [dev, ino, size, ctimeMs].join(' ');
 
 /** The bytes of an open file; undefined where it grew while it was read, or is too large. */
 const readAll = async (handle: FileHandle): Promise<Read | undefined> => {
@@ -24,7 +30,8 @@ const readAll = async (handle: FileHandle): Promise<Read | undefined> => {
     if (read === bytes.length) return undefined;
   }
   if (read !== facts.size) return undefined;
-  return { mode: facts.mode & 0o100 ? '100755' : '100644', bytes: bytes.subarray(0, read) };
+  const mode = facts.mode & 0o100 ? '100755' : '100644';
+  return { mode, bytes: bytes.subarray(0, read), mark: markOf(facts) };
 };
 
 const readFileAt = async (path: Buffer): Promise<Read | undefined> => {
@@ -71,6 +78,48 @@ export const smallFiles = async (
   return others && new Map([...found, ...others]);
 };
 
+type Known = { mark: string; mode: string; oid: string };
+
+/** Files that were read before, by shadow and path; the latest come last. A person edits a few of them all day. */
+const known = new Map<string, Known>();
+const MAX_KNOWN = 1_000;
+
+const keyOf = ({ dir }: Shadow, path: Path): string => `${dir}\0${path}`;
+
+const keep = (key: string, entry: Known): void => {
+  known.delete(key);
+  known.set(key, entry);
+  for (const [oldest] of known) {
+    if (known.size <= MAX_KNOWN) return;
+    known.delete(oldest);
+  }
+};
+
+/** What an earlier look read, where the file is as it was and the shadow still has its bytes. */
+const readBefore = async (shadow: Shadow, path: Path): Promise<Known | undefined> => {
+  const before = known.get(keyOf(shadow, path));
+  if (!before) return undefined;
+  const facts = await lstat(Buffer.concat([Buffer.from(`${shadow.worktree}/`), toBytes(path)])).catch(
+    () => undefined,
+  );
+  const isSame = facts && markOf(facts) === before.mark && (await renewObject(shadow, before.oid));
+  return isSame ? before : undefined;
+};
+
+type Found = { mode: string; oid: string; bytes?: Buffer };
+
+/** A file of the worktree; with its bytes where they may not be in the shadow yet. */
+const find = async (shadow: Shadow, path: Path): Promise<Found | undefined> => {
+  const before = await readBefore(shadow, path);
+  if (before) return before;
+  const read = await readBeneath(shadow.worktree, path);
+  if (!read) return undefined;
+  const { mode, bytes, mark } = read;
+  const oid = idOf('blob', bytes, shadow.zeroId.length);
+  if (mark !== undefined) keep(keyOf(shadow, path), { mark, mode, oid });
+  return { mode, oid, bytes };
+};
+
 /**
  * The tree with these files of the worktree as they are now; undefined where it takes git: many or large ones, odd
  * names, or one that goes meanwhile. `sizes`: bytes by path.
@@ -84,14 +133,15 @@ export const treeByHand = async (
   if (!shadow.keepsModes || sizes.size > FEW_PATHS || bytes > MAX_SMALL_BYTES) return undefined;
   if (sizes.size === 0) return tree;
   try {
-    const reads = await Promise.all([...sizes.keys()].map((path) => readBeneath(shadow.worktree, path)));
-    const files = reads.filter((read) => read !== undefined);
-    if (files.length < reads.length) return undefined;
-    const entries = files.map(({ mode, bytes: held }) => ({
-      ...{ mode, oid: idOf('blob', held, shadow.zeroId.length) },
-    }));
-    const wishes: Wish[] = [...sizes.keys()].map((path, at) => ({ path, after: entries[at] }));
-    const writes = files.map((file) => writeObject(shadow, 'blob', file.bytes));
+    const paths = [...sizes.keys()];
+    const all = await Promise.all(paths.map((path) => find(shadow, path)));
+    const found = all.filter((one) => one !== undefined);
+    if (found.length < all.length) return undefined;
+    const wishes: Wish[] = paths.map((path, at) => {
+      const { mode, oid } = found[at] as Found;
+      return { path, after: { mode, oid } };
+    });
+    const writes = found.map(({ bytes }) => bytes && writeObject(shadow, 'blob', bytes));
     const [edited] = await Promise.all([editTree(shadow, tree, wishes), ...writes]);
     return edited;
   } catch {

@@ -8,6 +8,7 @@ import {
   rmSync,
   symlinkSync,
   utimesSync,
+  writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import * as fc from 'fast-check';
@@ -190,6 +191,30 @@ it('sees a tracked file that was away and came back, and one that git took in me
     const edited = await treeNow();
     gitIn(root, 'add', '-A');
     expect(edited).toBe(gitIn(root, 'write-tree').trim());
+  } finally {
+    ground.remove();
+  }
+});
+
+it('reads a file that was edited before again once it is written, and when its bytes were thrown away', async () => {
+  const ground = makeGround();
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + AHEAD_MS });
+  try {
+    const root = makeRepo(ground.dir);
+    const wish = snapshotWish(root);
+    const treeNow = async () => (await snapshotTree(wish)).tree;
+    await treeNow();
+    for (const [n, text] of ['one', 'two', 'one'].entries()) {
+      nextTick(join(ground.dir, 'probe'));
+      writeFileSync(join(root, 'edited.txt'), text);
+      const { tree } = await snapshotTree({ ...wish, shadowDir: join(ground.dir, `anew-${n}`) });
+      expect([await treeNow(), await treeNow()]).toEqual([tree, tree]);
+    }
+    const last = gitIn(root, 'hash-object', 'edited.txt').trim();
+    const file = join(wish.shadowDir, 'objects', last.slice(0, 2), last.slice(2));
+    rmSync(file);
+    await treeNow();
+    expect(existsSync(file)).toBe(true);
   } finally {
     ground.remove();
   }
