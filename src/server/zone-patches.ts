@@ -193,6 +193,21 @@ const repeatOf = (
   return seq === receipt.seq && envelope.sha256 === receipt.sha256 ? receipt : 'copied';
 };
 
+/** Notes that the person has all of a tree that was told or sent. */
+const settle = async (
+  { place, shadow }: Ground,
+  { tree, head }: Pick<Params<'patch.agree'>, 'tree' | 'head'>,
+): Promise<void> => {
+  const mark = await readMadeBy(place.path);
+  if (mark?.zone !== place.zone) return;
+  const pins = await pinned(shadow);
+  if (![...pins].some(([name, held]) => name.startsWith('sent/') && held === tree)) return;
+  await pinAll(shadow, pins, new Map([['agreed', tree]]));
+  faultPoint('patch.agreed');
+  if (mark.tree === tree && (head === undefined || mark.head === head)) return;
+  await writeMadeBy(place.path, { ...mark, tree, ...(head && { head }) });
+};
+
 export type Taken = { answer: AnswerOf<'patch.apply'>; refused: Refusal[] };
 
 /** Changes the worktree where it is still as the envelope's base says. Throws `conflict` for a base that was not told. */
@@ -231,6 +246,7 @@ export const take = async (
   const applied = await applyChanges(applyPlaceOf(ground), shadow, changes, { note, moves: renames });
   await keepReceipt(ground, applied);
   faultPoint('patch.settled');
+  if (params.settles && applied.refused.length === 0) await settle(ground, { tree: envelope.result });
   await sweepDisplaced(applyPlaceOf(ground), Date.now());
   await tidy(shadow);
   const { done, refused } = applied;
@@ -238,14 +254,5 @@ export const take = async (
 };
 
 /** The person has all of `tree`: a removal counts only what differs from it as work that would be lost. */
-export const agree = async (place: PatchPlace, { tree, head }: Params<'patch.agree'>): Promise<void> => {
-  const { shadow } = await groundOf(place);
-  const mark = await readMadeBy(place.path);
-  if (mark?.zone !== place.zone) return;
-  const pins = await pinned(shadow);
-  if (![...pins].some(([name, held]) => name.startsWith('sent/') && held === tree)) return;
-  await pinAll(shadow, pins, new Map([['agreed', tree]]));
-  faultPoint('patch.agreed');
-  if (mark.tree === tree && (head === undefined || mark.head === head)) return;
-  await writeMadeBy(place.path, { ...mark, tree, ...(head && { head }) });
-};
+export const agree = async (place: PatchPlace, state: Params<'patch.agree'>): Promise<void> =>
+  settle(await groundOf(place), state);

@@ -177,7 +177,8 @@ export const syncTo = async (ground: Ground, far: Far, meeting: Meeting): Promis
     await keepState(ground, { ...ground.state, seq, pending });
     const { replica } = ground;
     faultPoint('patch.pending-sync');
-    const { answer, refused } = await far.apply({ replica, seq, envelope }, createReadStream(file));
+    const settles = isWhole && meeting.plan.toLocal.length === 0;
+    const { answer, refused } = await far.apply({ replica, seq, envelope, settles }, createReadStream(file));
     faultPoint('patch.answered');
     if (!answer.copied) return await finishSync(ground, meeting, result, refused);
     await becomeAnother(ground);

@@ -133,8 +133,9 @@ export const sync = (
       await forgetQueued(ground, wish.localTree);
       await forgetNamed(ground, wish.files);
       const clear = isClear(meeting, done);
-      if (clear && meeting.plan.toLocal.length === 0 && ground.state.remote)
-        await far.agree({ tree: ground.state.remote });
+      const { toLocal, toRemote } = meeting.plan;
+      // What is sent settles it by itself.
+      if (clear && toLocal.length + toRemote.length === 0) await far.agree({ tree: meeting.remote });
       const conflicts = await tellConflicts(ground.shadow, meeting.merge.conflicts);
       return { ...done, seen, conflicts, isClear: clear };
     }
