@@ -6,9 +6,10 @@ import { inTurn } from '../../../src/client/patches/lock.ts';
 import { readState } from '../../../src/client/patches/state.ts';
 import { pull, sync } from '../../../src/client/patches/steps.ts';
 import { displacedIn } from '../../../src/patch/displaced.ts';
+import { readMadeBy } from '../../../src/patch/made-by.ts';
 import { pin } from '../../../src/patch/pins.ts';
 import { snapshotTree } from '../../../src/patch/snapshot.ts';
-import { commitAll, fingerprint, gitIn, makeDirty, put, ZONE } from '../../patch/ground.ts';
+import { commitAll, fingerprint, gitIn, makeDirty, put, snapshotWish, ZONE } from '../../patch/ground.ts';
 import { CHOICE, freely, makeTwoSides, placeAt, stepped, type TwoSides } from './two-sides.ts';
 
 let sides: TwoSides;
@@ -329,4 +330,37 @@ it('finds its way after the user’s own clean-up and new history', async () => 
   expect(meeting.merge.conflicts).toEqual([]);
   expect(near('edited.txt')).toBe('far\n');
   expect(existsSync(join(sides.near, 'kept.txt'))).toBe(true);
+});
+
+describe('what a removal of the zone would not lose', () => {
+  const settled = async () => (await readMadeBy(sides.far))?.tree;
+  const treeHere = async () =>
+    snapshotTree({ ...snapshotWish(sides.near), choice: CHOICE }).then(({ tree }) => tree);
+
+  it('is what both sides have after a pull or a sync, and nothing that only the zone has', async () => {
+    put(sides.near, 'kept.txt', 'near\n');
+    await syncNow();
+    expect(await settled()).toBe(await treeHere());
+    put(sides.far, 'kept.txt', 'far\n');
+    await pullNow();
+    expect(await settled()).toBe(await treeHere());
+    const before = await settled();
+    put(sides.far, 'run.sh', 'of the zone\n');
+    put(sides.near, 'kept.txt', 'near again\n');
+    await syncNow();
+    expect(far('kept.txt')).toBe('near again\n');
+    expect(await settled()).toBe(before);
+  });
+
+  it('is nothing of a sync that the zone did not take in whole', async () => {
+    const before = await settled();
+    put(sides.near, 'kept.txt', 'near\n');
+    const { apply } = sides.link;
+    sides.link.apply = (...words) => {
+      put(sides.far, 'kept.txt', 'far, meanwhile\n');
+      return apply(...words);
+    };
+    expect((await syncNow()).refused.map(({ path }) => path)).toEqual(['kept.txt']);
+    expect(await settled()).toBe(before);
+  });
 });
