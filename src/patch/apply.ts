@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import type { Stats } from 'node:fs';
 import { lstat, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -64,16 +65,16 @@ export const Journal = z.strictObject({
   ),
 });
 
-const makePrivate = async (dir: string): Promise<void> => {
+const makePrivate = async (dir: string): Promise<Stats> => {
   await mkdir(dir, { recursive: true, mode: 0o700 });
   const facts = await lstat(dir);
   if (!facts.isDirectory()) throw new KhloneError('internal', `${dir} is no folder`);
+  return facts;
 };
 
 /** The folder in which applications of this worktree are kept. */
 const keepOf = async ({ worktree, keep }: ApplyPlace): Promise<string> => {
-  await makePrivate(keep);
-  const [root, kept] = await Promise.all([stat(worktree), stat(keep)]);
+  const [kept, root] = await Promise.all([makePrivate(keep), stat(worktree)]);
   if (root.dev === kept.dev) return keep;
   const inside = join(worktree, IN_WORKTREE);
   await makePrivate(join(worktree, '.khlone'));

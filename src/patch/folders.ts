@@ -208,14 +208,16 @@ export const lookAgain = async (
   noted: Folders,
 ): Promise<{ isSame: boolean; now: Folders | undefined }> => {
   if (noted.seen.length === 0) return { isSame: false, now: noted };
-  if (noted.rules === '' || (await rulesMark(place, noted)) !== noted.rules)
-    return { isSame: false, now: undefined };
+  if (noted.rules === '') return { isSame: false, now: undefined };
   const walked: Walked = {
     folders: new Map(noted.seen.map(([path, ino, changedMs, names]) => [path, { ino, changedMs, names }])),
     rulesIn: [...noted.rulesIn],
   };
-  const { isSame, stale, fresh, newRules } = await readAgain(place, walked);
-  if (newRules) return { isSame, now: undefined };
+  const [rules, { isSame, stale, fresh, newRules }] = await Promise.all([
+    rulesMark(place, noted),
+    readAgain(place, walked),
+  ]);
+  if (newRules || rules !== noted.rules) return { isSame: false, now: undefined };
   if (isSame && stale < STALE_MARKS) return { isSame, now: noted };
   const below = await notIgnored(place, fresh);
   const isWhole = below !== undefined && (await walk(place, walked, below));

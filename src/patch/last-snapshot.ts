@@ -69,12 +69,12 @@ const readNote = async (shadowDir: string): Promise<Note | undefined> => {
  * that changed right after it looked by the index's own time: a copy must not look younger.
  */
 const copyIndex = async (from: string, to: string): Promise<void> => {
-  const { mtimeMs } = await stat(from);
   const isLinked = await link(from, to).then(
     () => true,
     () => false,
   );
   if (isLinked) return;
+  const { mtimeMs } = await stat(from);
   await copyFile(from, to);
   const seconds = Math.floor(mtimeMs) / 1000;
   await utimes(to, seconds, seconds);
@@ -83,8 +83,7 @@ const copyIndex = async (from: string, to: string): Promise<void> => {
 /** Copies the kept index, with the note about it; no note where another one took its place meanwhile. */
 const copyKept = async (shadowDir: string, to: string): Promise<Note | undefined> => {
   const kept = keptIn(shadowDir);
-  const before = await indexMark(kept);
-  const note = await readNote(shadowDir);
+  const [before, note] = await Promise.all([indexMark(kept), readNote(shadowDir)]);
   await copyIndex(kept, to);
   return note?.index === before && (await indexMark(kept)) === before ? note : undefined;
 };

@@ -72,9 +72,13 @@ const listNew = async (wish: SnapshotWish, { others, userIndex }: Seen): Promise
 
 /** The new files since the note; undefined where more changed than this look can tell. */
 const lookForNew = async (wish: SnapshotWish, seen: Seen): Promise<New | undefined> => {
-  const [mark, userIndex, head] = await Promise.all([wishMark(wish), indexOf(wish), plainHead(wish)]);
+  const [mark, userIndex, head, again] = await Promise.all([
+    wishMark(wish),
+    indexOf(wish),
+    plainHead(wish),
+    seen.folders && lookAgain(wish, seen.folders),
+  ]);
   if (mark !== seen.wish || userIndex !== seen.userIndex || head !== seen.head) return undefined;
-  const again = seen.folders && (await lookAgain(wish, seen.folders));
   if (again?.isSame) return { fresh: seen.fresh ?? [], folders: again.now };
   const folders = again?.now ?? (await noteFolders(wish));
   const fresh = await listNew(wish, seen);

@@ -100,15 +100,25 @@ const KNOWN_CONFIG =
   /^(?:\[core\]|\[extensions\]|\s*(?:repositoryformatversion|filemode|bare|ignorecase|symlinks|precomposeunicode|objectformat|logallrefupdates) = \w+)$/u;
 
 /**
- * Whether the shadow is as khlone made it: a clone may write to a git directory, and a filter named in here would run
- * outside of its view.
+ * The configuration of a shadow that is as khlone made it: a clone may write to a git directory, and a filter named in
+ * here would run outside of its view.
  */
-const isOurs = async (dir: string): Promise<boolean> => {
-  if (await exists(join(dir, 'commondir'))) return false;
+const ownConfig = async (dir: string): Promise<string | undefined> => {
   const read = (name: string): Promise<string> => readFile(join(dir, name), 'utf8').catch(() => '?');
-  if ((await read('info/attributes')) !== RAW_ATTRIBUTES) return false;
-  const config = (await read('config')).split('\n').filter((line) => line.trim() !== '');
-  return config.every((line) => KNOWN_CONFIG.test(line));
+  const [isElsewhere, attributes, config] = await Promise.all([
+    exists(join(dir, 'commondir')),
+    read('info/attributes'),
+    read('config'),
+  ]);
+  if (isElsewhere || attributes !== RAW_ATTRIBUTES) return undefined;
+  const lines = config.split('\n').filter((line) => line.trim() !== '');
+  return lines.every((line) => KNOWN_CONFIG.test(line)) ? config : undefined;
+};
+
+const makeAnew = async (repository: Repository, dir: string, deadlineMs: number): Promise<string> => {
+  await rm(dir, { recursive: true, force: true });
+  await makeShadow(dir, await objectFormat(repository, deadlineMs), deadlineMs);
+  return readFile(join(dir, 'config'), 'utf8');
 };
 
 /** Opens the shadow of a worktree, made when there is none. `deadlineMs` bounds each git that runs in it. */
@@ -117,11 +127,7 @@ export const openShadow = async (
   dir: string,
   deadlineMs: number,
 ): Promise<Shadow> => {
-  if (!(await isOurs(dir))) {
-    await rm(dir, { recursive: true, force: true });
-    await makeShadow(dir, await objectFormat(repository, deadlineMs), deadlineMs);
-  }
-  const config = await readFile(join(dir, 'config'), 'utf8');
+  const config = (await ownConfig(dir)) ?? (await makeAnew(repository, dir, deadlineMs));
   const sha256 = /objectformat\s*=\s*sha256/iu.test(config);
   const env = (index?: string): Record<string, string> => ({
     ...PRIVATE_CONFIG,

@@ -210,8 +210,10 @@ const takeRound = async (round: Round, last: LastSeen | undefined): Promise<Take
  * git pruned, makes it begin anew; then it throws what git said. Throws `timeout` when one git takes over `deadlineMs`.
  */
 export const snapshotTree = async (wish: SnapshotWish): Promise<Snapshot> => {
-  const shadow = await openShadow(wish, wish.shadowDir, wish.deadlineMs);
-  await sweepIndexes(shadow.dir);
+  const [shadow] = await Promise.all([
+    openShadow(wish, wish.shadowDir, wish.deadlineMs),
+    sweepIndexes(wish.shadowDir),
+  ]);
   let last: KhloneError = new KhloneError('internal', 'no snapshot was taken');
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
     try {

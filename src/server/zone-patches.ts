@@ -220,14 +220,14 @@ export const take = async (
   const { shadow, dir } = ground;
   await recover(ground);
   const { replica, seq, envelope } = params;
+  const [receipts, pins] = await Promise.all([readReceipts(dir), pinned(shadow)]);
   const earlier = repeatOf(
-    (await readReceipts(dir)).find((one) => one.replica === replica),
+    receipts.find((one) => one.replica === replica),
     params,
   );
   if (earlier === 'copied') return { answer: { done: 0, repeated: false, copied: true }, refused: [] };
   if (earlier)
     return { answer: { done: earlier.done, repeated: true, copied: false }, refused: earlier.refused };
-  const pins = await pinned(shadow);
   const sent = sentTo(pins, replica);
   if (!envelope.base || !sent.has(envelope.base))
     throw new KhloneError(
@@ -247,8 +247,7 @@ export const take = async (
   await keepReceipt(ground, applied);
   faultPoint('patch.settled');
   if (params.settles && applied.refused.length === 0) await settle(ground, { tree: envelope.result });
-  await sweepDisplaced(applyPlaceOf(ground), Date.now());
-  await tidy(shadow);
+  await Promise.all([sweepDisplaced(applyPlaceOf(ground), Date.now()), tidy(shadow)]);
   const { done, refused } = applied;
   return { answer: { done: done.length, repeated: false, copied: false }, refused };
 };

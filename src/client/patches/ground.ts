@@ -96,13 +96,12 @@ export const applyPlaceOf = ({ repository, keep }: Ground): ApplyPlace => ({
 export const openGround = async (repository: Repository, zone: string, choice: Choice): Promise<Ground> => {
   const dir = join(repository.gitDir, 'khlone');
   await mkdir(dir, { recursive: true, mode: 0o700 });
-  const shadow = await openShadow(repository, shadowDirOf(repository.gitDir), GIT_DEADLINE_MS);
-  return {
-    ...{ repository, shadow, zone, choice, dir },
-    keep: join(dir, 'displaced'),
-    replica: await replicaOf(repository.gitDir),
-    state: await readState(repository.gitDir, zone),
-  };
+  const [shadow, replica, state] = await Promise.all([
+    openShadow(repository, shadowDirOf(repository.gitDir), GIT_DEADLINE_MS),
+    replicaOf(repository.gitDir),
+    readState(repository.gitDir, zone),
+  ]);
+  return { repository, shadow, zone, choice, dir, keep: join(dir, 'displaced'), replica, state };
 };
 
 /** The worktree's present state; what is left out of it stands there as both sides knew it last. */

@@ -58,6 +58,5 @@ const sweepBy = async (dir: string, rules: readonly Rule[]): Promise<void> => {
  * is made under it is nobody else's.
  */
 export const sweepLeftovers = async (dir: string): Promise<void> => {
-  await sweepBy(dir, RULES);
-  await sweepBy(join(dir, 'shadow.git'), SHADOW_RULES);
+  await Promise.all([sweepBy(dir, RULES), sweepBy(join(dir, 'shadow.git'), SHADOW_RULES)]);
 };
