@@ -161,8 +161,8 @@ export const keepsTimes = async (folder: string): Promise<boolean> =>
   );
 
 /**
- * A note of all folders, to be taken before git lists the files: names that come in between are in the list then, and
- * the note does not know them.
+ * A note of all folders, to be taken before git lists the files and to be confirmed afterwards: names that come in
+ * between are in the list then, and the note does not know them.
  */
 export const noteFolders = async (place: SettingsPlace): Promise<Folders> => {
   if (!(await keepsTimes(place.worktree))) return NONE;
@@ -222,4 +222,17 @@ export const lookAgain = async (
   const below = await notIgnored(place, fresh);
   const isWhole = below !== undefined && (await walk(place, walked, below));
   return { isSame, now: isWhole ? await notedAs(place, walked, noted.excludesFile) : NONE };
+};
+
+/**
+ * A note once git has listed the files. A name that was noted may have been away while git listed, and be back at the
+ * next look: what changed since, or is too young to tell, has names like no other's.
+ */
+export const confirmed = async (place: SettingsPlace, noted: Folders): Promise<Folders> => {
+  const seen = await inTurns(noted.seen, async (one): Promise<Folders['seen'][number]> => {
+    const [path, ino, changedMs] = one;
+    const facts = await factsOf(under(place, path));
+    return facts?.ino === ino && facts.ctimeMs === changedMs ? one : [path, ino, 0, ''];
+  });
+  return { ...noted, seen };
 };

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { isWithoutAttributes, markWithoutAttributes } from './attributes.ts';
 import { lookAtFiles, readIn, type Work, writeTree } from './entries.ts';
 import { fileMark } from './file-mark.ts';
-import { type Folders, lookAgain, noteFolders } from './folders.ts';
+import { confirmed, type Folders, lookAgain, noteFolders } from './folders.ts';
 import { plainHead } from './head.ts';
 import type { LastSeen, Seen } from './last-snapshot.ts';
 import { type Carried, limitOf, matcherOf, refusalOfNew } from './left-out.ts';
@@ -55,8 +55,10 @@ export const endSeen = async (
 ): Promise<Seen | undefined> => {
   if (!begun || head === undefined || others.size > MAX_OTHERS) return undefined;
   const attributes = await markWithoutAttributes(wish, [...tracked.keys(), ...others]);
+  const folders = begun.folders && (await confirmed(wish, begun.folders));
   if ((await indexOf(wish)) !== begun.userIndex) return undefined;
-  return { ...begun, head, others: [...others], ...(attributes !== undefined && { attributes }) };
+  const noted = { ...(folders && { folders }), ...(attributes !== undefined && { attributes }) };
+  return { ...begun, head, others: [...others], ...noted };
 };
 
 type New = { fresh: Path[]; folders: Folders | undefined };
@@ -82,7 +84,7 @@ const lookForNew = async (wish: SnapshotWish, seen: Seen): Promise<New | undefin
   if (again?.isSame) return { fresh: seen.fresh ?? [], folders: again.now };
   const folders = again?.now ?? (await noteFolders(wish));
   const fresh = await listNew(wish, seen);
-  return fresh && { fresh, folders };
+  return fresh && { fresh, folders: await confirmed(wish, folders) };
 };
 
 /** The note with what is new in it; the same one where nothing is. */

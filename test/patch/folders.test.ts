@@ -1,7 +1,7 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { keepsTimes, lookAgain, noteFolders } from '../../src/patch/folders.ts';
+import { confirmed, keepsTimes, lookAgain, noteFolders } from '../../src/patch/folders.ts';
 import { snapshotTree } from '../../src/patch/snapshot.ts';
 import { gitIn, makeGround, makeRepo, nextTick, put, snapshotWish } from './ground.ts';
 
@@ -131,10 +131,20 @@ it('sees by the names that a file was only written anew under its own', async ()
   expect((await lookAgain(place(), again.now ?? noted)).isSame).toBe(true);
 });
 
+it('does not take a name for known that was away while git listed the files', async () => {
+  put(root, 'src/one', 'x');
+  const noted = await noteFolders(place());
+  expect(await confirmed(place(), noted)).toEqual(noted);
+  change(() => rmSync(join(root, 'src/one')));
+  const sure = await confirmed(place(), noted);
+  change(() => put(root, 'src/one', 'x'));
+  expect((await lookAgain(place(), sure)).isSame).toBe(false);
+});
+
 it('believes no time that is younger than two seconds', async () => {
   vi.useRealTimers();
-  const noted = await noteFolders(place());
-  expect(noted.seen.every(([, , changedMs]) => changedMs === 0)).toBe(true);
+  const noted = await confirmed(place(), await noteFolders(place()));
+  expect(noted.seen.every(([, , changedMs, names]) => changedMs === 0 && names === '')).toBe(true);
   expect(noted.rules === '' || noted.rulesIn.length === 0).toBe(true);
 });
 
