@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Brain, Mode } from '../../src/brains/brain.ts';
 import { claude } from '../../src/brains/claude.ts';
 import { BrainEvent } from '../../src/protocol/event.ts';
@@ -231,8 +231,9 @@ describe.skipIf(!installed)('the real claude', () => {
   test('an interrupt stops a tool, and the process takes the next turn', async () => {
     const run = begin('act');
     const uuid = crypto.randomUUID();
-    run.say(uuid, say('sleep', bash('sleep 60; touch late')));
-    await run.until(() => run.events(uuid).some((event) => event.type === 'tool.start'));
+    // Claude refuses to run a plain sleep; and only a command that runs can be stopped.
+    run.say(uuid, say('wait', bash('touch begun; while [ ! -e go ]; do sleep 0.1; done; touch late')));
+    await vi.waitUntil(() => existsSync(join(cwd, 'begun')), { timeout: 20_000 });
     run.interrupt();
     const { end, events } = await run.end(uuid);
     expect(end).toMatchObject({ reason: 'interrupted' });
