@@ -46,7 +46,9 @@ const rowOf = async (clone: string) => (await holder.list()).find((row) => row.c
 const processOf = async (clone: string, name = 'sleep'): Promise<number> => {
   const pid = (await rowOf(clone))?.pid ?? 0;
   started.push(pid);
-  await eventually(name, () => readFileSync(`/proc/${pid}/comm`, 'utf8').trim() === name);
+  const read = (file: string): string => readFileSync(`/proc/${pid}/${file}`, 'utf8');
+  // A program has its name a moment before its environment can be read.
+  await eventually(name, () => read('comm').trim() === name && read('environ') !== '');
   return pid;
 };
 
