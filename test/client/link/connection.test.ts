@@ -98,6 +98,7 @@ describe('a link in doubt', () => {
     leave();
     const peer = made.link.current()?.peer;
     const heardMs = peer?.lastReceivedMs();
+    // Nothing may come: longer than a line is silent before it is asked while somebody looks.
     await delay(3_500);
     expect(peer?.lastReceivedMs()).toBe(heardMs);
   });
@@ -163,6 +164,7 @@ describe('a link in doubt', () => {
     for (let n = 0; n < 5; n += 1) {
       made.sockets[0]?.pause();
       made.link.doubt();
+      // How long the answer is held up is what is tried: it must not count as a round trip.
       await delay(850);
       made.sockets[0]?.resume();
       await until(() => made.link.state() === 'online', 4_000);
