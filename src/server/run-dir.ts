@@ -84,12 +84,16 @@ const readMeta = (dir: string): Meta | undefined => {
   }
 };
 
+/** What /proc/PID/stat says behind the name of the program, so that its field N is at N - 3; undefined: no such process. */
+const statOf = (pid: number | string): string[] | undefined => {
+  const stat = readText(`/proc/${pid}/stat`);
+  return stat ? stat.slice(stat.lastIndexOf(')') + 2).split(' ') : undefined;
+};
+
 /** State letter and start time of a process: a pid alone may have been given to another, and a zombie is dead. */
 const processOf = (pid: number): { state: string; start: string } | undefined => {
-  const stat = readText(`/proc/${pid}/stat`);
-  if (!stat) return undefined;
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return { state: fields[0] ?? '?', start: fields[19] ?? '' };
+  const fields = statOf(pid);
+  return fields && { state: fields[0] ?? '?', start: fields[19] ?? '' };
 };
 
 /** What can be proved of a run, in this order: exit file, boot, process with start time and state, else alive. */
@@ -151,16 +155,42 @@ export const writeInput = (dir: string, offset: number, bytes: Uint8Array): void
   }
 };
 
-const carriesMark = (pid: string, mark: string): boolean =>
-  (readText(`/proc/${pid}/environ`) ?? '').split('\0').includes(mark);
+/** How long a process may be between two programs: exec(2) maps the new one from a disk that may be slow. */
+const EXEC_MS = 250;
+
+/**
+ * Whether a process shows no environment because it has none: no memory (field 23: a zombie, a thread of the kernel),
+ * or one that ends where it begins (50 and 51). Inside exec(2) it has memory, but no code yet (26, the last to be set).
+ */
+const hasNoEnvironment = (pid: string): boolean => {
+  const fields = statOf(pid);
+  return !fields || fields[20] === '0' || (fields[23] !== '0' && fields[47] === fields[48]);
+};
+
+/** Whether a process carries a mark. Inside exec(2) it shows no environment for a moment: it is looked at again. */
+const carriesMark = (pid: string, mark: string): boolean => {
+  const end = performance.now() + EXEC_MS;
+  while (true) {
+    const environment = readText(`/proc/${pid}/environ`);
+    if (environment) return environment.split('\0').includes(mark);
+    if (environment === undefined || hasNoEnvironment(pid) || performance.now() > end) return false;
+  }
+};
+
+/** A listing is not of one moment: what a process started meanwhile, before it ended, is found by another. */
+const LISTINGS = 10;
 
 /** The pids of every living process of a run, by the mark in its environment. */
 export const processesOf = (markValue: string): number[] => {
   const mark = `${MARK}=${markValue}`;
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name) && carriesMark(name, mark))
-    .map(Number)
-    .filter((pid) => processOf(pid)?.state !== 'Z');
+  const seen = new Set<string>();
+  for (let listing = 0; listing < LISTINGS; listing += 1) {
+    const fresh = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && !seen.has(name));
+    const found = fresh.filter((pid) => carriesMark(pid, mark) && statOf(pid)?.[0] !== 'Z');
+    if (found.length > 0 || fresh.length === 0) return found.map(Number);
+    for (const pid of fresh) seen.add(pid);
+  }
+  return [];
 };
 
 /**
