@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { ATTACH_CALLS } from './attach.ts';
 import { BrainEvent, Usage } from './event.ts';
 import { PATCH_CALLS } from './patch.ts';
+import { HOLDS, KINDS, TASK_STATES } from './task-states.ts';
 
 /**
  * Every call between hub and server as a pair of schemas; the types are derived from them. Both sides parse what
@@ -20,38 +21,7 @@ const cloneName = z.string().regex(/^[a-z][a-z0-9-]{0,39}\.\d{1,6}$/);
 const environment = z.record(text(1024), text(1024 * 1024));
 const count = z.number().int().min(0).max(1_000_000);
 
-export const KINDS = ['ask', 'act'] as const;
-export const TASK_STATES = [
-  'queued',
-  'held',
-  'dispatching',
-  'active',
-  'pausing',
-  'paused',
-  'cancelling',
-  'done',
-  'failed',
-  'cancelled',
-  'unknown',
-] as const;
-export type TaskState = (typeof TASK_STATES)[number];
-export const ENDED: ReadonlySet<TaskState> = new Set(['done', 'failed', 'cancelled']);
-
-/** Why a task waits: the word is stable, the sentence is for people. */
-export const HOLDS = [
-  'environment',
-  'code',
-  'brain-auth',
-  'brain-missing',
-  'rate',
-  'tmux',
-  'limit',
-  'halted',
-  'paused',
-  'disk',
-  'start',
-] as const;
-export type Hold = (typeof HOLDS)[number];
+export { ENDED, HOLDS, type Hold, KINDS, TASK_STATES, type TaskState } from './task-states.ts';
 
 /** What the client's trusted configuration allows in a zone. Travels with each task: a clone cannot edit it. */
 export const Policy = z.strictObject({
@@ -160,7 +130,11 @@ export const Item = z.object({
   ]),
 });
 export type Item = z.infer<typeof Item>;
-export const Gap = z.object({ epoch: z.string(), gap: z.object({ from: z.number(), to: z.number() }) });
+/** Items that are not told: pruned, or with `kept` passed over for a watcher that wanted only the newest. */
+export const Gap = z.object({
+  epoch: z.string(),
+  gap: z.object({ from: z.number(), to: z.number(), kept: z.literal(true).optional() }),
+});
 export type Gap = z.infer<typeof Gap>;
 const Cursor = z.union([
   z.literal('start'),
@@ -287,7 +261,10 @@ export type CallName = keyof typeof CALLS;
 export type Params<N extends CallName> = z.infer<(typeof CALLS)[N]['params']>;
 export type AnswerOf<N extends CallName> = z.infer<(typeof CALLS)[N]['answer']>;
 
-/** A journal from a cursor. `until: 'now'` ends at what was committed when it began; with `task`, when that task ended. */
+/**
+ * A journal from a cursor. `until: 'now'` ends at what was committed when it began; with `task`, when that task ended.
+ * `newest`: of what waits, only so many bytes are sent, more or less, and a gap tells of those before.
+ */
 export const Subscribe = z.strictObject({
   zone: zoneId,
   task: taskId.optional(),
@@ -295,5 +272,11 @@ export const Subscribe = z.strictObject({
   session: text(64).optional(),
   from: Cursor,
   until: z.enum(['now', 'task', 'never']),
+  newest: z
+    .number()
+    .int()
+    .min(1)
+    .max(64 * 1024 * 1024)
+    .optional(),
 });
 export type Subscribe = z.infer<typeof Subscribe>;

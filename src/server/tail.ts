@@ -2,6 +2,7 @@ import { type FSWatcher, readSync, watch } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createBeat } from './beat.ts';
+import { flooded } from './give-way.ts';
 import { createReadBuffers } from './read-buffers.ts';
 import { bytesPassed, LARGE_BYTES, largePassed } from './tidy.ts';
 
@@ -56,6 +57,7 @@ const watchOrPoll = (dir: string, onChange: () => void): FSWatcher | undefined =
 /** Reads on from a byte offset, one read at a time. */
 const createReads = (file: FileHandle, from: number): Pick<Tail, 'read' | 'rest'> => {
   let offset = from;
+  let wasFull = false;
 
   /** Reads `most` bytes from a place; what `use` is given does not hold behind it. */
   const readAt = async <T>(at: number, most: number, use: (data: Buffer) => T): Promise<T> => {
@@ -101,11 +103,16 @@ const createReads = (file: FileHandle, from: number): Pick<Tail, 'read' | 'rest'
 
   const read = async (): Promise<Lines | undefined> => {
     const seen = readSync(file.fd, glimpse, 0, glimpse.length, offset);
-    if (seen < glimpse.length) return take(glimpse.subarray(0, seen));
+    if (seen < glimpse.length) {
+      wasFull = false;
+      return take(glimpse.subarray(0, seen));
+    }
     const [lines, isFull] = await readAt(offset, READ_BYTES, (data) => [
       take(data),
       data.length === READ_BYTES,
     ]);
+    if (isFull && wasFull && lines) flooded(READ_BYTES);
+    wasFull = isFull;
     return lines ?? (isFull ? readLong() : undefined);
   };
 

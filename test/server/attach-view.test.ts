@@ -44,3 +44,43 @@ test('a clone is told to be idle only below the line that ended its task', async
   expect(found('idle')).toBe(printed.length - 1);
   expect(found('done')).toBeGreaterThanOrEqual(0);
 });
+
+test('a flood is shown at ease: the view asks for the newest, rests, and says what passed', async () => {
+  const [near, far] = duplexPair();
+  const words = (seq: number) => ({
+    ...{ epoch: 'e', seq, atMs: seq, task: 'task-0000000000', clone: 'mechanic.1' },
+    event: { type: 'text', text: `${'x'.repeat(99_999)}\n`, final: false },
+  });
+  const asked: unknown[] = [];
+  createPeer(far, {
+    'zone.get': () => ({
+      value: { zone: { ...zone, crew: [{ ...clone, state: 'active', title: 'mend' }] } },
+    }),
+    subscribe: ({ params }) => {
+      asked.push((params as { newest?: number }).newest);
+      if ((params as { until?: string }).until === 'now')
+        return { value: {}, body: lines([item(1, 'done')]) };
+      const gap = { epoch: 'e', gap: { from: 2, to: 41, kept: true } };
+      return { value: {}, body: lines([gap, ...Array.from({ length: 30 }, (_, i) => words(42 + i))]) };
+    },
+  });
+  const printed: string[] = [];
+  const world = {
+    zone: ZONE,
+    clone: 'mechanic.1',
+    print: (all: readonly string[]) => void printed.push(...all),
+  };
+  const place = newPlace();
+  const begunMs = performance.now();
+  const peer = createPeer(near, {});
+  await follow(peer, world, place);
+  peer.close();
+  expect(asked.every((newest) => newest === asked[0] && Number(newest) > 1_000_000)).toBe(true);
+  const passed = printed.findIndex((line) => line.includes('40 entries passed'));
+  expect(passed).toBeGreaterThan(0);
+  // What it does now is told anew: the words that said so may be among those that passed.
+  expect(printed.findLastIndex((line) => line.includes('at work: mend'))).toBeGreaterThan(passed);
+  expect(printed.filter((line) => line.includes('xxx'))).toHaveLength(30);
+  expect(place.cursor).toEqual({ epoch: 'e', seq: 71 });
+  expect(performance.now() - begunMs).toBeGreaterThan(900);
+});

@@ -24,10 +24,13 @@ const LONG = process.env.KHLONE_LONG === '1';
 const FLOOD_MB = LONG ? 100 : 24;
 /** 133 were measured, of which 50 are the program of Node itself; 66 are held by an idle server. */
 const MOST_SERVER_MB = 150;
-/** How much longer a flood may take that is looked at: those who look want two cores for themselves. */
-const MOST_TIMES_AS_LONG = 6;
-const SLACK_MS = 3_000;
-const LATE_MS = 1_000;
+/**
+ * How much longer a flood may take that is looked at, where all share two cores: 1.4 to 2.3 times was measured, and 4
+ * where every viewer is shown everything. Words of another clone came no later than beside a flood that nobody looks at.
+ */
+const MOST_TIMES_AS_LONG = 3;
+const SLACK_MS = 500;
+const LATE_MS = 400;
 const LIMIT_MS = LONG ? 600_000 : 120_000;
 const HERO = { kind: 'view', clone: 'mechanic.1' } as const;
 
@@ -47,15 +50,16 @@ afterAll(() => server.dispose());
 const mostServerMb = (): number =>
   Number(/^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${server.pid()}/status`, 'latin1'))?.[1]) / 1024;
 
+/** How long the clone took, by the server's account. */
 const flood = async (): Promise<{ id: string; tookMs: number }> => {
-  const begunMs = performance.now();
   const { task } = await addTask(
     peer,
     zone,
     `yes ${'x'.repeat(99)} | head -c ${FLOOD_MB}000000; echo the end`,
   );
-  expect((await untilTask(peer, zone, task.id, undefined, LIMIT_MS)).state).toBe('done');
-  return { id: task.id, tookMs: performance.now() - begunMs };
+  const { state, startedMs = 0, endedMs = 0 } = await untilTask(peer, zone, task.id, undefined, LIMIT_MS);
+  expect(state).toBe('done');
+  return { id: task.id, tookMs: endedMs - startedMs };
 };
 
 const openViewers = async (): Promise<Viewer[]> => {

@@ -121,3 +121,57 @@ test('a watcher that leaves is forgotten', async () => {
   leave.abort();
   expect((await next).done).toBe(true);
 });
+
+describe('a watcher that wants only the newest', () => {
+  const NEWEST = 100_000;
+  const CLONES = ['mechanic.1', 'reviewer.1'];
+  const sayAs = (clone: string, chars: number): Promise<void> =>
+    store.write((tx) =>
+      tx.emit(ZONE_ID, { atMs: 0, clone, event: { type: 'note', text: 'x'.repeat(chars) } }),
+    );
+
+  test('is told what was passed over, and misses nothing else, however slow it is', async () => {
+    for (const [first, ...pauses] of [
+      [0, 400, 30],
+      [300, 0, 500],
+    ] as const) {
+      for (let i = 0; i < first; i++) await sayAs('mechanic.1', 2_000);
+      const watcher = watch({ newest: NEWEST });
+      const seen: unknown[] = [];
+      for (const pause of pauses) {
+        await sayAs('mechanic.1', 10);
+        seen.push((await watcher.next()).value);
+        await Promise.all(Array.from({ length: pause }, () => sayAs('mechanic.1', 2_000)));
+      }
+      const last = store.head(ZONE_ID)?.seq;
+      for (let value: unknown; (value as Seen | undefined)?.seq !== last; seen.push(value))
+        ({ value } = await watcher.next());
+      let next = 1;
+      for (const { seq, gap } of seen as Seen[]) {
+        expect(gap?.from ?? seq).toBe(next);
+        next = (gap?.to ?? seq ?? 0) + 1;
+      }
+      expect(next).toBe((last ?? 0) + 1);
+      const passed = (seen as Seen[]).filter(({ gap }) => gap).length;
+      expect(passed).toBeGreaterThan(0);
+      expect(seen.length - passed).toBeLessThan((last ?? 0) / 2);
+      expect(JSON.stringify(seen).length).toBeGreaterThan(NEWEST);
+      await watcher.return(undefined);
+    }
+  });
+
+  test('misses nothing of a clone that says little beside one that floods', async () => {
+    const watcher = watch({ newest: NEWEST, clone: 'reviewer.1' });
+    for (let i = 0; i < 200; i++) await sayAs(CLONES[i % 50 === 7 ? 1 : 0] ?? '', 5_000);
+    expect(await take(watcher, 4)).toEqual([8, 58, 108, 158]);
+  });
+
+  test('that lives until the end of a task sees that end', async () => {
+    const about = { atMs: 0, clone: 'mechanic.1', task: 'task-0000000000' };
+    for (let i = 0; i < 100; i++) await sayAs('mechanic.1', 5_000);
+    const event = { type: 'task', state: 'done', kind: 'act', title: 'it' } as const;
+    await store.write((tx) => tx.emit(ZONE_ID, { ...about, event }));
+    for (let i = 0; i < 100; i++) await sayAs('mechanic.1', 5_000);
+    expect(await all({ newest: NEWEST, task: about.task, until: 'task' })).toEqual([101]);
+  });
+});

@@ -28,10 +28,11 @@ const paint = (item: Item, line: string): string => {
 
 export const faint = (line: string): string => inColour(FAINT, line);
 
-/** Takes items one by one; the lines, without line breaks, that each adds to the screen. */
-export const createPainting = (): { take(item: Item): string[] } => {
+/** Takes items one by one; the lines, without line breaks, that each adds to the screen, and `end` what waits for more. */
+export const createPainting = (): { take(item: Item): string[]; end(): string[] } => {
   const transcript = createTranscript();
   return {
+    end: transcript.end,
     take: (item) =>
       transcript
         .take(item)

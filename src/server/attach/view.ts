@@ -5,7 +5,7 @@ import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { CONNECT_DEADLINE_MS } from '../../protocol/limits.ts';
 import { createPeer, type Peer } from '../../protocol/peer.ts';
 import { createPainting, faint, nowLine } from './painting.ts';
-import { createPrinter } from './printer.ts';
+import { createPrinter, MAX_CHARS } from './printer.ts';
 
 /**
  * The program in a viewer's pane: reads the zone's journal from the server's own socket and prints what one clone does.
@@ -15,6 +15,11 @@ import { createPrinter } from './printer.ts';
 
 /** How much of the zone's past is shown first, in items of its journal. */
 const PAST_ITEMS = 1_000;
+/** Of what waits, so much is asked for: in the journal's JSON a little more than what the scrollback keeps of it. */
+const NEWEST_BYTES = 1.5 * MAX_CHARS;
+/** Nobody reads faster than this: more than so many characters in so long a time wait, and newer ones take their place. */
+const MOST_CHARS = MAX_CHARS;
+const REST_MS = 500;
 /** Waits between looks for a server that is away: the first, and the longest. */
 const RETRY_MS = { first: 100, most: 2_000 } as const;
 /** A server that is away for longer than this is told of. */
@@ -72,35 +77,63 @@ const showNow = async (peer: Peer, world: World, place: Place): Promise<void> =>
 /** States after which a clone may have nothing to do. */
 const STILL: ReadonlySet<TaskState> = new Set([...ENDED, 'held', 'paused', 'unknown']);
 
-const show = (world: World, place: Place, raw: unknown): Item | undefined => {
+const gapLine = ({ from, to, kept }: Gap['gap']): string =>
+  faint(`… ${to - from + 1} entries ${kept ? 'passed (khlone log)' : 'of the journal are gone'}`);
+
+/** Shows an item, or that some are not told. What a clone does now may be another thing after either. */
+const show = (world: World, place: Place, raw: unknown): 'task' | 'passed' | 'words' => {
   const gap = Gap.safeParse(raw);
   if (gap.success) {
     const { from, to } = gap.data.gap;
-    if (to >= from) world.print([faint(`… ${to - from + 1} entries of the journal are gone`)]);
-    return undefined;
+    if (to < from) return 'words';
+    world.print([...place.painting.end(), gapLine(gap.data.gap)]);
+    [place.isStill, place.now] = [false, undefined];
+    return 'passed';
   }
   const item = Item.parse(raw);
   world.print(place.painting.take(item));
   place.cursor = { epoch: item.epoch, seq: item.seq };
-  if (item.event.type === 'task') place.isStill = STILL.has(item.event.state);
-  return item;
+  if (item.event.type !== 'task') return 'words';
+  place.isStill = STILL.has(item.event.state);
+  return 'task';
+};
+
+/** Rests where more was printed than MOST_CHARS in REST_MS: the server has it pass over what is too much meanwhile. */
+const createEase = (print: World['print']) => {
+  let [chars, sinceMs] = [0, performance.now()];
+  return {
+    print: (lines: readonly string[]): void => {
+      for (const line of lines) chars += line.length;
+      print(lines);
+    },
+    rest: async (): Promise<void> => {
+      if (chars < MOST_CHARS) return;
+      await delay(Math.max(0, sinceMs + REST_MS - performance.now()));
+      [chars, sinceMs] = [0, performance.now()];
+    },
+  };
 };
 
 /** Shows the journal from the place on, until the connection ends; then throws. */
 export const follow = async (peer: Peer, world: World, place: Place): Promise<void> => {
   const { zone, clone } = world;
+  const { print, rest } = createEase(world.print);
+  const own = { ...world, print };
   const signal = new AbortController().signal;
+  const items = (from: Cursor, until: 'now' | 'never'): AsyncIterable<unknown> =>
+    peer.subscribe({ zone, clone, from, until, newest: NEWEST_BYTES }, signal);
   if (!place.cursor) {
     const { epoch, seq } = await zoneOf(peer, zone);
     place.cursor = { epoch, seq: Math.max(0, seq - PAST_ITEMS) };
   }
-  const past = { zone, clone, from: place.cursor, until: 'now' };
-  for await (const raw of peer.subscribe(past, signal)) show(world, place, raw);
-  await showNow(peer, world, place);
-  const live = { zone, clone, from: place.cursor, until: 'never' };
-  for await (const raw of peer.subscribe(live, signal)) {
-    const event = show(world, place, raw)?.event;
-    if (event?.type === 'task') await showNow(peer, world, place);
+  for await (const raw of items(place.cursor, 'now')) {
+    show(own, place, raw);
+    await rest();
+  }
+  await showNow(peer, own, place);
+  for await (const raw of items(place.cursor, 'never')) {
+    if (show(own, place, raw) !== 'words') await showNow(peer, own, place);
+    await rest();
   }
 };
 

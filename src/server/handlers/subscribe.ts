@@ -1,10 +1,12 @@
 import { ENDED, Subscribe } from '../../protocol/calls.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { type Answer, type Call, items } from '../../protocol/peer.ts';
+import { giveWay } from '../give-way.ts';
 import type { Line, Position } from '../journal-lines.ts';
 import { type About, aboutOf, itemIn } from '../line-head.ts';
 import type { Store } from '../store/store.ts';
 import { bytesPassed } from '../tidy.ts';
+import { isFarBehind, passOver } from './newest.ts';
 
 /** Watching a zone's journal from a cursor: each watcher reads the files at its own pace, so none costs another. */
 
@@ -88,9 +90,11 @@ export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal)
   if (!head) throw new KhloneError('not-found', 'that zone is not known here', 'khlone status --all');
   const { after, gap } = entryOf(store, sub, head);
   if (gap) yield { epoch: head.epoch, gap };
-  const position: Position = { n: 0, offset: 0 };
+  let position: Position = { n: 0, offset: 0 };
   const nextCommit = createWait(store, sub.zone, signal);
+  const hears = (line: Line): boolean => isAll(sub) || matches(aboutOf(line.bytes), sub);
   let seq = after;
+  let isBehind = true;
   while (!signal.aborted) {
     const first = store.firstSeq(sub.zone);
     if (seq + 1 < first) {
@@ -99,6 +103,12 @@ export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal)
       seq = first - 1;
     }
     try {
+      const from = isBehind ? await passOver(store, sub, seq, hears) : seq;
+      if (from > seq) {
+        yield { epoch: head.epoch, gap: { from: seq + 1, to: from, kept: true } };
+        [seq, position] = [from, { n: 0, offset: 0 }];
+      }
+      isBehind = false;
       const here = store.here(sub.zone, position);
       for await (const lines of here ? [here] : store.lines(sub.zone, seq, position)) {
         const step = stepOf(lines, sub, head.seq, seq);
@@ -106,9 +116,13 @@ export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal)
         if (step.found.length > 0) {
           const piece = inOne(step.found);
           bytesPassed(piece.length);
+          const turn = giveWay(piece.length);
+          if (turn) await turn;
           yield piece;
         }
         if (step.over) return;
+        isBehind = isFarBehind(store, sub, position);
+        if (isBehind) break;
       }
     } catch (thrown) {
       // A segment went away before it was opened; the next round begins behind it.
