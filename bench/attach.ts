@@ -5,6 +5,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
+import { createTypedKeys } from '../src/client/attach/typed.ts';
 import { createPeer } from '../src/protocol/peer.ts';
 import { socketPathIn } from '../src/protocol/resident.ts';
 import { createFarWorld, type FarWorld, zoneYml } from '../test/ssh/far-world.ts';
@@ -70,18 +71,22 @@ const echoes = async (terminal: Terminal): Promise<number[]> => {
 const throughKhlone = async (far: FarWorld): Promise<Terminal> => {
   const peer = createPeer(connect(socketPathIn(far.home.root, 'hub')), {});
   const zone = /"(z-[0-9a-z]{16})"/.exec((await far.ok(['status', '--json'])).stdout)?.[1];
-  const keys = new TransformStream<Uint8Array, Uint8Array>(undefined, { highWaterMark: 64 });
-  const writer = keys.writable.getWriter();
+  const typed = createTypedKeys();
+  const keys = typed.open();
   const params = {
     ...{ zone, viewer: 'v-0123456789abcdef', sight: { kind: 'shell' } },
     terminal: { columns: 100, rows: 24, term: 'xterm', utf8: true },
   };
   const call = { host: far.sshd.host, env: far.env, name: 'attach.open', params };
-  const body = keys.readable.values();
-  const answer = await peer.call('attach', call, { body, klass: 'interactive', timeoutMs: PATIENCE_MS });
+  const answer = await peer.call('attach', call, {
+    body: keys.body,
+    klass: 'interactive',
+    timeoutMs: PATIENCE_MS,
+  });
+  keys.begin(undefined);
   if (!answer.body) throw new Error('the attach showed nothing');
   return {
-    type: (text) => void writer.write(Buffer.from(text)),
+    type: (text) => void typed.push(Buffer.from(text)),
     output: answer.body[Symbol.asyncIterator](),
     end: () => peer.close(),
   };

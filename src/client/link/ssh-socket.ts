@@ -22,6 +22,27 @@ export type FirstSocket = {
 };
 
 /**
+ * What is written in one turn goes out in one write. ssh2 hands over a packet in up to three pieces, and with Nagle off
+ * each would be a segment of its own, for which the host is woken before the packet is whole.
+ */
+export const inOneWrite = <S extends Duplex>(sock: S): S => {
+  const write = sock.write.bind(sock) as Duplex['write'];
+  let isCorked = false;
+  sock.write = ((...given: Parameters<Duplex['write']>) => {
+    if (!isCorked) {
+      isCorked = true;
+      sock.cork();
+      process.nextTick(() => {
+        isCorked = false;
+        sock.uncork();
+      });
+    }
+    return write(...given);
+  }) as Duplex['write'];
+  return sock;
+};
+
+/**
  * Runs the user's own ProxyCommand by the user's shell, as ssh does. The host and user put into it have passed
  * parseHostWord or are refused here, so they mean nothing to a shell.
  */
@@ -52,6 +73,9 @@ const openProxy = (
     write: (chunk: Buffer, _encoding, done) => {
       child.stdin.write(chunk, () => done());
     },
+    writev: (pieces, done) => {
+      child.stdin.write(Buffer.concat(pieces.map(({ chunk }) => chunk)), () => done());
+    },
     final: (done) => {
       child.stdin.end(() => done());
     },
@@ -77,7 +101,11 @@ export const openFirstSocket = async (
   settings: SshSettings,
   env: Record<string, string | undefined>,
   signal: AbortSignal,
-): Promise<FirstSocket> =>
-  settings.proxyCommand === undefined
-    ? { ...(await openTcp(settings.hostname, settings.port, CONNECT_DEADLINE_MS, signal)), said: () => '' }
-    : openProxy(settings, settings.proxyCommand, env);
+): Promise<FirstSocket> => {
+  if (settings.proxyCommand !== undefined) {
+    const opened = openProxy(settings, settings.proxyCommand, env);
+    return { ...opened, sock: inOneWrite(opened.sock) };
+  }
+  const { sock, rttMs } = await openTcp(settings.hostname, settings.port, CONNECT_DEADLINE_MS, signal);
+  return { sock: inOneWrite(sock), rttMs, said: () => '' };
+};
