@@ -14,8 +14,8 @@ import { type FaultLine, faultLine } from './fault-line.ts';
 
 const LONG = process.env.KHLONE_LONG === '1';
 const SEED = Number(process.env.KHLONE_SEED ?? Date.now() % 1_000_000);
-const DROPS = LONG ? 1_000 : 120;
-const TICKS = LONG ? 2_000 : 400;
+const DROPS = LONG ? 1_000 : 200;
+const TICKS = LONG ? 2_000 : 650;
 const OUTAGES_MS = LONG ? [1_000, 3_000, 6_000, 12_000, 25_000, 60_000] : [3_500, 7_000];
 const SLEEP_MS = LONG ? 60_000 : 5_000;
 const LIMIT_MS = LONG ? 1_200_000 : 240_000;
