@@ -38,7 +38,7 @@ const SHARED: BuildOptions = {
   // Not minified: Node prints the failing source line, and a bundle of one line would be all of it.
   legalComments: 'none',
   charset: 'utf8',
-  // Native accelerators of ssh2: looked for at run time, done without where they are missing.
+  // ssh2's native parts are not carried along, and not found beside a bundle: Node's own cryptography does their work.
   external: ['cpu-features', 'node-pty', '*.node'],
   define: {
     __KHLONE_VERSION__: JSON.stringify(version),
