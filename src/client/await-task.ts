@@ -113,7 +113,9 @@ const followOnce = async (wait: Wait, connected: Connected): Promise<End | undef
   if (!wish.progress) narrator.ofTask(first.task);
   // The end of a task that is over may have been seen already: waiting for it would wait for ever.
   const until = isOver(first) ? 'now' : 'task';
-  const sub = { zone: first.task.zone, task: first.task.id, from: wait.seen, until };
+  // Whoever waits only for the end needs none of the words before it.
+  const types = wish.progress ? {} : { types: ['task'] };
+  const sub = { zone: first.task.zone, task: first.task.id, ...types, from: wait.seen, until };
   for await (const raw of connected.peer.subscribe(sub, wait.signal)) {
     const item = Item.safeParse(raw);
     if (!item.success) {

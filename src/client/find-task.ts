@@ -48,7 +48,7 @@ const askHost = async (
     const { peer } = await (first?.host === host
       ? serverOfZone(app, caller, first)
       : serverOf(app, caller, host));
-    const { task } = await call(peer, 'task.get', { task: prefix });
+    const { task } = await call(peer, 'task.get', { task: prefix, brief: true });
     return { type: 'server', binding: app.bindings.byZone(task.zone) ?? binding, id: task.id };
   } catch (thrown) {
     const error = asKhloneError(thrown);

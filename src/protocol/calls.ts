@@ -202,7 +202,8 @@ export const CALLS = {
     answer: z.object({ deleted: z.boolean(), kept: text(4096).optional() }),
   },
   'task.get': {
-    params: z.strictObject({ task: text(40) }),
+    /** `brief`: without the text of its answer, which may be megabytes. */
+    params: z.strictObject({ task: text(40), brief: z.literal(true).optional() }),
     answer: z.object({ task: TaskView, answer: z.string().optional() }),
   },
   'task.list': {
@@ -263,7 +264,8 @@ export type AnswerOf<N extends CallName> = z.infer<(typeof CALLS)[N]['answer']>;
 
 /**
  * A journal from a cursor. `until: 'now'` ends at what was committed when it began; with `task`, when that task ended.
- * `newest`: of what waits, only so many bytes are sent, more or less, and a gap tells of those before.
+ * `types`: the events that are told, by their type; all where it is not there. `newest`: of what waits, only so many
+ * bytes are sent, more or less, and a gap tells of those before.
  */
 export const Subscribe = z.strictObject({
   zone: zoneId,
@@ -272,6 +274,7 @@ export const Subscribe = z.strictObject({
   session: text(64).optional(),
   from: Cursor,
   until: z.enum(['now', 'task', 'never']),
+  types: z.array(text(40)).max(20).optional(),
   newest: z
     .number()
     .int()

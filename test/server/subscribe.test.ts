@@ -122,6 +122,24 @@ test('a watcher that leaves is forgotten', async () => {
   expect((await next).done).toBe(true);
 });
 
+test('a watcher that names types hears of no others, and of the end of what it waits for', async () => {
+  const about = { atMs: 0, clone: 'mechanic.1', task: 'task-0000000000' };
+  const state = (state: 'active' | 'done') =>
+    store.write((tx) =>
+      tx.emit(ZONE_ID, { ...about, event: { type: 'task', state, kind: 'act', title: '"type":"note"' } }),
+    );
+  const watcher = watch({ from: 'live', types: ['task'] });
+  const heard = take(watcher, 2);
+  await say();
+  await state('active');
+  for (let i = 0; i < 20; i++) await say('{"type":"task"}');
+  await state('done');
+  expect(await heard).toEqual([2, 23]);
+  expect(await all({ types: ['task'] })).toEqual([2, 23]);
+  expect(await all({ types: ['task'], task: about.task, until: 'task' })).toEqual([2, 23]);
+  expect(await all({ types: ['note', 'task'], from: { epoch: epoch(), seq: 21 } })).toEqual([22, 23]);
+});
+
 describe('a watcher that wants only the newest', () => {
   const NEWEST = 100_000;
   const CLONES = ['mechanic.1', 'reviewer.1'];

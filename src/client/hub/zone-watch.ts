@@ -1,4 +1,3 @@
-import { Item } from '../../protocol/calls.ts';
 import type { App } from '../app.ts';
 import type { Binding } from '../bindings.ts';
 import { call } from '../call.ts';
@@ -24,6 +23,9 @@ const IN_USE_MS = 7 * 24 * 3600_000;
 const SETTLE_MS = 150;
 const MAX_WATCHED = 64;
 
+/** What a view of a zone depends on. The words of its clones stay where they are: nobody here shows them. */
+const TYPES = ['task', 'plan'] as const;
+
 type Watched = { stop: AbortController; timer: NodeJS.Timeout | undefined };
 
 export const createZoneWatch = (appOf: () => App): ZoneWatch => {
@@ -47,12 +49,8 @@ export const createZoneWatch = (appOf: () => App): ZoneWatch => {
   };
 
   const listen = async (entry: Watched, binding: Binding, connected: Connected): Promise<void> => {
-    const sub = { zone: binding.zone, from: 'live', until: 'never' };
-    for await (const raw of connected.peer.subscribe(sub, entry.stop.signal)) {
-      const item = Item.safeParse(raw);
-      const type = item.success ? item.data.event.type : 'task';
-      if (type === 'task' || type === 'plan') soon(entry, binding, connected);
-    }
+    const sub = { zone: binding.zone, types: TYPES, from: 'live', until: 'never' };
+    for await (const _ of connected.peer.subscribe(sub, entry.stop.signal)) soon(entry, binding, connected);
   };
 
   const watch = (binding: Binding, connected: Connected): void => {

@@ -13,14 +13,15 @@ import { isFarBehind, passOver } from './newest.ts';
 /** Watchers of the whole server; one more is refused, because each holds a file open while it reads. */
 const MAX_WATCHERS = 256;
 
-const isAll = ({ task, clone, session }: Subscribe): boolean =>
-  task === undefined && clone === undefined && session === undefined;
+const isAll = ({ task, clone, session, types }: Subscribe): boolean =>
+  task === undefined && clone === undefined && session === undefined && types === undefined;
 
 const matches = (about: About | undefined, sub: Subscribe): boolean =>
   about !== undefined &&
   (sub.task === undefined || about.task === sub.task) &&
   (sub.clone === undefined || about.clone === sub.clone) &&
-  (sub.session === undefined || about.session === sub.session);
+  (sub.session === undefined || about.session === sub.session) &&
+  (sub.types === undefined || sub.types.includes(about.type));
 
 const endsTask = (line: Line): boolean => {
   const event = itemIn(line.bytes)?.event;

@@ -150,7 +150,7 @@ export const taskRoutes = (deps: TaskDeps) => {
     route('task.get', ({ params }) => {
       const row = taskByPrefix(store, params.task);
       const answer = { task: viewOf(row, tasksAhead(store, row)) };
-      const text = answerOf(store, row.id);
+      const text = params.brief ? null : answerOf(store, row.id);
       return text === null ? answer : { answer, body: bytesOf(text) };
     }),
     route('task.list', ({ params }) => {
