@@ -1,7 +1,7 @@
 import type { Klass } from './body.ts';
 import { KhloneError } from './error.ts';
 import { encodeFrame, HEADER_BYTES } from './frame.ts';
-import { SLICE_BYTES, WINDOW_BYTES } from './limits.ts';
+import { CREDIT_STEP_BYTES, SLICE_BYTES, WINDOW_BYTES } from './limits.ts';
 import { finish, isHungry, type Outgoing, resetFrame, sliceOf } from './outgoing.ts';
 
 /** All bodies on their way out, and whose turn it is: interactive before bulk, within a class in turn. */
@@ -20,6 +20,15 @@ export type Lanes = {
   dropAll(): void;
   size(): number;
 };
+
+/**
+ * An interactive body that has more than this on its way is a flood: it still goes before bulk, but its bytes lie before
+ * the next key press like any others. Its reader tells in steps what it took, so a little is always open.
+ */
+const LIGHT_BYTES = 2 * CREDIT_STEP_BYTES;
+
+const isLight = ({ klass, creditBytes }: Outgoing): boolean =>
+  klass === 'interactive' && WINDOW_BYTES.interactive - creditBytes < LIGHT_BYTES;
 
 /**
  * `bulkWindowBytes` bounds the body bytes under way (sent, receipt not seen) before bulk waits: it keeps a key press
@@ -46,7 +55,7 @@ export const createLanes = (bulkWindowBytes: () => number): Lanes => {
 
   /** Bytes of this body that may go now. An empty path always takes a slice, however small the window is set. */
   const allowanceBytes = (out: Outgoing): number => {
-    const free = out.klass === 'interactive' || underWayBytes === 0;
+    const free = isLight(out) || underWayBytes === 0;
     return Math.min(out.creditBytes, SLICE_BYTES, free ? SLICE_BYTES : bulkWindowBytes() - underWayBytes);
   };
 
