@@ -24,7 +24,7 @@ export type Heard =
 
 export type Follow = {
   binding: Binding;
-  select: { task?: string; clone?: string; session?: string };
+  select: { task?: string; clone?: string; session?: string; types?: readonly string[] };
   from: Cursor;
   until: 'now' | 'never';
   /** What only a person can mend (a host key, a login) is waited for too, instead of thrown. */

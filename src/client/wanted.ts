@@ -23,6 +23,10 @@ export const wantedBy = (token: string, to: string): Wanted => {
   return (clone) => (index === undefined ? clone.role === role : clone.name === `${role}.${index}`);
 };
 
+/** The one clone that a token names; its lines are picked where they lie, those of a role or of the hero here. */
+export const oneNamed = (token: string | undefined): string | undefined =>
+  token !== undefined && /[1-9]\d*$/.test(token) ? token : undefined;
+
 const crewOf = (app: App, { zone }: Binding): readonly CloneView[] => app.known.get(zone)?.view.crew ?? [];
 
 /** Whether an item is wanted. A clone that is not known was enrolled a moment ago, or is gone: its zone is asked once. */

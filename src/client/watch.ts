@@ -1,6 +1,6 @@
 import type { Cursor } from '../protocol/calls.ts';
 import { asKhloneError } from '../protocol/error.ts';
-import type { Verbosity } from '../protocol/event-lines.ts';
+import { LOUD_TYPES, type Verbosity } from '../protocol/event-lines.ts';
 import { jsonLine, oneLine } from '../protocol/sanitize.ts';
 import type { App } from './app.ts';
 import type { Binding } from './bindings.ts';
@@ -23,6 +23,8 @@ export type WatchWish = {
   all: (() => readonly Binding[]) | undefined;
   /** Whether a clone's events are wanted, and its name in a view. */
   who: Wanted;
+  /** The only clone that `who` wants, where it is one by its name. */
+  clone: string | undefined;
   verbosity: Verbosity;
   json: boolean;
   /** No word about links. */
@@ -125,7 +127,12 @@ const watchZone = async (watch: Watch, binding: Binding, from: Cursor): Promise<
     createBookmarked(makerOf(app, binding, wish, style), { after, lines });
   let lines = linesFrom(start.after, start.lines);
   const patient = isOfMany(wish);
-  const follow = { binding, select: {}, from: start.after, until: 'never', patient } as const;
+  // What is not shown stays where it is.
+  const select = {
+    ...(wish.clone !== undefined && { clone: wish.clone }),
+    ...(wish.verbosity === 'quiet' && !wish.json && { types: LOUD_TYPES }),
+  };
+  const follow = { binding, select, from: start.after, until: 'never', patient } as const;
   for await (const heard of followJournal(app, caller, follow, watch.signal)) {
     const words = watch.words(heard, binding.host);
     if (words) sink.note(words);

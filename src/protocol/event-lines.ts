@@ -70,6 +70,9 @@ const verboseLines = (item: Item): string[] => {
   }
 };
 
+/** The events that `quiet` shows any of. */
+export const LOUD_TYPES: readonly string[] = ['task', 'permission'];
+
 const isLoud = ({ event }: Item): boolean =>
   event.type === 'permission' || (event.type === 'task' && LOUD_STATES.has(event.state));
 

@@ -47,6 +47,25 @@ describe.skipIf(sshdMissing)(
       expect(bytes).toBeLessThan(FEW_BYTES);
     });
 
+    it('carries to a watch only what it shows', async () => {
+      await far.ok(['act', '--who', 'reviewer@sh++', '--await', 'true']);
+      const watches = [
+        far.start(['watch', '--who', 'reviewer.1']),
+        far.start(['watch', '--verbosity', 'quiet']),
+      ];
+      for (const watch of watches) await until('it watches', () => watch.stderr().includes('watching'));
+      const { bytes, id } = await whilePrinting();
+      expect(bytes).toBeLessThan(FEW_BYTES);
+      await far.ok(['act', '--who', 'reviewer.1', 'echo seen']);
+      await until('its words', () => watches[0]?.stdout().includes('seen') === true);
+      await until('the end of the other', () => watches[1]?.stdout().includes('done') === true);
+      expect(watches[0]?.stdout()).not.toContain('0123456789');
+      const shown = await far.ok(['status', '--task', id]);
+      expect(shown.stdout).toContain('done');
+      for (const watch of watches) watch.signal('SIGINT');
+      for (const watch of watches) await watch.ended;
+    });
+
     it('carries the answer once to somebody who waits for it', async () => {
       // The longest answer that is kept is 4 MiB, the end of what was printed.
       const { bytes, id } = await whilePrinting('await');

@@ -1,6 +1,6 @@
 import { Command, Option } from 'clipanion';
-import { fetchTask } from '../await-task.ts';
 import type { Binding } from '../bindings.ts';
+import { call } from '../call.ts';
 import { locateTask } from '../find-task.ts';
 import { type Follow, followJournal } from '../follow-journal.ts';
 import { createReader } from '../reader.ts';
@@ -9,7 +9,7 @@ import { mark } from '../render/receipt.ts';
 import { needing, serverOf, serverOfZone } from '../server-call.ts';
 import { sessionFor } from '../sessions.ts';
 import { openPen } from '../transcript-pen.ts';
-import { createWants, insteadOf, wantedBy } from '../wanted.ts';
+import { createWants, insteadOf, oneNamed, wantedBy } from '../wanted.ts';
 import { KhloneCommand } from './base.ts';
 
 /** Transcripts of zones elsewhere are read where they are. */
@@ -41,8 +41,7 @@ export class LogCommand extends KhloneCommand {
     await needing(readThere, () => serverOfZone(this.app, this.caller, binding));
     const session =
       this.who || this.all ? undefined : sessionFor(this.app, this.caller, binding, this.session).session;
-    // One clone's lines are picked where they lie; those of a role or of the hero, here.
-    const clone = this.who !== undefined && /[1-9]\d*$/.test(this.who) ? this.who : undefined;
+    const clone = oneNamed(this.who);
     return this.print(binding, { ...(clone && { clone }), ...(session && { session }) });
   }
 
@@ -53,7 +52,7 @@ export class LogCommand extends KhloneCommand {
       return 0;
     }
     const connected = await needing(readThere, () => serverOf(this.app, this.caller, found.binding.host));
-    const { task } = await fetchTask(connected, found.id);
+    const { task } = await call(connected.peer, 'task.get', { task: found.id, brief: true });
     return this.print({ ...found.binding, zone: task.zone }, { task: task.id });
   }
 

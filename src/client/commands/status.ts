@@ -1,8 +1,8 @@
 import { Command, Option } from 'clipanion';
 import { KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
-import { fetchTask } from '../await-task.ts';
 import type { Binding } from '../bindings.ts';
+import { call } from '../call.ts';
 import { locateTask } from '../find-task.ts';
 import { SYNC } from '../patches/queue.ts';
 import { mark } from '../render/receipt.ts';
@@ -101,7 +101,8 @@ export class StatusCommand extends KhloneCommand {
         );
       return 0;
     }
-    const { task } = await fetchTask(await serverOf(this.app, this.caller, found.binding.host), found.id);
+    const { peer } = await serverOf(this.app, this.caller, found.binding.host);
+    const { task } = await call(peer, 'task.get', { task: found.id, brief: true });
     if (this.json) {
       this.give(task);
       return 0;

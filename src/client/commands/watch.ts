@@ -6,7 +6,7 @@ import type { Binding } from '../bindings.ts';
 import { mark } from '../render/receipt.ts';
 import { KNOWN_ELSE, serverOfZone } from '../server-call.ts';
 import { readUserConfig } from '../user-config.ts';
-import { wantedBy } from '../wanted.ts';
+import { oneNamed, wantedBy } from '../wanted.ts';
 import { type WatchWish, watchZones } from '../watch.ts';
 import { KhloneCommand } from './base.ts';
 
@@ -43,7 +43,8 @@ export class WatchCommand extends KhloneCommand {
       return 0;
     }
     await this.bringEnvironment(zones);
-    await watchZones(this.app, this.caller, { zones, all, who, verbosity, ...this.form() });
+    const clone = oneNamed(this.who);
+    await watchZones(this.app, this.caller, { zones, all, who, clone, verbosity, ...this.form() });
     return 0;
   }
 
