@@ -22,7 +22,9 @@ export const tellConflicts = (shadow: Shadow, conflicts: readonly Known[]): Prom
   Promise.all(
     conflicts.map(async ({ kind, message, paths, contents }, n) => {
       const [first] = contents;
-      const [path, stage] = first ?? [paths[0] ?? '', undefined];
+      const [called, stage] = first ?? ['', undefined];
+      // Git calls a file that a folder stands in the way of "name~ID", which is nowhere.
+      const path = paths.includes(called) ? called : (paths[0] ?? called);
       const ranges = stage && n < MAX_WITH_LINES ? await rangesOf(shadow, stage) : undefined;
       return { path, paths, kind, message, ranges };
     }),

@@ -1,0 +1,44 @@
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createWorld, type World } from '../fixtures/khlone.ts';
+
+/** Slips of the hand and odd files, with a zone beside the worktree. */
+
+const YML = 'zone: { path: "~/zones/{org}/{repo}/{branch}" }\n';
+
+describe('patches, at their edges', () => {
+  let world: World;
+  let zone: string;
+  const put = (root: string, name: string, text: string): void => {
+    mkdirSync(dirname(join(root, name)), { recursive: true });
+    writeFileSync(join(root, name), text);
+  };
+  const here = (name: string, text: string): void => put(world.repo, name, text);
+  const there = (name: string, text: string): void => put(zone, name, text);
+  const readHere = (name: string): string => readFileSync(join(world.repo, name), 'utf8');
+
+  beforeAll(async () => {
+    world = await createWorld({
+      repository: { branch: 'main', origin: 'git@nowhere.invalid:org/app.git', files: { 'khlone.yml': YML } },
+    });
+    zone = join(world.person, 'zones/org/app/main');
+    await world.khlone(['trust', '--yes']);
+    await world.khlone(['act', '--who', '@sh', '--await', 'true']);
+  });
+  afterAll(() => world?.dispose());
+
+  it('a file that is a folder here is a conflict by a name that is there, and can be decided by it', async () => {
+    here('kind', 'a file\n');
+    await world.khlone(['sync']);
+    rmSync(join(world.repo, 'kind'));
+    here('kind/inside', 'mine\n');
+    there('kind', 'theirs\n');
+    const said = await world.says(['pull']);
+    expect(said).toContain('⚠ conflict in kind (of another kind on each side)\n');
+    expect(said).toContain('khlone resolve kind --keep');
+    expect(await world.says(['pull', '--force'])).toContain('✓ kind is the zone’s; yours is kept');
+    expect(readHere('kind')).toBe('theirs\n');
+    expect(await world.says(['sync'])).toBe('! ✓ nothing to send\n');
+  });
+});
