@@ -17,6 +17,13 @@ describe('patches, at their edges', () => {
   const here = (name: string, text: string): void => put(world.repo, name, text);
   const there = (name: string, text: string): void => put(zone, name, text);
   const readHere = (name: string): string => readFileSync(join(world.repo, name), 'utf8');
+  /** Each of these files is on both sides, and then each side has its own. */
+  const collide = async (...names: string[]): Promise<void> => {
+    for (const name of names) here(name, 'before\n');
+    await world.khlone(['sync']);
+    for (const name of names) here(name, 'mine\n');
+    for (const name of names) there(name, 'theirs\n');
+  };
 
   beforeAll(async () => {
     world = await createWorld({
@@ -40,5 +47,15 @@ describe('patches, at their edges', () => {
     expect(await world.says(['pull', '--force'])).toContain('✓ kind is the zone’s; yours is kept');
     expect(readHere('kind')).toBe('theirs\n');
     expect(await world.says(['sync'])).toBe('! ✓ nothing to send\n');
+  });
+
+  it('pull --force takes the zone’s version of the files that are named, and of no others', async () => {
+    await collide('one', 'other');
+    const said = await world.says(['pull', '--force', 'one']);
+    expect(said).toContain('✓ one is the zone’s');
+    expect(said).toContain('⚠ conflict in other\n');
+    expect([readHere('one'), readHere('other')]).toEqual(['theirs\n', 'mine\n']);
+    await world.khlone(['resolve', 'other', '--keep', 'local']);
+    await world.khlone(['sync']);
   });
 });

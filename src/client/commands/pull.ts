@@ -6,6 +6,7 @@ import { oneLine } from '../../protocol/sanitize.ts';
 import type { Binding } from '../bindings.ts';
 import { pullCommits } from '../patches/commits.ts';
 import type { Far } from '../patches/far.ts';
+import { isNamed } from '../patches/judge.ts';
 import { assertKnown, asText, pathsFrom } from '../patches/named.ts';
 import { resolveConflict } from '../patches/resolve.ts';
 import { pull, type Stepped } from '../patches/steps.ts';
@@ -94,7 +95,7 @@ export class PullCommand extends KhloneCommand {
     const wish = wishFor(zone, { ...(files && { files }), yes: this.yes });
     const outcome = await pull(zone.place, far, wish);
     if ('halts' in outcome) throw haltError(outcome.halts);
-    const forced = this.force ? await this.takeTheirs(zone, outcome) : [];
+    const forced = this.force ? await this.takeTheirs(zone, outcome, files) : [];
     const { commits, stays } = await this.fetchCommits(zone, far);
     const { head, tree } = outcome.seen;
     if (head && outcome.isClear) await far.agree({ tree, head });
@@ -120,10 +121,15 @@ export class PullCommand extends KhloneCommand {
     }
   }
 
-  /** Decides every conflict for the zone. */
-  async takeTheirs(zone: PatchZone, { conflicts }: Stepped): Promise<string[]> {
+  /** Decides for the zone: every conflict, or those that the person named. */
+  async takeTheirs(
+    zone: PatchZone,
+    { conflicts }: Stepped,
+    files: readonly Path[] | undefined,
+  ): Promise<string[]> {
     const taken: string[] = [];
-    for (const { path } of conflicts) {
+    for (const { path, paths: all } of conflicts) {
+      if (files && !all.some((one) => isNamed(files, one))) continue;
       const { paths, refused } = await resolveConflict(zone.place, path, { keep: 'remote' });
       if (refused.length === 0) taken.push(...paths);
     }
