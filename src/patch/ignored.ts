@@ -117,8 +117,11 @@ export const tooLargeNow = async (
     .map((path) => ({ path, why: 'was larger than max_file until a pull' }));
 };
 
-/** Held until a person names it, though it may be gone: `goneMs` says since when, in ms since the epoch. */
-export type HeldOnce = Held & { goneMs?: number | undefined };
+/**
+ * Held until a person names it, though it may be gone: `goneMs` says since when, in ms since the epoch. `but`: what a
+ * person named of a folder.
+ */
+export type HeldOnce = Held & { goneMs?: number | undefined; but?: Path[] | undefined };
 
 /** A file that is made anew this long after it was found gone is a new file to everybody. */
 export const GONE_MS = 30 * 24 * 3600_000;
@@ -138,10 +141,10 @@ export const heldOnce = (
 ): HeldOnce[] => {
   const fresh = new Set(now.map(({ path }) => path));
   const earlier = known.filter(({ path }) => !fresh.has(path));
-  const there = earlier.filter(({ path }) => !missing.has(path)).map(({ path, why }) => ({ path, why }));
+  const there = earlier.filter(({ path }) => !missing.has(path)).map(({ goneMs: _, ...one }) => one);
   const gone = earlier
     .filter(({ path }) => missing.has(path))
-    .map(({ path, why, goneMs = nowMs }) => ({ path, why, goneMs: Math.min(goneMs, nowMs) }))
+    .map(({ goneMs = nowMs, ...one }) => ({ ...one, goneMs: Math.min(goneMs, nowMs) }))
     .filter(({ goneMs }) => nowMs - goneMs <= GONE_MS)
     .sort((one, other) => one.goneMs - other.goneMs)
     .slice(-MAX_GONE);

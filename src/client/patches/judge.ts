@@ -1,4 +1,5 @@
 import { git } from '../../patch/git.ts';
+import { pathsOf } from '../../patch/groups.ts';
 import { type Branch, branchHalts, deletionHalts, type Halt, operationHalts } from '../../patch/halt.ts';
 import { branchOf } from '../../patch/head.ts';
 import { holdsOf, newContents } from '../../patch/holds.ts';
@@ -79,17 +80,26 @@ export const ignoredBefore = async ({
   return heldOnce(state.ignoredOnce, [...covered.values()], missing, Date.now());
 };
 
-/** What was ignored until a pull, less what the person names: that is agreed to. */
-const notNamed = ({ state }: Ground, files: readonly Path[] | undefined): HeldOnce[] =>
-  state.ignoredOnce.filter(({ path }) => !files || !isNamed(files, path.replace(/\/$/u, '')));
+/** What was ignored until a pull, less what the person names: that is agreed to. Of a folder it may be some files. */
+const notNamed = ({ state }: Ground, files: readonly Path[] = []): HeldOnce[] =>
+  state.ignoredOnce.flatMap((one) => {
+    if (isNamed(files, one.path.replace(/\/$/u, ''))) return [];
+    const inside = one.path.endsWith('/') ? files.filter((file) => file.startsWith(one.path)) : [];
+    return [inside.length === 0 ? one : { ...one, but: [...new Set([...(one.but ?? []), ...inside])] }];
+  });
 
-const oncePaths = (ground: Ground, files: readonly Path[] | undefined): Held[] =>
-  notNamed(ground, files).map(({ path, why }) => ({ path, why }));
+const oncePaths = (ground: Ground, { merge }: Meeting, files: readonly Path[] | undefined): Held[] =>
+  notNamed(ground, files).flatMap(({ path, why, but }) => {
+    if (!but) return [{ path, why }];
+    const inIt = (one: Path): boolean => one === path.slice(0, -1) || one.startsWith(path);
+    const held = [...pathsOf(merge.sides)].filter((one) => inIt(one) && !isNamed(but, one));
+    return held.map((one) => ({ path: one, why }));
+  });
 
 /** What the person named and sent travels from now on like any other. */
 export const forgetNamed = async (ground: Ground, files: readonly Path[] | undefined): Promise<void> => {
-  const ignoredOnce = notNamed(ground, files);
-  if (ignoredOnce.length < ground.state.ignoredOnce.length)
+  const [before, ignoredOnce] = [ground.state.ignoredOnce, notNamed(ground, files)];
+  if (ignoredOnce.length < before.length || ignoredOnce.some((one, n) => one !== before[n]))
     await keepState(ground, { ...ground.state, ignoredOnce });
 };
 
@@ -97,7 +107,7 @@ export const forgetNamed = async (ground: Ground, files: readonly Path[] | undef
 export const judge = async (ground: Ground, met: Meeting, wish: Wish): Promise<Judged> => {
   const { shadow, repository, choice } = ground;
   const { direction, files } = wish;
-  let meeting = planAgain(met, oncePaths(ground, files));
+  let meeting = planAgain(met, oncePaths(ground, met, files));
   const changes = meeting.plan[direction];
   const sizes = await blobSizes(shadow, newContents(changes));
   const { base } = meeting.merge.sides;

@@ -56,7 +56,9 @@ const ZoneState = z.strictObject({
   conflicts: z.array(KeptConflict),
   held: z.array(Held),
   /** What ignore rules covered here until a pull changed them: it travels only when a person names it. */
-  ignoredOnce: z.array(Held.extend({ goneMs: z.number().optional() })),
+  ignoredOnce: z.array(
+    Held.extend({ goneMs: z.number().optional(), but: z.array(z.string().max(4096)).optional() }),
+  ),
   /** States that wait to be sent, each with what both sides had agreed on when it was taken. */
   queued: z.array(z.strictObject({ tree, base: tree })).optional(),
   /** When the two sides were last compared, in ms since the epoch. */

@@ -75,6 +75,23 @@ describe('a file that was ignored until a pull', () => {
     expect(isSent('own.dump')).toBe(false);
     expect(await heldPaths()).toEqual(['own.dump']);
   });
+
+  it('travels from a folder that was ignored as a whole, and the rest of that stays', async () => {
+    put(sides.near, 'out/shared', 'for all\n');
+    put(sides.near, 'out/own', 'private\n');
+    await pullRules('*.dump\n');
+    await syncAll(['out/shared']);
+    expect(readFileSync(join(sides.far, 'out/shared'), 'utf8')).toBe('for all\n');
+    put(sides.near, 'out/shared', 'edited\n');
+    put(sides.near, 'out/later', 'private, too\n');
+    await pullRules('*.dump\n# other\n');
+    await syncAll();
+    expect(readFileSync(join(sides.far, 'out/shared'), 'utf8')).toBe('edited\n');
+    expect([isSent('out/own'), isSent('out/later')]).toEqual([false, false]);
+    await syncAll(['out']);
+    expect([isSent('out/own'), isSent('out/later')]).toEqual([true, true]);
+    expect(await heldPaths()).toEqual([]);
+  });
 });
 
 const why = 'was ignored until a pull';
