@@ -84,6 +84,20 @@ export const readHead = (gitDir: string): Head | undefined => {
   return commit === undefined ? undefined : { commit };
 };
 
+/** Where git writes down which branch it took HEAD from for a while, and what brings that back. */
+const PAUSES: readonly { file: string; what: string; end: string }[] = [
+  { file: 'rebase-merge/head-name', what: 'rebase', end: 'git rebase --continue or --abort' },
+  { file: 'rebase-apply/head-name', what: 'rebase', end: 'git rebase --continue or --abort' },
+  { file: 'BISECT_START', what: 'bisect', end: 'git bisect reset' },
+];
+
+/** What keeps HEAD from a branch until it is finished; undefined where nothing does. */
+export const readPause = (gitDir: string, branch: string): { what: string; end: string } | undefined =>
+  PAUSES.find(({ file }) => {
+    const name = readLine(join(gitDir, file));
+    return name === branch || name === `refs/heads/${branch}`;
+  });
+
 /**
  * The common directory of a git directory, by git's own test: a valid HEAD there, and objects and refs in what all
  * worktrees share. Undefined for any other folder.

@@ -8,6 +8,7 @@ import type { App } from './app.ts';
 import { type Binding, zoneIdOf } from './bindings.ts';
 import { brainFiles } from './brain-files.ts';
 import { type Caller, confirm } from './caller.ts';
+import { readPause } from './git-folder.ts';
 import { assertProtection } from './not-yet.ts';
 import { isOwnWorktree } from './patches/zone.ts';
 import { BUILT_IN_ROLES } from './roles.ts';
@@ -144,12 +145,17 @@ const bindingFor = (
   return { binding, isNew: !same };
 };
 
-const switched = (known: Binding, worktree: Worktree): KhloneError =>
-  new KhloneError(
-    'conflict',
-    `this worktree is on ${worktree.branch} now, its zone on ${known.host} is on ${known.branch}`,
-    `git switch ${known.branch}, or khlone zone set --branch for a zone of ${worktree.branch}`,
-  );
+/** In a rebase or a bisect HEAD is on no branch, and git refuses to switch to one: it has to be finished. */
+const switched = (known: Binding, worktree: Worktree): KhloneError => {
+  const pause = worktree.detached ? readPause(worktree.gitDir, known.branch) : undefined;
+  const [what, next] = pause
+    ? [`a ${pause.what} of ${known.branch} is not finished here`, `${pause.end} first`]
+    : [
+        `this worktree is on ${worktree.branch} now, its zone on ${known.host} is on ${known.branch}`,
+        `git switch ${known.branch}, or khlone zone set --branch for a zone of ${worktree.branch}`,
+      ];
+  return new KhloneError('conflict', what, next);
+};
 
 /** Configured brains that are names; programs (acp, command) are not drivable in this version and are left out. */
 const namedBrains = (config: SiteConfig): Record<string, string> =>

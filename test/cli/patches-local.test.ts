@@ -63,6 +63,25 @@ describe('a local zone beside the worktree', () => {
     world.git(['switch', '-q', 'main']);
   });
 
+  it('says what to finish where git took HEAD from the branch for a while', async () => {
+    writeFileSync(join(world.repo, 'stops'), '1\n');
+    world.git(['add', 'stops']);
+    for (const name of ['one', 'two']) world.git(['commit', '-q', '--allow-empty', '-m', name]);
+    expect(() => world.git(['rebase', '-q', '--exec', 'false', 'HEAD~1'])).toThrow();
+    const said = await world.says(['sync']);
+    expect(said).toContain(
+      '✗ a rebase of main is not finished here\n!   ↳ git rebase --continue or --abort first',
+    );
+    expect(said).toContain('[exit 3]');
+    world.git(['rebase', '--abort']);
+    world.git(['bisect', 'start', 'HEAD', 'HEAD~2']);
+    expect(await world.says(['pull'])).toContain(
+      '✗ a bisect of main is not finished here\n!   ↳ git bisect reset',
+    );
+    world.git(['bisect', 'reset']);
+    expect(await world.says(['sync'])).toMatch(/✓ 1 file sent/);
+  });
+
   it('is not deleted while work is only there, files or commits, and is after a pull', async () => {
     expect((await act('echo work > work')).code).toBe(0);
     const refused = await world.says(['zone', 'del']);
