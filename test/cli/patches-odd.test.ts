@@ -58,4 +58,32 @@ describe('patches, at their edges', () => {
     await world.khlone(['resolve', 'other', '--keep', 'local']);
     await world.khlone(['sync']);
   });
+
+  it('names the next step as it is typed where one stands', async () => {
+    await collide("it's here");
+    const cwd = join(world.repo, 'in');
+    mkdirSync(cwd, { recursive: true });
+    for (const word of ['pull', 'sync', 'diff', 'patch']) {
+      const { stdout, stderr } = await world.khlone([word], { cwd });
+      const next = /khlone resolve (.*) --keep local\|remote\|--merge\n/u.exec(stdout + stderr)?.[1];
+      expect(next).toBe("'../it'\\''s here'");
+    }
+    expect(await world.says(['resolve', "../it's here", '--keep', 'local'], { cwd })).toContain('is decided');
+    await world.khlone(['sync']);
+  });
+
+  it('a file whose name is no text is decided by the name that is shown', async () => {
+    const name = Buffer.from([...Buffer.from('bad'), 0xff, 0xfe]);
+    const [mine, theirs] = [world.repo, zone].map((root) => Buffer.concat([Buffer.from(`${root}/`), name]));
+    if (!mine || !theirs) throw new Error('no names');
+    writeFileSync(mine, 'before\n');
+    await world.khlone(['sync']);
+    writeFileSync(mine, 'mine\n');
+    writeFileSync(theirs, 'theirs\n');
+    expect(await world.says(['pull'])).toContain("khlone resolve $'bad\\xff\\xfe' --keep");
+    expect((await world.khlone(['diff', 'bad\ufffd\ufffd'])).stdout).toContain('\nmine\n');
+    expect(await world.says(['resolve', 'bad\ufffd\ufffd', '--keep', 'remote'])).toContain('is decided');
+    expect(readFileSync(mine, 'utf8')).toBe('theirs\n');
+    await world.khlone(['sync']);
+  });
 });

@@ -9,6 +9,7 @@ import { conflictText, patchText, viewPatches } from '../patches/view.ts';
 import { farSide, isOwnWorktree, type PatchZone, patchZoneOf } from '../patches/zone.ts';
 import type { Place } from '../place.ts';
 import { placeOf } from '../place.ts';
+import type { Standing } from '../render/file-word.ts';
 import { nearConflicts } from '../render/near-conflicts.ts';
 import { conflictLines } from '../render/patches.ts';
 import { mark } from '../render/receipt.ts';
@@ -39,12 +40,13 @@ export class DiffCommand extends KhloneCommand {
       return 0;
     }
     const zone = patchZoneOf(place.binding, place.worktree, place.config);
+    const standing = { cwd: caller.cwd, root: place.worktree.root };
     const far = await this.far(zone, place);
     const [file] = this.files;
     if (file !== undefined && this.files.length === 1) {
       const path = pathFrom(caller.cwd, place.worktree.root, file);
       const found = await conflictText(zone.place, far, path);
-      if (found) return this.tellConflict(found);
+      if (found) return this.tellConflict(found, standing);
     }
     const files = pathsFrom(caller.cwd, place.worktree.root, this.files);
     const patch = await patchText(zone.place, far, this.out ? 'out' : 'in', files);
@@ -57,7 +59,7 @@ export class DiffCommand extends KhloneCommand {
       return 0;
     }
     if (asOfMs !== undefined) this.say(`as of ${ago(Date.now() - asOfMs)} ago`);
-    for (const line of conflictLines(conflicts, this.style('stderr'))) this.say(line);
+    for (const line of conflictLines(conflicts, this.style('stderr'), standing)) this.say(line);
     caller.out(sanitize(patch.toString('utf8')));
     if (patch.length === 0) this.say(`nothing to ${this.out ? 'send' : 'pull'}`);
     return 0;
@@ -73,8 +75,11 @@ export class DiffCommand extends KhloneCommand {
     }
   }
 
-  tellConflict({ told, marked }: NonNullable<Awaited<ReturnType<typeof conflictText>>>): number {
-    for (const line of conflictLines([told], this.style('stderr'))) this.say(line);
+  tellConflict(
+    { told, marked }: NonNullable<Awaited<ReturnType<typeof conflictText>>>,
+    standing: Standing,
+  ): number {
+    for (const line of conflictLines([told], this.style('stderr'), standing)) this.say(line);
     const { path, kind, ranges } = told;
     const text = marked?.text.toString('utf8');
     if (this.json) this.give({ path: pathText(path), kind, ranges, text });

@@ -55,8 +55,9 @@ export class PatchListCommand extends PatchCommand {
   });
 
   override async execute(): Promise<number> {
-    const { zone } = await this.patchZone();
+    const { place, zone } = await this.patchZone();
     const style = this.style('stdout');
+    const standing = { cwd: this.caller.cwd, root: place.worktree.root };
     const kept = await this.keptIn(zone);
     const own = isOwnWorktree(zone.binding);
     const view = own ? undefined : await viewPatches(zone.place, await this.far(zone));
@@ -74,7 +75,7 @@ export class PatchListCommand extends PatchCommand {
       ...(queued.count > 0
         ? [`queued here  ${counted(queued.count, 'sync')} of ${counted(queued.files, 'file')}`]
         : []),
-      ...conflictLines(view?.conflicts ?? [], style),
+      ...conflictLines(view?.conflicts ?? [], style, standing),
       ...reasonLines('held', view?.held ?? [], style),
       ...(view?.leftOut ?? [])
         .slice(0, MAX_LISTED)

@@ -156,7 +156,8 @@ export class PullCommand extends KhloneCommand {
       ...(stays && { stays: stays.message }),
     });
     if (this.json && !this.all) this.give(this.told[0]);
-    for (const line of conflictLines(conflicts, style)) this.say(line);
+    const standing = { cwd: this.caller.cwd, root: binding.root };
+    for (const line of conflictLines(conflicts, style, standing)) this.say(line);
     for (const line of reasonLines('held', named(meeting.plan.held), style)) this.say(line);
     for (const line of reasonLines('left', refused, style)) this.say(line);
     for (const line of reasonLines('look at', flags, style)) this.say(line);

@@ -7,6 +7,7 @@ import { queueSync, settleStopped, syncZone, waitsFor } from '../patches/queue.t
 import type { Halted, Stepped } from '../patches/steps.ts';
 import { isOwnWorktree, type PatchZone, patchZoneOf, wishFor } from '../patches/zone.ts';
 import { placeOf } from '../place.ts';
+import type { Standing } from '../render/file-word.ts';
 import {
   conflictLines,
   conflictsText,
@@ -59,7 +60,7 @@ export class SyncCommand extends KhloneCommand {
       );
       if (!('halts' in outcome)) await settleStopped(app, zone);
       app.known.touch(place.binding.zone);
-      const code = this.tell(outcome);
+      const code = this.tell(outcome, { cwd: caller.cwd, root: place.worktree.root });
       await assertKnown(zone.place, outcome.meeting, files);
       return code;
     } catch (thrown) {
@@ -94,7 +95,7 @@ export class SyncCommand extends KhloneCommand {
     return 0;
   }
 
-  tell(outcome: Stepped | Halted): number {
+  tell(outcome: Stepped | Halted, standing: Standing): number {
     if ('halts' in outcome) throw haltError(outcome.halts);
     const style = this.style('stderr');
     const { conflicts, done, refused, meeting } = outcome;
@@ -102,7 +103,7 @@ export class SyncCommand extends KhloneCommand {
       const [held, told] = [named(meeting.plan.held), conflictsText(conflicts)];
       this.give({ sent: done.map(pathText), conflicts: told, held: asText(held), refused: asText(refused) });
     }
-    for (const line of conflictLines(conflicts, style)) this.say(line);
+    for (const line of conflictLines(conflicts, style, standing)) this.say(line);
     for (const line of reasonLines('held', named(meeting.plan.held), style)) this.say(line);
     for (const line of reasonLines('not sent', refused, style)) this.say(line);
     const other = conflicts.length > 0 ? ' other' : '';

@@ -4,6 +4,7 @@ import { basename, join } from 'node:path';
 import { type Path, pathText } from '../../patch/listing.ts';
 import { markersLeft } from '../../patch/markers.ts';
 import { KhloneError } from '../../protocol/error.ts';
+import { fileWord } from '../render/file-word.ts';
 import { startOf } from './maker.ts';
 
 /** A text with markers in the person's editor. It takes as long as they like: nothing is locked meanwhile. */
@@ -17,7 +18,7 @@ const leftBehind = (path: Path, left: readonly number[]): KhloneError =>
   new KhloneError(
     'conflict',
     `conflict markers are left in line ${left.slice(0, 5).join(', ')}: nothing was changed`,
-    `khlone resolve ${pathText(path)} --merge opens it again`,
+    `khlone resolve ${fileWord(path)} --merge opens it again`,
   );
 
 const NOT_EXECUTABLE = 126;
@@ -36,7 +37,7 @@ const editorFailed = (path: Path, code: number): KhloneError => {
   return new KhloneError(
     code >= SIGNALLED ? 'interrupted' : 'conflict',
     `the editor ended with ${code}: nothing was changed`,
-    `khlone resolve ${pathText(path)} --merge opens it again`,
+    `khlone resolve ${fileWord(path)} --merge opens it again`,
   );
 };
 

@@ -13,6 +13,15 @@ const LIST_DEADLINE_MS = 60_000;
 
 const asPath = (text: string): Path => Buffer.from(text, 'utf8').toString('latin1');
 
+const NO_TEXT = '\ufffd';
+
+/**
+ * Whether a person means this path. Words of a command line are text, so a name that is none comes with replacement
+ * characters for what it holds.
+ */
+export const isMeant = (named: Path, path: Path): boolean =>
+  named === path || (pathText(named).includes(NO_TEXT) && pathText(named) === pathText(path));
+
 /** Throws `usage` for a file outside of the worktree. */
 export const pathFrom = (cwd: string, root: string, file: string): Path => {
   const path = relative(root, resolve(cwd, file));

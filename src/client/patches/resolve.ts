@@ -14,6 +14,7 @@ import { finishDecision, recoverPull } from './exchange.ts';
 import { applyPlaceOf, type Ground, keepState, openGround } from './ground.ts';
 import { ignoredBefore } from './judge.ts';
 import { inTurn } from './lock.ts';
+import { isMeant } from './named.ts';
 import type { KeptConflict } from './state.ts';
 import type { StepPlace } from './steps.ts';
 
@@ -30,12 +31,13 @@ export type Choice =
 export type Resolved = { paths: Path[]; refused: Application['refused']; kept?: string };
 
 const conflictAt = ({ state }: Ground, path: Path): KeptConflict => {
-  const found = state.conflicts.find(({ paths }) => paths.includes(path));
-  if (found) return found;
+  const found = state.conflicts.filter(({ paths }) => paths.some((one) => isMeant(path, one)));
+  const [only] = found;
+  if (only && found.length === 1) return only;
   const some = state.conflicts.map(({ paths }) => pathText(paths[0] ?? '')).slice(0, 5);
   throw new KhloneError(
     'not-found',
-    `no conflict in ${pathText(path)}`,
+    `no conflict in ${pathText(path) || 'all files at once: name one'}`,
     some.length > 0 ? `conflicts: ${some.join(', ')}` : 'khlone pull looks for some',
   );
 };

@@ -9,7 +9,7 @@ import type { Far } from './far.ts';
 import { type Ground, keepState, openGround, present, snapshotOf } from './ground.ts';
 import { inTurn } from './lock.ts';
 import { fetchRemote, type Meeting, meet } from './meet.ts';
-import { assertKnown } from './named.ts';
+import { assertKnown, isMeant } from './named.ts';
 import type { StepPlace } from './steps.ts';
 import { type ToldConflict, tellConflicts } from './told.ts';
 
@@ -119,7 +119,7 @@ export const conflictText = (
   path: Path,
 ): Promise<{ told: ToldConflict; marked: Marked | undefined } | undefined> =>
   inMeeting(place, far, async ({ shadow }, { merge }) => {
-    const conflict = merge.conflicts.find(({ paths }) => paths.includes(path));
+    const conflict = merge.conflicts.find(({ paths }) => paths.some((one) => isMeant(path, one)));
     if (!conflict) return undefined;
     const [told] = await tellConflicts(shadow, [conflict]);
     const stage = conflict.contents.get(path) ?? [...conflict.contents.values()][0];

@@ -6,6 +6,7 @@ import { oneLine } from '../../protocol/sanitize.ts';
 import type { Style } from '../caller.ts';
 import { NOT_NAMED } from '../patches/judge.ts';
 import type { ToldConflict } from '../patches/told.ts';
+import { fileWord, type Standing } from './file-word.ts';
 import { mark } from './receipt.ts';
 import { counted } from './status.ts';
 
@@ -28,7 +29,12 @@ const KIND_WORDS: Readonly<Record<string, string>> = {
   'no-base': 'different, and what both had before is not known',
 };
 
-export const conflictLines = (conflicts: readonly ToldConflict[], style: Style): string[] => {
+/** The next step names a file as it is typed where the person stands. */
+export const conflictLines = (
+  conflicts: readonly ToldConflict[],
+  style: Style,
+  standing?: Standing,
+): string[] => {
   const lines = conflicts.slice(0, MAX_NAMED).flatMap(({ path, kind, ranges }) => {
     const what = KIND_WORDS[kind];
     const head = `${mark(style, 'attention')} conflict in ${shownPath(path)}${what ? ` (${what})` : ''}`;
@@ -42,7 +48,7 @@ export const conflictLines = (conflicts: readonly ToldConflict[], style: Style):
   const [first] = conflicts;
   if (!first) return [];
   const more = conflicts.length > MAX_NAMED ? [`  and ${conflicts.length - MAX_NAMED} more`] : [];
-  const file = shownPath(first.path);
+  const file = fileWord(first.path, standing);
   return [
     ...lines,
     ...more,
