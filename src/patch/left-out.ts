@@ -67,8 +67,13 @@ export type Carried = {
 export const limitOf = (wish: Carried): number =>
   wish.everything ? Infinity : (wish.maxFileBytes ?? MAX_FILE_BYTES);
 
-export const tooLarge = (bytes: number): string =>
-  `larger than max_file (${Math.round(bytes / 100_000) / 10} MB)`;
+const LARGER = 'larger than max_file';
+export const SECRET = 'looks like a secret';
+
+export const tooLarge = (bytes: number): string => `${LARGER} (${Math.round(bytes / 100_000) / 10} MB)`;
+
+/** Whether this is told with every sync: somebody may miss the file there, and has a way to send it. */
+export const isTold = ({ why }: LeftOut): boolean => why === SECRET || why.startsWith(LARGER);
 
 /** Why a file that HEAD does not have stays here, if it does. */
 export const refusalOfNew = (wish: Carried): ((path: Path, bytes: number) => string | undefined) => {
@@ -78,7 +83,7 @@ export const refusalOfNew = (wish: Carried): ((path: Path, bytes: number) => str
   return (path, bytes) => {
     const text = pathText(path);
     if (excluded(text)) return 'excluded by sync.exclude';
-    if (looksSecret(text) && !included(text)) return 'looks like a secret';
+    if (looksSecret(text) && !included(text)) return SECRET;
     return bytes > limitOf(wish) ? tooLarge(bytes) : undefined;
   };
 };

@@ -86,4 +86,24 @@ describe('patches, at their edges', () => {
     expect(readFileSync(mine, 'utf8')).toBe('theirs\n');
     await world.khlone(['sync']);
   });
+
+  it('a file that stays here is told with each sync, and when it is named', async () => {
+    here('.env', 'A=1\n');
+    here('data.bin', 'x'.repeat(11_000_000));
+    here('.gitignore', 'made/\n');
+    here('made/by', 'a tool\n');
+    mkdirSync(join(world.repo, 'empty'));
+    const held = '! ⚠ held .env: looks like a secret\n! ⚠ held data.bin: larger than max_file (11 MB)\n';
+    expect(await world.says(['sync'])).toBe(`${held}! ✓ 1 file sent\n`);
+    expect(JSON.parse((await world.khlone(['sync', '--json'])).stdout).held).toHaveLength(2);
+    for (const word of ['sync', 'pull', 'diff']) {
+      const said = async (file: string): Promise<string> => (await world.khlone([word, file])).stderr;
+      expect(await said('.env')).toContain('✗ .env stays here: looks like a secret\n  ↳ sync.include');
+      expect(await said('data.bin')).toContain('✗ data.bin stays here: larger than max_file (11 MB)\n');
+      expect(await said('made/by')).toContain('✗ made/by stays here: git ignores it\n');
+      expect(await said('empty')).toContain('✗ empty stays here: it holds no file that travels\n');
+      expect(await said('nowhere')).toContain('✗ neither here nor in the zone: nowhere\n');
+    }
+    for (const name of ['.env', 'data.bin']) rmSync(join(world.repo, name));
+  });
 });

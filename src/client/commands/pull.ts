@@ -103,7 +103,7 @@ export class PullCommand extends KhloneCommand {
     app.known.touch(binding.zone);
     const code = this.tell(binding, { ...outcome, forced, commits, stays });
     if (stays && !this.json) throw stays;
-    await assertKnown(zone.place, outcome.meeting, files);
+    await assertKnown(zone.place, outcome.meeting, files, outcome.leftOut);
     return code;
   }
 

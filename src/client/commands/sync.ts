@@ -1,10 +1,11 @@
 import { Command, Option } from 'clipanion';
+import { isTold } from '../../patch/left-out.ts';
 import { type Path, pathText } from '../../patch/listing.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import type { Binding } from '../bindings.ts';
-import { assertKnown, asText, pathsFrom } from '../patches/named.ts';
+import { asPath, assertKnown, asText, pathsFrom } from '../patches/named.ts';
 import { queueSync, settleStopped, syncZone, waitsFor } from '../patches/queue.ts';
-import type { Halted, Stepped } from '../patches/steps.ts';
+import type { Stepped } from '../patches/steps.ts';
 import { isOwnWorktree, type PatchZone, patchZoneOf, wishFor } from '../patches/zone.ts';
 import { placeOf } from '../place.ts';
 import type { Standing } from '../render/file-word.ts';
@@ -58,10 +59,11 @@ export class SyncCommand extends KhloneCommand {
         zone,
         wishFor(zone, { ...(files && { files }), yes: this.yes }),
       );
-      if (!('halts' in outcome)) await settleStopped(app, zone);
       app.known.touch(place.binding.zone);
+      if ('halts' in outcome) throw haltError(outcome.halts);
+      await settleStopped(app, zone);
       const code = this.tell(outcome, { cwd: caller.cwd, root: place.worktree.root });
-      await assertKnown(zone.place, outcome.meeting, files);
+      await assertKnown(zone.place, outcome.meeting, files, outcome.leftOut);
       return code;
     } catch (thrown) {
       if (!waitsFor(thrown)) throw thrown;
@@ -95,16 +97,17 @@ export class SyncCommand extends KhloneCommand {
     return 0;
   }
 
-  tell(outcome: Stepped | Halted, standing: Standing): number {
-    if ('halts' in outcome) throw haltError(outcome.halts);
+  tell(outcome: Stepped, standing: Standing): number {
     const style = this.style('stderr');
     const { conflicts, done, refused, meeting } = outcome;
+    const stays = outcome.leftOut.filter(isTold).map(({ path, why }) => ({ path: asPath(path), why }));
+    const held = [...named(meeting.plan.held), ...stays];
     if (this.json) {
-      const [held, told] = [named(meeting.plan.held), conflictsText(conflicts)];
+      const told = conflictsText(conflicts);
       this.give({ sent: done.map(pathText), conflicts: told, held: asText(held), refused: asText(refused) });
     }
     for (const line of conflictLines(conflicts, style, standing)) this.say(line);
-    for (const line of reasonLines('held', named(meeting.plan.held), style)) this.say(line);
+    for (const line of reasonLines('held', held, style)) this.say(line);
     for (const line of reasonLines('not sent', refused, style)) this.say(line);
     const other = conflicts.length > 0 ? ' other' : '';
     this.say(

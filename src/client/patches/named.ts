@@ -1,5 +1,7 @@
+import { lstat } from 'node:fs/promises';
 import { isAbsolute, relative, resolve, sep } from 'node:path';
-import { type Path, pathText } from '../../patch/listing.ts';
+import { isTold, type LeftOut } from '../../patch/left-out.ts';
+import { type Path, pathText, toBytes } from '../../patch/listing.ts';
 import { openShadow, shadowDirOf } from '../../patch/shadow.ts';
 import { listTree } from '../../patch/tree.ts';
 import { KhloneError } from '../../protocol/error.ts';
@@ -11,7 +13,8 @@ import type { StepPlace } from './steps.ts';
 
 const LIST_DEADLINE_MS = 60_000;
 
-const asPath = (text: string): Path => Buffer.from(text, 'utf8').toString('latin1');
+/** A path that people write. */
+export const asPath = (text: string): Path => Buffer.from(text, 'utf8').toString('latin1');
 
 const NO_TEXT = '\ufffd';
 
@@ -46,11 +49,34 @@ const hasPath = (names: Iterable<Path>, path: Path): boolean => {
   return false;
 };
 
-/** Throws `usage` for a file that neither side has nor had: a slip of the hand is told, not passed over. */
+/** Why a named file that lies here is in no snapshot. */
+const whyNot = async (root: string, file: Path, leftOut: readonly LeftOut[]): Promise<string | undefined> => {
+  const name = pathText(file);
+  const found = leftOut.find(({ path }) => path === name || name.startsWith(`${path}/`));
+  if (found) return found.why;
+  const full = Buffer.concat([Buffer.from(`${root}/`), toBytes(file)]);
+  const facts = await lstat(full).catch(() => undefined);
+  if (!facts) return undefined;
+  return facts.isFile() || facts.isSymbolicLink() ? 'git ignores it' : 'it holds no file that travels';
+};
+
+/** What a person can do about it. */
+const nextFor = (why: string): string =>
+  isTold({ path: '', why })
+    ? 'sync.include in khlone.yml lets a secret travel, sync.max_file larger ones'
+    : 'khlone patch list names what never travels, git check-ignore -v FILE the rule';
+
+const MAX_TOLD = 5;
+
+/**
+ * Throws `usage` for a file that neither side has nor had, or that stays here: a slip of the hand is told, not passed
+ * over.
+ */
 export const assertKnown = async (
   { repository }: StepPlace,
   { base, local, remote }: Pick<Trees, 'base' | 'local' | 'remote'>,
   files: readonly Path[] | undefined,
+  leftOut: readonly LeftOut[],
 ): Promise<void> => {
   if (!files) return;
   const shadow = await openShadow(repository, shadowDirOf(repository.gitDir), LIST_DEADLINE_MS);
@@ -58,10 +84,14 @@ export const assertKnown = async (
   const names = await Promise.all(trees.map(async (tree) => [...(await listTree(shadow, tree)).keys()]));
   const wrong = files.filter((file) => !names.some((all) => hasPath(all, file)));
   if (wrong.length === 0) return;
-  const shown = wrong.slice(0, 5).map((path) => oneLine(pathText(path), 200));
+  const shown = (path: Path): string => oneLine(pathText(path), 200);
+  for (const path of wrong.slice(0, MAX_TOLD)) {
+    const why = await whyNot(repository.worktree, path, leftOut);
+    if (why) throw new KhloneError('usage', `${shown(path)} stays here: ${why}`, nextFor(why));
+  }
   throw new KhloneError(
     'usage',
-    `neither here nor in the zone: ${shown.join(', ')}`,
+    `neither here nor in the zone: ${wrong.slice(0, MAX_TOLD).map(shown).join(', ')}`,
     'khlone diff, or git status',
   );
 };

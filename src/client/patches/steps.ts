@@ -1,9 +1,11 @@
 import { patchAhead } from '../../patch/envelope.ts';
 import type { Branch, Halt } from '../../patch/halt.ts';
 import { changesIgnoreRules } from '../../patch/ignored.ts';
+import type { LeftOut } from '../../patch/left-out.ts';
 import type { Path } from '../../patch/listing.ts';
 import type { Flag } from '../../patch/policy.ts';
 import type { Repository } from '../../patch/shadow.ts';
+import type { Snapshot } from '../../patch/snapshot.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { agreedBase } from './agreed-base.ts';
 import { type Done, pullInto, recoverExchange, seenState, syncTo } from './exchange.ts';
@@ -32,6 +34,8 @@ export type Halted = { halts: Halt[]; meeting: Meeting };
 export type Stepped = Done & {
   seen: Look;
   conflicts: ToldConflict[];
+  /** What of the worktree does not travel; of a state that was queued it is not known any more. */
+  leftOut: LeftOut[];
   /** Nothing waits: all that the step was to move has moved. */
   isClear: boolean;
 };
@@ -45,8 +49,6 @@ const beginPatch = (ground: Ground, local: string): void => {
   if (remote !== undefined && remote !== local) ground.ahead = patchAhead(ground.shadow, remote, local);
 };
 
-const localOf = async (ground: Ground): Promise<string> => (await snapshotOf(ground)).tree;
-
 /**
  * Both sides as they are now, and what would become of them. `localTree`: as it was when a sync was queued.
  * `onLocal`: told of the local tree while the zone is still asked.
@@ -55,16 +57,16 @@ const look = async (
   ground: Ground,
   far: Far,
   { localTree, onLocal }: { localTree?: string | undefined; onLocal?: (tree: string) => void } = {},
-): Promise<{ meeting: Meeting; seen: Look }> => {
-  const fromHere = async (): Promise<string> => {
-    const tree = localTree ?? (await localOf(ground));
-    onLocal?.(tree);
-    return tree;
+): Promise<{ meeting: Meeting; seen: Look; leftOut: LeftOut[] }> => {
+  const fromHere = async (): Promise<Pick<Snapshot, 'tree' | 'leftOut'>> => {
+    const found = localTree ? { tree: localTree, leftOut: [] } : await snapshotOf(ground);
+    onLocal?.(found.tree);
+    return found;
   };
-  const [local, seen] = await Promise.all([fromHere(), fetchRemote(ground, far)]);
+  const [{ tree: local, leftOut }, seen] = await Promise.all([fromHere(), fetchRemote(ground, far)]);
   const then = ground.state.queued?.find(({ tree }) => tree === localTree)?.base;
   const base = (await present(ground, then)) ?? (await agreedBase(ground, far, seen.head));
-  return { meeting: await meet(ground, { base, local, remote: seen.tree, held: [] }), seen };
+  return { meeting: await meet(ground, { base, local, remote: seen.tree, held: [] }), seen, leftOut };
 };
 
 const isClear = ({ plan }: Meeting, { refused }: Pick<Done, 'refused'>): boolean =>
@@ -95,7 +97,7 @@ export const pull = (
   wish: StepWish,
 ): Promise<(Stepped & { flags: Flag[] }) | Halted> =>
   withGround(place, far, async (ground) => {
-    const { meeting: met, seen } = await look(ground, far);
+    const { meeting: met, seen, leftOut } = await look(ground, far);
     const { meeting, halts } = await judge(ground, met, wishFor('toLocal', wish));
     if (halts.length > 0 && !wish.yes) return { halts, meeting };
     if (changesIgnoreRules(meeting.plan.toLocal))
@@ -104,7 +106,8 @@ export const pull = (
     const clear = isClear(meeting, done);
     if (clear) await far.agree({ tree: meeting.remote });
     const conflicts = await tellConflicts(ground.shadow, meeting.merge.conflicts);
-    return { ...done, seen, conflicts, isClear: clear, flags: await flagsOf(ground, done.done, meeting) };
+    const flags = await flagsOf(ground, done.done, meeting);
+    return { ...done, seen, leftOut, conflicts, isClear: clear, flags };
   });
 
 /**
@@ -118,7 +121,11 @@ export const sync = (
 ): Promise<Stepped | Halted> =>
   withGround(place, far, async (ground) => {
     for (let n = 0; n < TRIES; n += 1) {
-      const { meeting: met, seen } = await look(ground, far, {
+      const {
+        meeting: met,
+        seen,
+        leftOut,
+      } = await look(ground, far, {
         localTree: wish.localTree,
         onLocal: (tree) => beginPatch(ground, tree),
       });
@@ -137,7 +144,7 @@ export const sync = (
       // What is sent settles it by itself.
       if (clear && toLocal.length + toRemote.length === 0) await far.agree({ tree: meeting.remote });
       const conflicts = await tellConflicts(ground.shadow, meeting.merge.conflicts);
-      return { ...done, seen, conflicts, isClear: clear };
+      return { ...done, seen, leftOut, conflicts, isClear: clear };
     }
     throw new KhloneError('conflict', 'another copy of this worktree syncs at the same time', 'try again');
   });

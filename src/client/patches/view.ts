@@ -89,8 +89,8 @@ export const patchText = (
   direction: Direction,
   files: readonly Path[] | undefined,
 ): Promise<Buffer> =>
-  inMeeting(place, far, async ({ shadow }, { plan, base, local, remote }) => {
-    await assertKnown(place, { base, local, remote }, files);
+  inMeeting(place, far, async ({ shadow }, { plan, base, local, remote }, leftOut) => {
+    await assertKnown(place, { base, local, remote }, files, leftOut);
     const [from, changes] = direction === 'in' ? [local, plan.toLocal] : [remote, plan.toRemote];
     const named = changes.filter(
       ({ path }) => !files || files.some((file) => path === file || path.startsWith(`${file}/`)),
