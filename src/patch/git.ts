@@ -64,7 +64,10 @@ const feed = (
   input: GitOptions['input'],
   onBroken: (thrown: unknown) => void,
 ): void => {
-  child.stdin.on('error', () => undefined);
+  let ended: unknown;
+  child.stdin.on('error', (error) => {
+    ended ??= error;
+  });
   if (input === undefined || typeof input === 'string' || input instanceof Uint8Array) {
     child.stdin.end(input);
     return;
@@ -72,8 +75,8 @@ const feed = (
   const source = Readable.from(input);
   let broken: unknown;
   source.on('error', (error: NodeJS.ErrnoException) => {
-    // Git that has all it needs closes its stdin before the end is told: pipeline then ends the source with this.
-    if (error.code !== 'ERR_STREAM_PREMATURE_CLOSE') broken = error;
+    // Git that has all it needs, or failed, closes its stdin before the end: pipeline then ends the source with these.
+    if (error.code !== 'ERR_STREAM_PREMATURE_CLOSE' && error !== ended) broken = error;
   });
   pipeline(source, child.stdin).catch(() => {
     if (broken !== undefined) onBroken(broken);

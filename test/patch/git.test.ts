@@ -26,6 +26,20 @@ describe('git', () => {
     expect(bad.stderr).toContain('not a git repository');
   });
 
+  it('says why it ended before it had read all', async () => {
+    async function* endless(): AsyncGenerator<Uint8Array> {
+      for (;;) yield Buffer.alloc(64 * 1024);
+    }
+    const early = await git(['rev-parse', '--verify', 'HEAD'], { ...bounds, input: endless() });
+    expect(early).toMatchObject({ code: 128, stderr: expect.stringContaining('not a git repository') });
+    async function* broken(): AsyncGenerator<Uint8Array> {
+      yield Buffer.from('x');
+      throw new Error('the source broke');
+    }
+    const cut = git(['hash-object', '--stdin'], { ...bounds, input: broken() });
+    await expect(cut).rejects.toMatchObject({ message: 'the source broke' });
+  });
+
   it('is not led away by GIT_DIR of the caller', async () => {
     const other = join(dir, 'other.git');
     await git(['init', '-q', '--bare', other], bounds);

@@ -95,13 +95,23 @@ const locked = async <T>(gitDir: string, work: () => Promise<T>): Promise<T> => 
   }
 };
 
-/** Runs `work` when nobody else exchanges patches in the worktree of this git directory. Throws `timeout`. */
+/** A full disk in words: what was begun goes on when there is room. */
+const tellFull = (thrown: unknown, gitDir: string): unknown => {
+  const { code } = thrown as NodeJS.ErrnoException;
+  if (code !== 'ENOSPC' && code !== 'EDQUOT') return thrown;
+  return new KhloneError('disk-low', `no space left for ${gitDir}`, 'free some space, then try again');
+};
+
+/**
+ * Runs `work` when nobody else exchanges patches in the worktree of this git directory. Throws `timeout`, `disk-low`.
+ */
 export const inTurn = <T>(gitDir: string, work: () => Promise<T>): Promise<T> => {
   const before = lines.get(gitDir) ?? Promise.resolve();
-  const turn = before.then(
-    () => locked(gitDir, work),
-    () => locked(gitDir, work),
-  );
+  const run = (): Promise<T> =>
+    locked(gitDir, work).catch((thrown: unknown) => {
+      throw tellFull(thrown, gitDir);
+    });
+  const turn = before.then(run, run);
   const settled = turn
     .catch(() => {})
     .finally(() => {

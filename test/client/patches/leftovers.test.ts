@@ -1,8 +1,10 @@
 import { execFile, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { editMarked } from '../../../src/client/patches/edit-conflict.ts';
+import { inTurn } from '../../../src/client/patches/lock.ts';
 import { startOf } from '../../../src/client/patches/maker.ts';
 import { resolveConflict } from '../../../src/client/patches/resolve.ts';
 import { pull, sync } from '../../../src/client/patches/steps.ts';
@@ -132,4 +134,10 @@ it('names the maker of an edited text whatever the file is called', async () => 
   expect(name.slice(dir.length + 1)).toMatch(
     new RegExp(`^resolve-${process.pid}-${await startOf(process.pid)}-[0-9a-f]{8}-77-88-01234567-x$`, 'u'),
   );
+});
+
+it.skipIf(!existsSync('/dev/full'))('a full disk is told in words, with the next step', async () => {
+  const full = inTurn(join(sides.near, '.git'), () => writeFile('/dev/full', 'x'));
+  await expect(full).rejects.toMatchObject({ code: 'disk-low', hint: 'free some space, then try again' });
+  await inTurn(join(sides.near, '.git'), async () => {});
 });
