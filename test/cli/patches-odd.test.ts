@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createWorld, type World } from '../fixtures/khlone.ts';
@@ -105,5 +105,22 @@ describe('patches, at their edges', () => {
       expect(await said('nowhere')).toContain('✗ neither here nor in the zone: nowhere\n');
     }
     for (const name of ['.env', 'data.bin']) rmSync(join(world.repo, name));
+  });
+
+  it('a file is found by a path through a link to the worktree, and one outside is not', async () => {
+    const link = join(world.base, 'link');
+    symlinkSync(world.repo, link);
+    here('by-link', 'x\n');
+    here('in/deep', 'x\n');
+    expect(await world.says(['sync', join(link, 'by-link'), join(link, 'in/deep')])).toContain(
+      '✓ 2 files sent',
+    );
+    symlinkSync(world.base, join(world.repo, 'out'));
+    for (const file of ['out/outside', join(link, '../outside'), '/etc/passwd'])
+      expect(await world.says(['sync', file])).toMatch(
+        /is not in this worktree|neither here nor in the zone/u,
+      );
+    rmSync(join(world.repo, 'out'));
+    await world.khlone(['sync']);
   });
 });

@@ -1,5 +1,6 @@
+import { realpathSync } from 'node:fs';
 import { lstat } from 'node:fs/promises';
-import { isAbsolute, relative, resolve, sep } from 'node:path';
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { isTold, type LeftOut } from '../../patch/left-out.ts';
 import { type Path, pathText, toBytes } from '../../patch/listing.ts';
 import { openShadow, shadowDirOf } from '../../patch/shadow.ts';
@@ -25,10 +26,22 @@ const NO_TEXT = '\ufffd';
 export const isMeant = (named: Path, path: Path): boolean =>
   named === path || (pathText(named).includes(NO_TEXT) && pathText(named) === pathText(path));
 
+const isBelow = (path: string): boolean => path !== '..' && !path.startsWith(`..${sep}`) && !isAbsolute(path);
+
+/** The same file by its folder's real path: a shell's $PWD may lead through a link to the worktree. */
+const throughLinks = (full: string): string => {
+  try {
+    return join(realpathSync.native(dirname(full)), basename(full));
+  } catch {
+    return full;
+  }
+};
+
 /** Throws `usage` for a file outside of the worktree. */
 export const pathFrom = (cwd: string, root: string, file: string): Path => {
-  const path = relative(root, resolve(cwd, file));
-  if (path === '..' || path.startsWith(`..${sep}`) || isAbsolute(path))
+  const full = resolve(cwd, file);
+  const path = [full, throughLinks(full)].map((one) => relative(root, one)).find(isBelow);
+  if (path === undefined)
     throw new KhloneError('usage', `${file} is not in this worktree`, `files below ${root}`);
   return asPath(path);
 };
