@@ -123,4 +123,13 @@ describe('patches, at their edges', () => {
     rmSync(join(world.repo, 'out'));
     await world.khlone(['sync']);
   });
+
+  it('pull --commits has nothing to do where only the person committed', async () => {
+    world.git(['add', '-A']);
+    world.git(['commit', '-qm', 'mine']);
+    await world.khlone(['sync']);
+    here('staged', 'x\n');
+    world.git(['add', 'staged']);
+    expect(await world.says(['pull', '--commits'])).toBe('! ✓ nothing to pull\n');
+  });
 });

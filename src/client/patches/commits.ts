@@ -116,13 +116,14 @@ const tellNew = async (repository: Repository, ref: string): Promise<string[]> =
 const forward = async (repository: Repository, ref: string): Promise<string[]> => {
   const [halted] = await operationHalts(repository.gitDir);
   if (halted) throw new KhloneError('conflict', `the branch stays: ${halted.message}`, 'finish that first');
-  const [staged, ahead, head, target] = await Promise.all([
+  const [staged, ahead, behind, head, target] = await Promise.all([
     ask(repository, ['diff', '--cached', '--quiet', '--no-ext-diff']),
     ask(repository, ['merge-base', '--is-ancestor', 'HEAD', ref]),
+    ask(repository, ['merge-base', '--is-ancestor', ref, 'HEAD']),
     ask(repository, ['rev-parse', '--verify', '--quiet', 'HEAD^{commit}']),
     ask(repository, ['rev-parse', '--verify', '--quiet', `${ref}^{commit}`]),
   ]);
-  if (text(head) === text(target)) return [];
+  if (text(head) === text(target) || behind.code === 0) return [];
   if (staged.code !== 0)
     throw new KhloneError(
       'conflict',
