@@ -129,6 +129,13 @@ export const sealEnvelope = async (
 const broken = (why: string): KhloneError =>
   new KhloneError('conflict', `a patch that came over the link is broken: ${why}`, 'try again');
 
+/** What git said of a patch that it could not take in: a full disk says nothing about the patch. */
+const refused = (stderr: string, line: 0 | -1): KhloneError => {
+  const failed = gitFailed('a patch could not be taken in', stderr);
+  if (failed.code === 'disk-low') return failed;
+  return broken(stderr.trim().split('\n').at(line)?.slice(0, 200) ?? '');
+};
+
 /** Writes what arrives to `file`; it must be exactly what the envelope says. */
 const receive = async (
   { bytes, sha256 }: Envelope,
@@ -196,7 +203,7 @@ const applyPatch = async (
   const index = `${file}.index`;
   const step = async (args: readonly string[], input?: Buffer): Promise<string> => {
     const said = await shadow.run(args, { index, ...(input && { input }) });
-    if (said.code !== 0) throw broken(said.stderr.trim().split('\n')[0]?.slice(0, 200) ?? '');
+    if (said.code !== 0) throw refused(said.stderr, 0);
     return said.stdout.toString('utf8').trim();
   };
   const build = async (): Promise<string> => {
@@ -248,7 +255,7 @@ const unpackBundle = async (shadow: Shadow, base: string | undefined, file: stri
     ...{ cwd: shadow.dir, env: shadow.env(), input: packOf(file, header) },
     ...{ deadlineMs: GIT_DEADLINE_MS, maxBytes: MAX_ANSWER_BYTES },
   });
-  if (said.code !== 0) throw broken(said.stderr.trim().split('\n').at(-1)?.slice(0, 200) ?? '');
+  if (said.code !== 0) throw refused(said.stderr, -1);
   const walk = ['rev-list', '--objects', '--quiet', commit, ...(known ? [`^${known}`] : []), '--'];
   if ((await shadow.run(walk)).code !== 0) throw broken('it lacks objects');
   const tree = await shadow.run(['rev-parse', '--verify', '--quiet', `${commit}^{tree}`]);

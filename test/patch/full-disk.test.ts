@@ -1,0 +1,64 @@
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { openEnvelope, sealEnvelope } from '../../src/patch/envelope.ts';
+import { openShadow } from '../../src/patch/shadow.ts';
+import { snapshotTree } from '../../src/patch/snapshot.ts';
+import { gitIn, makeGround, makeRepo, put, snapshotWish } from './ground.ts';
+
+/** A worktree on a disk that is full: a small tmpfs, which only root may mount. */
+
+const dir = mkdtempSync(join(tmpdir(), 'khlone-full-'));
+const mounted = ((): boolean => {
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', dir], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+})();
+
+beforeAll(() => {
+  if (!mounted) console.log('SKIPPED: a tmpfs cannot be mounted here (not root), so no disk can be filled');
+});
+afterAll(() => {
+  if (mounted) execFileSync('umount', ['-l', dir]);
+  rmSync(dir, { recursive: true, force: true });
+});
+
+it.skipIf(!mounted)(
+  'what git cannot write there is told as a full disk, and comes once there is room',
+  async () => {
+    const ground = makeGround();
+    try {
+      const near = makeRepo(ground.dir);
+      for (let n = 0; n < 8; n += 1) put(near, `fat-${n}`, randomBytes(100_000));
+      const wish = snapshotWish(near);
+      const { tree: result } = await snapshotTree(wish);
+      const from = await openShadow(wish, wish.shadowDir, 60_000);
+      const sealed = join(ground.dir, 'sealed');
+      const envelope = await sealEnvelope(from, { base: undefined, result }, sealed);
+      const far = join(dir, 'far');
+      mkdirSync(far);
+      gitIn(far, 'init', '-q');
+      const there = snapshotWish(far);
+      const to = await openShadow(there, there.shadowDir, 60_000);
+      async function* payload(): AsyncGenerator<Uint8Array> {
+        yield readFileSync(sealed);
+      }
+      const take = () => openEnvelope(to, envelope, payload(), join(ground.dir, 'payload'));
+      writeFileSync(join(dir, 'ballast'), Buffer.alloc(1_400_000, 1));
+      await expect(take()).rejects.toMatchObject({
+        code: 'disk-low',
+        hint: 'free some space, then try again',
+      });
+      rmSync(join(dir, 'ballast'));
+      await take();
+    } finally {
+      ground.remove();
+    }
+  },
+);
