@@ -132,4 +132,21 @@ describe('patches, at their edges', () => {
     world.git(['add', 'staged']);
     expect(await world.says(['pull', '--commits'])).toBe('! ✓ nothing to pull\n');
   });
+
+  it('a file outside of a sparse checkout is left, with the reason, and comes when it is taken in', async () => {
+    here('far-off/a b', 'before\n');
+    world.git(['add', '-A']);
+    world.git(['commit', '-qm', 'far-off']);
+    await world.khlone(['sync']);
+    world.git(['sparse-checkout', 'set', 'in']);
+    expect(await world.says(['sync'])).toBe('! ✓ nothing to send\n');
+    there('far-off/a b', 'theirs\n');
+    expect(await world.says(['pull'])).toBe(
+      '! ⚠ left far-off/a b: outside of the sparse checkout here; git sparse-checkout add takes it in\n! ✓ nothing to pull\n[exit 3]\n',
+    );
+    world.git(['sparse-checkout', 'add', 'far-off']);
+    expect(await world.says(['pull'])).toBe('! ✓ 1 file pulled\n');
+    expect(readHere('far-off/a b')).toBe('theirs\n');
+    world.git(['sparse-checkout', 'disable']);
+  });
 });

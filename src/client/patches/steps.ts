@@ -14,6 +14,7 @@ import { type Ground, keepState, openGround, present, snapshotOf } from './groun
 import { type Direction, flagsOf, forgetNamed, ignoredBefore, judge, type Wish } from './judge.ts';
 import { inTurn } from './lock.ts';
 import { fetchRemote, type Meeting, meet } from './meet.ts';
+import { tellSparse } from './sparse.ts';
 import { type ToldConflict, tellConflicts } from './told.ts';
 
 /** A whole pull or sync: what was begun before is finished, both sides are looked at, and then one of them changes. */
@@ -107,7 +108,8 @@ export const pull = (
     if (clear) await far.agree({ tree: meeting.remote });
     const conflicts = await tellConflicts(ground.shadow, meeting.merge.conflicts);
     const flags = await flagsOf(ground, done.done, meeting);
-    return { ...done, seen, leftOut, conflicts, isClear: clear, flags };
+    const refused = await tellSparse(ground.repository, done.refused);
+    return { ...done, refused, seen, leftOut, conflicts, isClear: clear, flags };
   });
 
 /**
