@@ -1,4 +1,5 @@
 import { type Path, pathText } from './listing.ts';
+import type { Held } from './plan.ts';
 
 /** What never leaves a worktree by itself: names that usually hold secrets, and what the configuration excludes. */
 
@@ -71,6 +72,18 @@ const LARGER = 'larger than max_file';
 export const SECRET = 'looks like a secret';
 
 export const tooLarge = (bytes: number): string => `${LARGER} (${Math.round(bytes / 100_000) / 10} MB)`;
+
+export const NESTED = 'nested repository';
+export const SUBMODULE = 'submodule';
+
+/** Repositories inside this worktree, as paths that are held: what another side has there stays there. */
+export const repositoriesIn = (leftOut: readonly LeftOut[]): Held[] =>
+  leftOut
+    .filter(({ why }) => why === NESTED || why === SUBMODULE)
+    .map(({ path, why }) => ({
+      path: Buffer.from(path, 'utf8').toString('latin1'),
+      why: `in a ${why} here`,
+    }));
 
 /** Whether this is told with every sync: somebody may miss the file there, and has a way to send it. */
 export const isTold = ({ why }: LeftOut): boolean => why === SECRET || why.startsWith(LARGER);

@@ -9,7 +9,9 @@ import {
   type LeftOut,
   limitOf,
   matcherOf,
+  NESTED,
   refusalOfNew,
+  SUBMODULE,
   tooLarge,
 } from './left-out.ts';
 import { type Path, pathText, records } from './listing.ts';
@@ -147,7 +149,7 @@ const whyNotCarried = async (
     const known = left.get(path);
     if (known !== undefined) return known;
     if (isOurs(path)) return '';
-    if (listing.tracked.get(path)?.mode === GITLINK) return 'submodule';
+    if (listing.tracked.get(path)?.mode === GITLINK) return SUBMODULE;
     if (status === 'D') return undefined;
     const bytes = sizes.get(path) ?? 0;
     if (status === 'A') return refused(path, bytes);
@@ -187,8 +189,8 @@ const takeRound = async (round: Round, last: LastSeen | undefined): Promise<Take
   const begun = await beginSeen(wish, last);
   const [listing, head, before] = await Promise.all([listWorktree(wish), headOf(wish), lookBefore(round)]);
   for (const path of wish.also ?? []) if (!listing.tracked.has(path)) listing.untracked.add(path);
-  for (const path of listing.nested) left.set(path, 'nested repository');
-  for (const [path, { mode }] of listing.tracked) if (mode === GITLINK) left.set(path, 'submodule');
+  for (const path of listing.nested) left.set(path, NESTED);
+  for (const [path, { mode }] of listing.tracked) if (mode === GITLINK) left.set(path, SUBMODULE);
   const isWhole = await readChanges(round, listing, before);
   const whole = await writeTree(round);
   const changes = await changesSince(round, head ?? (await emptyTree(shadow)));

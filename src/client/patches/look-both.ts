@@ -1,3 +1,4 @@
+import { repositoriesIn } from '../../patch/left-out.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import type { App } from '../app.ts';
 import type { Binding } from '../bindings.ts';
@@ -40,13 +41,14 @@ export const lookBoth = async (app: App, binding: Binding): Promise<void> => {
     const ground = await open();
     // Somebody was quicker and knows more, or an exchange was cut, which the next one finishes.
     if (ground.state.remote !== remote || ground.state.pending) return;
-    const [agreed, seen, { tree }] = await Promise.all([
+    const [agreed, seen, { tree, leftOut }] = await Promise.all([
       present(ground, ground.state.base),
       present(ground, remote),
       snapshotOf(ground),
     ]);
     if (seen === undefined) return;
-    const met = await meet(ground, { base: agreed ?? first, local: tree, remote: seen, held: [] });
+    const held = repositoriesIn(leftOut);
+    const met = await meet(ground, { base: agreed ?? first, local: tree, remote: seen, held });
     const [toSend, toPull] = [await counted(ground, met, 'toRemote'), await counted(ground, met, 'toLocal')];
     const more = answer.tree === remote ? 0 : (answer.changed ?? 0);
     await keepState(ground, { ...seenState(ground, met), toSend, toPull: toPull + more });

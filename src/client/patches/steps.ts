@@ -1,7 +1,7 @@
 import { patchAhead } from '../../patch/envelope.ts';
 import type { Branch, Halt } from '../../patch/halt.ts';
 import { changesIgnoreRules } from '../../patch/ignored.ts';
-import type { LeftOut } from '../../patch/left-out.ts';
+import { type LeftOut, repositoriesIn } from '../../patch/left-out.ts';
 import type { Path } from '../../patch/listing.ts';
 import type { Flag } from '../../patch/policy.ts';
 import type { Repository } from '../../patch/shadow.ts';
@@ -67,7 +67,8 @@ const look = async (
   const [{ tree: local, leftOut }, seen] = await Promise.all([fromHere(), fetchRemote(ground, far)]);
   const then = ground.state.queued?.find(({ tree }) => tree === localTree)?.base;
   const base = (await present(ground, then)) ?? (await agreedBase(ground, far, seen.head));
-  return { meeting: await meet(ground, { base, local, remote: seen.tree, held: [] }), seen, leftOut };
+  const held = repositoriesIn(leftOut);
+  return { meeting: await meet(ground, { base, local, remote: seen.tree, held }), seen, leftOut };
 };
 
 const isClear = ({ plan }: Meeting, { refused }: Pick<Done, 'refused'>): boolean =>

@@ -1,4 +1,5 @@
 import { gitFailed } from '../../patch/git.ts';
+import { repositoriesIn } from '../../patch/left-out.ts';
 import type { Path } from '../../patch/listing.ts';
 import { type Marked, markedText } from '../../patch/markers.ts';
 import { treeWith } from '../../patch/tree.ts';
@@ -56,7 +57,7 @@ const inMeeting = <T>(
       snapshotOf(ground),
       remoteOf(ground, far),
     ]);
-    const meeting = await meet(ground, { base, local, remote, held: [] });
+    const meeting = await meet(ground, { base, local, remote, held: repositoriesIn(leftOut) });
     await keepState(
       ground,
       far ? seenState(ground, meeting) : { ...seenState(ground, meeting), ...seenBefore(ground) },

@@ -148,6 +148,34 @@ describe('both ways work', () => {
     expect(near('sub/own.txt')).toBe('own\n');
   });
 
+  it('never write into a repository inside, and bring what waits for it once it is gone', async () => {
+    await start();
+    put(sides.near, 'sub/own.txt', 'own\n');
+    gitIn(join(sides.near, 'sub'), 'init', '-q');
+    commitAll(join(sides.near, 'sub'), 'own');
+    gitIn(sides.near, 'add', 'sub');
+    mkdirSync(join(sides.near, 'nested'));
+    gitIn(join(sides.near, 'nested'), 'init', '-q');
+    put(sides.near, 'nested/here.txt', 'mine\n');
+    for (const name of ['nested/here.txt', 'nested/made.txt', 'sub/made.txt'])
+      put(sides.far, name, 'theirs\n');
+    for (let n = 0; n < 2; n += 1) {
+      const { done, refused, meeting } = stepped(await pull(sides.place, sides.link, freely));
+      expect([done, refused]).toEqual([[], []]);
+      expect(meeting.plan.held.map(({ path, why }) => `${path}: ${why}`)).toEqual([
+        'nested/here.txt: in a nested repository here',
+        'nested/made.txt: in a nested repository here',
+        'sub/made.txt: in a submodule here',
+      ]);
+      stepped(await sync(sides.place, sides.link, freely));
+      expect([far('nested/here.txt'), near('nested/here.txt')]).toEqual(['theirs\n', 'mine\n']);
+    }
+    rmSync(join(sides.near, 'nested'), { recursive: true });
+    stepped(await pull(sides.place, sides.link, freely));
+    expect(near('nested/made.txt')).toBe('theirs\n');
+    expect(existsSync(join(sides.near, 'sub/made.txt'))).toBe(false);
+  });
+
   it('without running a filter of the repository', async () => {
     await start((root) => put(root, '.gitattributes', '*.lfs filter=own\n'));
     const ran = join(sides.dir, 'filter-ran');
