@@ -1,5 +1,5 @@
 import { type Choice, isOurs, looksSecret, MAX_FILE_BYTES, matcherOf } from './left-out.ts';
-import { pathText } from './listing.ts';
+import { type Path, pathText } from './listing.ts';
 import type { Held } from './plan.ts';
 import type { Change, Tree } from './tree.ts';
 
@@ -14,6 +14,8 @@ export type HoldWish = {
   sizes: ReadonlyMap<string, number>;
   choice: Choice;
   maxFileBytes?: number;
+  /** Whether the person named this path, or a folder above it: then it is no flood. */
+  isNamed?: (path: Path) => boolean;
 };
 
 /** New files of one step, beyond which all of them wait. */
@@ -44,16 +46,19 @@ const refusalOf = ({ base, sizes, choice, maxFileBytes = MAX_FILE_BYTES }: HoldW
 
 /** What of one direction is held. Whatever is not named here moves. */
 export const holdsOf = (wish: HoldWish): Held[] => {
+  const { choice, isNamed = () => false } = wish;
   const refusal = refusalOf(wish);
+  const included = matcherOf(choice.include);
+  const isMeant = (path: Path): boolean => isNamed(path) || included(pathText(path));
   const held: Held[] = [];
   const fresh: Change[] = [];
   for (const change of wish.changes) {
     const why = refusal(change);
     if (why !== undefined) held.push({ path: change.path, why });
-    else if (isNew(change)) fresh.push(change);
+    else if (isNew(change) && !isMeant(change.path)) fresh.push(change);
   }
   const bytes = fresh.reduce((sum, { after }) => sum + (wish.sizes.get(after?.oid ?? '') ?? 0), 0);
   if (fresh.length <= MAX_NEW_FILES && bytes <= MAX_NEW_BYTES) return held;
-  const why = `one of ${fresh.length} new files at once (${megabytes(bytes)})`;
+  const why = `one of ${fresh.length} new files at once (${megabytes(bytes)}): name its folder`;
   return [...held, ...fresh.map(({ path }) => ({ path, why }))];
 };

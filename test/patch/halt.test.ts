@@ -141,13 +141,18 @@ describe('what is held', () => {
     expect(Object.keys(hold([...many(MAX_NEW_FILES), edit]))).toHaveLength(0);
     const held = hold([...many(MAX_NEW_FILES + 1), edit]);
     expect(Object.keys(held)).toHaveLength(MAX_NEW_FILES + 1);
-    expect(held.n7).toBe('one of 5001 new files at once (0.1 MB)');
+    expect(held.n7).toBe('one of 5001 new files at once (0.1 MB): name its folder');
     const each = new Map([['large', 9_999_999]]);
     const few = Array.from({ length: 11 }, (_, i) => change(`n${i}`, 'large'));
     const wish = { changes: few, base: new Map(), sizes: each, choice };
     expect(holdsOf(wish)).toHaveLength(few.length);
     expect(holdsOf({ ...wish, changes: few.slice(1) })).toHaveLength(0);
     expect(MAX_NEW_BYTES).toBe(100_000_000);
+    // What the person named, here or in khlone.yml, is no flood; a secret among it waits all the same.
+    const named = [...few, change('.env')];
+    expect(holdsOf({ ...wish, changes: named, isNamed: () => true })).toMatchObject([{ path: '.env' }]);
+    expect(holdsOf({ ...wish, isNamed: (path) => path === 'n0' })).toHaveLength(0);
+    expect(holdsOf({ ...wish, choice: { ...choice, include: ['n*'] } })).toHaveLength(0);
   });
 });
 

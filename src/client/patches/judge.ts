@@ -111,7 +111,10 @@ export const judge = async (ground: Ground, met: Meeting, wish: Wish): Promise<J
   const changes = meeting.plan[direction];
   const sizes = await blobSizes(shadow, newContents(changes));
   const { base } = meeting.merge.sides;
-  const held = holdsOf({ changes, base, sizes, choice, maxFileBytes: choice.maxFileBytes });
+  const held = holdsOf({
+    ...{ changes, base, sizes, choice, maxFileBytes: choice.maxFileBytes },
+    ...(files && { isNamed: (path) => isNamed(files, path) }),
+  });
   meeting = planAgain(meeting, [...held, ...unnamed(changes, files)]);
   const receiver = direction === 'toLocal' ? meeting.local : meeting.remote;
   const halts = [

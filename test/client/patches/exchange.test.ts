@@ -6,6 +6,7 @@ import { inTurn } from '../../../src/client/patches/lock.ts';
 import { readState } from '../../../src/client/patches/state.ts';
 import { pull, sync } from '../../../src/client/patches/steps.ts';
 import { displacedIn } from '../../../src/patch/displaced.ts';
+import { MAX_NEW_FILES } from '../../../src/patch/holds.ts';
 import { readMadeBy } from '../../../src/patch/made-by.ts';
 import { pin } from '../../../src/patch/pins.ts';
 import { snapshotTree } from '../../../src/patch/snapshot.ts';
@@ -101,6 +102,17 @@ const displacedUnder = async (keep: string): Promise<string[]> => {
 };
 
 describe('a sync', () => {
+  it('sends more new files than travel at once when their folder is named', async () => {
+    for (let n = 0; n <= MAX_NEW_FILES; n += 1) put(sides.near, `many/${n}`, '');
+    put(sides.near, 'beside', 'x\n');
+    const first = await syncNow();
+    expect(first.done).toEqual([]);
+    expect(first.meeting.plan.held).toHaveLength(MAX_NEW_FILES + 2);
+    const named = stepped(await sync(sides.place, sides.link, { ...freely, files: ['many'] }));
+    expect(named.done).toHaveLength(MAX_NEW_FILES + 1);
+    expect((await syncNow()).done).toEqual(['beside']);
+  });
+
   it('sends every kind of change, and leaves what only the zone has', async () => {
     put(sides.far, 'from-far.txt', 'theirs\n');
     makeDirty(sides.near);
