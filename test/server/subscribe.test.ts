@@ -184,6 +184,32 @@ describe('a watcher that wants only the newest', () => {
     expect(await take(watcher, 4)).toEqual([8, 58, 108, 158]);
   });
 
+  test('hears of a quiet clone beside one that flooded to the end, and nothing is read again and again', async () => {
+    for (let i = 0; i < 400; i++) await sayAs(CLONES[i % 100 === 7 ? 1 : 0] ?? '', 5_000);
+    const bytes = store.segments(ZONE_ID).reduce((sum, { length }) => sum + length, 0);
+    for (const until of ['now', 'never'] as const) {
+      let read = 0;
+      const counting: Store = {
+        ...store,
+        async *lines(...of) {
+          for await (const lines of store.lines(...of)) {
+            for (const line of lines) read += line.bytes.length;
+            yield lines;
+          }
+        },
+      };
+      const sub: Subscribe = { zone: ZONE_ID, clone: 'reviewer.1', from: 'start', until, newest: NEWEST };
+      const seen: (number | undefined)[] = [];
+      for await (const given of follow(counting, sub, leave.signal)) {
+        for (const item of apart(given)) seen.push((item as Seen).seq);
+        if (until === 'never' && seen.length === 4) break;
+      }
+      expect(seen).toEqual([8, 108, 208, 308]);
+      // Once to look back, by twice as much each time, and once to read.
+      expect(read).toBeLessThan(4 * bytes);
+    }
+  });
+
   test('that lives until the end of a task sees that end', async () => {
     const about = { atMs: 0, clone: 'mechanic.1', task: 'task-0000000000' };
     for (let i = 0; i < 100; i++) await sayAs('mechanic.1', 5_000);

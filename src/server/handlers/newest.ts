@@ -24,17 +24,16 @@ export const isFarBehind = (store: Store, { zone, newest }: Subscribe, position:
 
 /**
  * How far a watcher passes over: the sequence number before the newest `newest` bytes of what it is to hear, or `after`
- * where there are no more than those. Looks back over ever more items, for others' may lie between.
+ * where there are no more than those. Looks back from the item `to` over ever more items, for others' may lie between.
  */
 export const passOver = async (
   store: Store,
   sub: Subscribe,
-  after: number,
+  { after, to }: { after: number; to: number },
   hears: (line: Line) => boolean,
 ): Promise<number> => {
-  const head = store.head(sub.zone)?.seq ?? after;
   for (let items = FIRST_LOOK; ; items *= FURTHER) {
-    const from = Math.max(after, head - items);
+    const from = Math.max(after, to - items);
     if (from === after || sub.newest === undefined) return after;
     let bytes = 0;
     for await (const lines of store.lines(sub.zone, from, { n: 0, offset: 0 }))

@@ -96,6 +96,7 @@ export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal)
   const hears = (line: Line): boolean => isAll(sub) || matches(aboutOf(line.bytes), sub);
   let seq = after;
   let isBehind = true;
+  let lookedTo = seq;
   while (!signal.aborted) {
     const first = store.firstSeq(sub.zone);
     if (seq + 1 < first) {
@@ -104,7 +105,8 @@ export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal)
       seq = first - 1;
     }
     try {
-      const from = isBehind ? await passOver(store, sub, seq, hears) : seq;
+      if (isBehind) lookedTo = store.head(sub.zone)?.seq ?? seq;
+      const from = isBehind ? await passOver(store, sub, { after: seq, to: lookedTo }, hears) : seq;
       if (from > seq) {
         yield { epoch: head.epoch, gap: { from: seq + 1, to: from, kept: true } };
         [seq, position] = [from, { n: 0, offset: 0 }];
@@ -122,7 +124,8 @@ export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal)
           yield piece;
         }
         if (step.over) return;
-        isBehind = isFarBehind(store, sub, position);
+        // What was looked through is little to be sent: to look through it again would read a long journal for each piece.
+        isBehind = seq >= lookedTo && isFarBehind(store, sub, position);
         if (isBehind) break;
       }
     } catch (thrown) {
