@@ -184,6 +184,17 @@ describe('a watcher that wants only the newest', () => {
     expect(await take(watcher, 4)).toEqual([8, 58, 108, 158]);
   });
 
+  test('is sent about as much as it asked for, whatever the length of the items', async () => {
+    for (let i = 0; i < 60; i++) await sayAs('mechanic.1', 50_000);
+    expect(await all({ newest: NEWEST })).toEqual(['gap 1-58', 59, 60]);
+    await Promise.all(Array.from({ length: 5_000 }, () => sayAs('mechanic.1', 10)));
+    const [gap, ...items] = await all({ newest: NEWEST });
+    expect(gap).toMatch(/^gap 1-/);
+    expect(items.at(-1)).toBe(5_060);
+    const { length } = JSON.stringify({ epoch: epoch(), seq: 5_060, atMs: 0, clone: CLONES[0], event: {} });
+    expect(items.length * length).toBeLessThan(3 * NEWEST);
+  });
+
   test('hears of a quiet clone beside one that flooded to the end, and nothing is read again and again', async () => {
     for (let i = 0; i < 400; i++) await sayAs(CLONES[i % 100 === 7 ? 1 : 0] ?? '', 5_000);
     const bytes = store.segments(ZONE_ID).reduce((sum, { length }) => sum + length, 0);

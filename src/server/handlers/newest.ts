@@ -22,22 +22,42 @@ const bytesBehind = (store: Store, zone: string, { n, offset }: Position): numbe
 export const isFarBehind = (store: Store, { zone, newest }: Subscribe, position: Position): boolean =>
   newest !== undefined && bytesBehind(store, zone, position) > 2 * newest;
 
+/** Where the last `newest` bytes begin of what lines hold that are heard, to the block; undefined: there are fewer. */
+const newestIn = async (
+  blocks: AsyncIterable<readonly Line[]>,
+  newest: number,
+  hears: (line: Line) => boolean,
+): Promise<number | undefined> => {
+  const kept: { before: number; bytes: number }[] = [];
+  let sum = 0;
+  for await (const lines of blocks) {
+    const [first] = lines;
+    const bytes = lines.reduce((all, line) => (hears(line) ? all + line.bytes.length : all), 0);
+    if (!first || bytes === 0) continue;
+    kept.push({ before: first.seq - 1, bytes });
+    sum += bytes;
+    for (let [oldest] = kept; oldest && sum - oldest.bytes >= newest; [oldest] = kept) {
+      sum -= oldest.bytes;
+      kept.shift();
+    }
+  }
+  return sum >= newest ? kept[0]?.before : undefined;
+};
+
 /**
  * How far a watcher passes over: the sequence number before the newest `newest` bytes of what it is to hear, or `after`
  * where there are no more than those. Looks back from the item `to` over ever more items, for others' may lie between.
  */
 export const passOver = async (
   store: Store,
-  sub: Subscribe,
+  { zone, newest }: Subscribe,
   { after, to }: { after: number; to: number },
   hears: (line: Line) => boolean,
 ): Promise<number> => {
+  if (newest === undefined) return after;
   for (let items = FIRST_LOOK; ; items *= FURTHER) {
     const from = Math.max(after, to - items);
-    if (from === after || sub.newest === undefined) return after;
-    let bytes = 0;
-    for await (const lines of store.lines(sub.zone, from, { n: 0, offset: 0 }))
-      for (const line of lines) if (hears(line)) bytes += line.bytes.length;
-    if (bytes >= sub.newest) return from;
+    const found = await newestIn(store.lines(zone, from, { n: 0, offset: 0 }), newest, hears);
+    if (found !== undefined || from === after) return found ?? after;
   }
 };
