@@ -75,7 +75,7 @@ const columnsOf = ({ terminal }: Caller): number => (terminal.stdout ? Math.min(
 const pageOf = (words: readonly string[], caller: Caller): string => {
   const command = commandOf(words);
   const definition = command && definitionOf(command);
-  if (!definition) throw wrongUse('', words, pathsOf(COMMANDS), { all: [], required: [] });
+  if (!definition) throw wrongUse('', words, pathsOf(COMMANDS), { all: [], required: [], valued: [] });
   return commandPage(definition, command?.paths ?? [], columnsOf(caller));
 };
 
@@ -95,6 +95,7 @@ const usageOf = (error: Error, argv: readonly string[]): KhloneError => {
   return wrongUse(error.message, argv, pathsOf(COMMANDS), {
     all: names(found),
     required: names(found.filter((option) => option.required)),
+    valued: names(found.filter(({ definition }) => definition.includes('#'))),
   });
 };
 

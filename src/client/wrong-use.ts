@@ -6,7 +6,12 @@ import { nearest } from './nearest.ts';
 /** The names that commands go by, each as its words. */
 export type Paths = readonly (readonly string[])[];
 /** Option names of the command that was meant, as typed: `--who`. None where no command was. */
-export type Options = { all: readonly string[]; required: readonly string[] };
+export type Options = {
+  all: readonly string[];
+  required: readonly string[];
+  /** Those that take a value. */
+  valued: readonly string[];
+};
 
 const quotedIn = (message: string): string => /\("(.*)"\)/s.exec(message)?.[1] ?? '';
 
@@ -32,6 +37,27 @@ const below = (group: readonly string[], paths: Paths): string[] => [
   ...new Set(paths.filter((path) => beginsWith(path, group)).flatMap((path) => path[group.length] ?? [])),
 ];
 
+const isOption = (word: string): boolean => /^-./.test(word);
+const nameOf = (word: string): string => word.split('=')[0] ?? '';
+
+/**
+ * What no command takes, where the parser only says that none does: behind a word that may or may not be there it does
+ * not tell an option from a word too many.
+ */
+const whatIsStrange = (argv: readonly string[], { all, valued }: Options): string | undefined => {
+  const end = argv.indexOf('--');
+  const words = end < 0 ? argv : argv.slice(0, end);
+  const options = words.filter(isOption);
+  const unknown = options.find((word) => !all.includes(nameOf(word)));
+  if (unknown !== undefined) return `no option ${nameOf(unknown)}${meant(nameOf(unknown), all)}`;
+  const valueless = options.find((word) => word.includes('=') && !valued.includes(nameOf(word)));
+  if (valueless !== undefined) return `${nameOf(valueless)} takes no value`;
+  const lacking = words.find((word, i) => valued.includes(word) && isOption(words[i + 1] ?? '-?'));
+  if (lacking !== undefined) return `${lacking} needs a value`;
+  const last = argv.filter((word, i) => !isOption(word) && !valued.includes(argv[i - 1] ?? '')).at(-1);
+  return last && `"${last}" is one word too many`;
+};
+
 const whatIsWrong = (
   message: string,
   argv: readonly string[],
@@ -48,10 +74,13 @@ const whatIsWrong = (
   const lacking = /^Not enough arguments to option (\S+?)\.$/m.exec(message)?.[1];
   if (lacking !== undefined) return `${lacking} needs a value`;
   if (message.startsWith('Not enough positional')) return `${name} needs a word more`;
-  const missing = options.required.find((option) => !argv.some((word) => word.split('=')[0] === option));
+  const missing = options.required.find((option) => !argv.some((word) => nameOf(word) === option));
   if (missing !== undefined) return `${name} needs ${missing}`;
   if (next === undefined) return `${name} what? ${known.join(', ')}`;
-  if (group.length > 0 && known.length === 0) return `"${quotedIn(message) || next}" is one word too many`;
+  if (group.length > 0 && known.length === 0) {
+    const strange = quotedIn(message) ? undefined : whatIsStrange(argv, options);
+    return strange ?? `"${quotedIn(message) || next}" is one word too many`;
+  }
   return `no command ${[...group, next].join(' ')}${meant(next, known)}`;
 };
 

@@ -58,6 +58,11 @@ describe('words that no command takes', () => {
     [['await'], 'await needs a word more', 'khlone await --help'],
     [['await', 'a', 'b'], '"b" is one word too many', 'khlone await --help'],
     [['help', 'frob'], 'no command frob', 'khlone help'],
+    [['act', 'fix it', '--awiat'], 'no option --awiat; did you mean --await?', 'khlone act --help'],
+    [['act', '--who', 'mechanic.1', 'fix it', '-q'], 'no option -q', 'khlone act --help'],
+    [['act', 'fix it', '--who'], '--who needs a value', 'khlone act --help'],
+    [['attach', 'mechanic.1', '--shell=1'], '--shell takes no value', 'khlone attach --help'],
+    [['attach', 'mechanic.1', 'x', '--zone', 'y'], '"x" is one word too many', 'khlone attach --help'],
   ])('%j: says what is wrong and where to read more', async (args, what, hint) => {
     expect(await world.says(args)).toBe(`! ✗ ${what}\n!   ↳ ${hint}\n[exit 2]\n`);
   });
