@@ -42,11 +42,21 @@ export const flooded = (bytes: number): void => {
   serve();
 };
 
-/** Resolves when a watcher may be sent so many bytes; undefined: at once. */
-export const giveWay = (bytes: number): Promise<void> | undefined => {
-  if (bytes <= WORDS_BYTES || !isFlood()) return undefined;
+/** Resolves when a watcher may be sent so many bytes, or when it leaves, and its place with it; undefined: at once. */
+export const giveWay = (bytes: number, signal: AbortSignal): Promise<void> | undefined => {
+  if (bytes <= WORDS_BYTES || signal.aborted || !isFlood()) return undefined;
   return new Promise((resolve) => {
-    waiting.push({ bytes, go: resolve });
+    const go = (): void => {
+      signal.removeEventListener('abort', leave);
+      resolve();
+    };
+    const place = { bytes, go };
+    const leave = (): void => {
+      waiting.splice(waiting.indexOf(place), 1);
+      resolve();
+    };
+    signal.addEventListener('abort', leave, { once: true });
+    waiting.push(place);
     if (waiting.length === 1) serve();
   });
 };

@@ -13,7 +13,7 @@ const openWatchers = (count: number, leave: AbortSignal): number[] => {
   for (const i of got.keys()) {
     void (async () => {
       while (!leave.aborted) {
-        await giveWay(PIECE);
+        await giveWay(PIECE, leave);
         got[i] = (got[i] ?? 0) + 1;
         await new Promise(setImmediate);
       }
@@ -25,7 +25,7 @@ const openWatchers = (count: number, leave: AbortSignal): number[] => {
 const sum = (counts: readonly number[]): number => counts.reduce((all, count) => all + count, 0);
 
 test('while a clone floods, watchers share a part of it in turns; then nobody waits', async () => {
-  expect(giveWay(PIECE)).toBeUndefined();
+  expect(giveWay(PIECE, new AbortController().signal)).toBeUndefined();
   flooded(READ);
   const leave = new AbortController();
   const got = openWatchers(5, leave.signal);
@@ -40,12 +40,28 @@ test('while a clone floods, watchers share a part of it in turns; then nobody wa
   const before = [...got];
   await until('everybody free again', () => got.every((count, i) => count > (before[i] ?? 0) + 100));
   leave.abort();
-  expect(giveWay(PIECE)).toBeUndefined();
+  expect(giveWay(PIECE, new AbortController().signal)).toBeUndefined();
 });
 
 test('a few words wait for nobody', async () => {
   flooded(READ);
-  const turns = Array.from({ length: 50 }, () => giveWay(PIECE));
-  expect(giveWay(WORDS_BYTES)).toBeUndefined();
+  const { signal } = new AbortController();
+  const turns = Array.from({ length: 50 }, () => giveWay(PIECE, signal));
+  expect(giveWay(WORDS_BYTES, signal)).toBeUndefined();
   await Promise.all(turns);
+});
+
+test('whoever leaves while they wait takes no share of those who stay', async () => {
+  flooded(READ);
+  const [leave, stay] = [new AbortController(), new AbortController()];
+  const left = Array.from({ length: 200 }, () => giveWay(PIECE, leave.signal));
+  let isServed = false;
+  void giveWay(PIECE, stay.signal)?.then(() => {
+    isServed = true;
+  });
+  leave.abort();
+  for (let reads = 0; reads < 16; reads += 1) flooded(READ);
+  await Promise.resolve();
+  expect(isServed).toBe(true);
+  await Promise.all(left);
 });

@@ -119,7 +119,7 @@ export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal)
         if (step.found.length > 0) {
           const piece = inOne(step.found);
           bytesPassed(piece.length);
-          const turn = giveWay(piece.length);
+          const turn = giveWay(piece.length, signal);
           if (turn) await turn;
           yield piece;
         }
