@@ -8,7 +8,7 @@ import type { Store } from '../store/store.ts';
  */
 
 /** Items that are looked back over first, and how many times more with each further look. */
-const FIRST_LOOK = 32;
+const FIRST_LOOK = 4;
 const FURTHER = 2;
 
 /** Bytes of a zone's journal that lie behind a position. */
