@@ -18,6 +18,7 @@ const session = z.string().regex(/^[A-Za-z0-9._-]{1,64}$/);
 /** Milliseconds since the epoch, as far as a Date reaches. */
 const atMs = z.number().int().min(0).max(8.64e15);
 const cloneName = z.string().regex(/^[a-z][a-z0-9-]{0,39}\.\d{1,6}$/);
+export const isCloneName = (word: string): boolean => cloneName.safeParse(word).success;
 const environment = z.record(text(1024), text(1024 * 1024));
 const count = z.number().int().min(0).max(1_000_000);
 

@@ -10,7 +10,11 @@ import type { Ended, Visit, Way } from './visit.ts';
  */
 
 /** Lines of ours over the picture, and whether `~` leaves wherever it is typed. */
-export type Lines = { reconnecting(seconds: number): string; help: string; anywhere: boolean };
+export type Lines = {
+  reconnecting(seconds: number): string;
+  help(columns: number): string;
+  anywhere: boolean;
+};
 
 /** What time may mend. All else is for a person: a login, a host key, a clone that is not there. */
 const PASSING: ReadonlySet<string> = new Set(['unreachable', 'timeout', 'start-failed', 'remote-setup']);
@@ -134,7 +138,7 @@ const takeKeys = (watch: Watch, leave: () => void): void => {
       else if (typed.act === 'suspend') here.suspend();
       else {
         clearTimeout(helping);
-        here.say(lines.help);
+        here.say(lines.help(here.size().columns));
         helping = setTimeout(endHelp, HELP_MS);
         helping.unref();
       }

@@ -1,4 +1,5 @@
 import { Command, Option } from 'clipanion';
+import { isCloneName } from '../../protocol/calls.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
 import { specOf } from '../bindings.ts';
@@ -56,6 +57,8 @@ export class CrewAddCommand extends KhloneCommand {
   }
 }
 
+const DEL_HINT = 'khlone crew del mechanic.2, or --role ROLE --all';
+
 export class CrewDelCommand extends KhloneCommand {
   static override paths = [['crew', 'del']];
   static override usage = Command.Usage({
@@ -70,8 +73,11 @@ export class CrewDelCommand extends KhloneCommand {
 
   override async execute(): Promise<number> {
     if (this.clones.length === 0 && !(this.role && this.all)) {
-      throw new KhloneError('usage', 'which clone?', 'khlone crew del mechanic.2, or --role ROLE --all');
+      throw new KhloneError('usage', 'which clone?', DEL_HINT);
     }
+    const strange = this.clones.find((word) => !isCloneName(word));
+    if (strange !== undefined)
+      throw new KhloneError('usage', `"${oneLine(strange, 80)}" is no clone's name`, DEL_HINT);
     const binding = await this.here();
     const { peer } = await serverOfZone(this.app, this.caller, binding);
     const { zone } = await call(peer, 'zone.get', { zone: binding.zone });

@@ -78,7 +78,9 @@ const showNow = async (peer: Peer, world: World, place: Place): Promise<void> =>
 const STILL: ReadonlySet<TaskState> = new Set([...ENDED, 'held', 'paused', 'unknown']);
 
 const gapLine = ({ from, to, kept }: Gap['gap']): string =>
-  faint(`… ${to - from + 1} entries ${kept ? 'passed (khlone log)' : 'of the journal are gone'}`);
+  faint(
+    kept ? '… more was printed meanwhile (khlone log)' : `… ${to - from + 1} entries of the journal are gone`,
+  );
 
 /** Shows an item, or that some are not told. What a clone does now may be another thing after either. */
 const show = (world: World, place: Place, raw: unknown): 'task' | 'passed' | 'words' => {
@@ -87,7 +89,7 @@ const show = (world: World, place: Place, raw: unknown): 'task' | 'passed' | 'wo
     const { from, to } = gap.data.gap;
     if (to < from) return 'words';
     world.print([...place.painting.end(), gapLine(gap.data.gap)]);
-    [place.isStill, place.now] = [false, undefined];
+    place.isStill = false;
     return 'passed';
   }
   const item = Item.parse(raw);
@@ -167,7 +169,7 @@ export const showClone = async (socketPath: string, zone: string, clone: string)
     }
     awaySinceMs ??= performance.now();
     if (!told && performance.now() - awaySinceMs > PATIENCE_MS) {
-      print([faint('khlone-server is away; this goes on when it is back')]);
+      print([faint('khlone-server is away; this goes on when a command of khlone brings it back')]);
       told = true;
       place.now = undefined;
     }

@@ -57,7 +57,7 @@ const shows =
   async () =>
     visitOf(pieces(...texts));
 const fails = (why: KhloneError) => (): Promise<never> => Promise.reject(why);
-const lines = { reconnecting: (s: number) => `away ${s}`, help: 'help', anywhere: false };
+const lines = { reconnecting: (s: number) => `away ${s}`, help: () => 'help', anywhere: false };
 const calm = new AbortController().signal;
 
 describe('a way that breaks', () => {
