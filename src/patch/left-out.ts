@@ -76,14 +76,23 @@ export const tooLarge = (bytes: number): string => `${LARGER} (${Math.round(byte
 export const NESTED = 'nested repository';
 export const SUBMODULE = 'submodule';
 
-/** Repositories inside this worktree, as paths that are held: what another side has there stays there. */
-export const repositoriesIn = (leftOut: readonly LeftOut[]): Held[] =>
-  leftOut
-    .filter(({ why }) => why === NESTED || why === SUBMODULE)
-    .map(({ path, why }) => ({
-      path: Buffer.from(path, 'utf8').toString('latin1'),
-      why: `in a ${why} here`,
-    }));
+const isRepository = ({ why }: LeftOut): boolean => why === NESTED || why === SUBMODULE;
+
+const heldIn = (leftOut: readonly LeftOut[], where: string): Held[] =>
+  leftOut.filter(isRepository).map(({ path, why }) => ({
+    path: Buffer.from(path, 'utf8').toString('latin1'),
+    why: `in a ${why} ${where}`,
+  }));
+
+/** Repositories inside of either worktree, as paths that are held: what the other side has there stays there. */
+export const repositoriesIn = (here: readonly LeftOut[], zone: readonly LeftOut[] = []): Held[] => [
+  ...heldIn(here, 'here'),
+  ...heldIn(zone, 'of the zone'),
+];
+
+/** So many of them, repositories before all else: the other side needs to know of those. */
+export const someOf = (leftOut: readonly LeftOut[], max: number): LeftOut[] =>
+  [...leftOut.filter(isRepository), ...leftOut.filter((one) => !isRepository(one))].slice(0, max);
 
 /** Whether this is told with every sync: somebody may miss the file there, and has a way to send it. */
 export const isTold = ({ why }: LeftOut): boolean => why === SECRET || why.startsWith(LARGER);

@@ -7,6 +7,7 @@ import { asKnown, hiddenPaths } from '../patch/as-known.ts';
 import { sweepDisplaced } from '../patch/displaced.ts';
 import { openEnvelope, sealEnvelope } from '../patch/envelope.ts';
 import { branchOf } from '../patch/head.ts';
+import { someOf } from '../patch/left-out.ts';
 import type { Path } from '../patch/listing.ts';
 import { readMadeBy, writeMadeBy } from '../patch/made-by.ts';
 import { pinAll, pinned, tidy } from '../patch/pins.ts';
@@ -171,7 +172,7 @@ export const look = async (place: PatchPlace, params: Params<'patch.look'>): Pro
     ...(head && { head }),
     ...(branch && { branch }),
     ...(base && { changed: (await diffTrees(shadow, base, tree)).length }),
-    leftOut: leftOut.slice(0, MAX_LEFT_OUT),
+    leftOut: someOf(leftOut, MAX_LEFT_OUT),
     ...(receipt && { applied: { seq: receipt.seq, sha256: receipt.sha256 } }),
   };
   if (!params.payload) return { answer };

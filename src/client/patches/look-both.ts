@@ -47,7 +47,7 @@ export const lookBoth = async (app: App, binding: Binding): Promise<void> => {
       snapshotOf(ground),
     ]);
     if (seen === undefined) return;
-    const held = repositoriesIn(leftOut);
+    const held = repositoriesIn(leftOut, answer.leftOut);
     const met = await meet(ground, { base: agreed ?? first, local: tree, remote: seen, held });
     const [toSend, toPull] = [await counted(ground, met, 'toRemote'), await counted(ground, met, 'toLocal')];
     const more = answer.tree === remote ? 0 : (answer.changed ?? 0);

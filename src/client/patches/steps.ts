@@ -67,7 +67,7 @@ const look = async (
   const [{ tree: local, leftOut }, seen] = await Promise.all([fromHere(), fetchRemote(ground, far)]);
   const then = ground.state.queued?.find(({ tree }) => tree === localTree)?.base;
   const base = (await present(ground, then)) ?? (await agreedBase(ground, far, seen.head));
-  const held = repositoriesIn(leftOut);
+  const held = repositoriesIn(leftOut, seen.leftOut);
   return { meeting: await meet(ground, { base, local, remote: seen.tree, held }), seen, leftOut };
 };
 

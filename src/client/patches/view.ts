@@ -1,5 +1,5 @@
 import { gitFailed } from '../../patch/git.ts';
-import { repositoriesIn } from '../../patch/left-out.ts';
+import { type LeftOut, repositoriesIn } from '../../patch/left-out.ts';
 import type { Path } from '../../patch/listing.ts';
 import { type Marked, markedText } from '../../patch/markers.ts';
 import { treeWith } from '../../patch/tree.ts';
@@ -31,12 +31,14 @@ const MAX_LEFT_OUT = 200;
 /** Bytes of a diff that are shown or exported at once. */
 const MAX_DIFF_BYTES = 256 * 1024 * 1024;
 
-const remoteOf = async (ground: Ground, far: Far | undefined): Promise<{ remote: string; base?: string }> => {
+type Seen = { remote: string; base?: string; theirs?: readonly LeftOut[] };
+
+const remoteOf = async (ground: Ground, far: Far | undefined): Promise<Seen> => {
   if (far) {
     await recoverExchange(ground, far);
     const seen = await fetchRemote(ground, far);
     const base = await agreedBase(ground, far, seen.head);
-    return { remote: seen.tree, ...(base && { base }) };
+    return { remote: seen.tree, theirs: seen.leftOut, ...(base && { base }) };
   }
   await recoverPull(ground);
   const remote = await present(ground, ground.state.remote);
@@ -53,11 +55,12 @@ const inMeeting = <T>(
 ): Promise<T> =>
   inTurn(place.repository.gitDir, async () => {
     const ground = await openGround(place.repository, place.zone, place.choice);
-    const [{ tree: local, leftOut }, { remote, base }] = await Promise.all([
+    const [{ tree: local, leftOut }, { remote, base, theirs }] = await Promise.all([
       snapshotOf(ground),
       remoteOf(ground, far),
     ]);
-    const meeting = await meet(ground, { base, local, remote, held: repositoriesIn(leftOut) });
+    const held = repositoriesIn(leftOut, theirs);
+    const meeting = await meet(ground, { base, local, remote, held });
     await keepState(
       ground,
       far ? seenState(ground, meeting) : { ...seenState(ground, meeting), ...seenBefore(ground) },

@@ -176,6 +176,27 @@ describe('both ways work', () => {
     expect(existsSync(join(sides.near, 'sub/made.txt'))).toBe(false);
   });
 
+  it('never write into a repository inside the zone, and say so', async () => {
+    await start();
+    mkdirSync(join(sides.far, 'nested'));
+    gitIn(join(sides.far, 'nested'), 'init', '-q');
+    put(sides.far, 'nested/there.txt', 'theirs\n');
+    for (const name of ['nested/there.txt', 'nested/made.txt']) put(sides.near, name, 'mine\n');
+    for (let n = 0; n < 2; n += 1) {
+      const { done, refused, meeting } = stepped(await sync(sides.place, sides.link, freely));
+      expect([done, refused]).toEqual([[], []]);
+      expect(meeting.plan.held.map(({ path, why }) => `${path}: ${why}`)).toEqual([
+        'nested/made.txt: in a nested repository of the zone',
+        'nested/there.txt: in a nested repository of the zone',
+      ]);
+      expect((await pullNow()).done).toEqual([]);
+      expect([near('nested/made.txt'), far('nested/there.txt')]).toEqual(['mine\n', 'theirs\n']);
+      expect(existsSync(join(sides.far, 'nested/made.txt'))).toBe(false);
+    }
+    rmSync(join(sides.far, 'nested'), { recursive: true });
+    expect((await syncNow()).done).toEqual(['nested/made.txt', 'nested/there.txt']);
+  });
+
   it('without running a filter of the repository', async () => {
     await start((root) => put(root, '.gitattributes', '*.lfs filter=own\n'));
     const ran = join(sides.dir, 'filter-ran');
