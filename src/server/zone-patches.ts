@@ -14,6 +14,7 @@ import { pinAll, pinned, tidy } from '../patch/pins.ts';
 import { openShadow, type Repository, type Shadow } from '../patch/shadow.ts';
 import { type Snapshot, snapshotTree } from '../patch/snapshot.ts';
 import { diffTrees, diffWithRenames, isComplete } from '../patch/tree.ts';
+import { treeTaken } from '../patch/tree-taken.ts';
 import { repositoryAt } from '../patch/unpack.ts';
 import type { AnswerOf, Params } from '../protocol/calls.ts';
 import { KhloneError } from '../protocol/error.ts';
@@ -238,13 +239,18 @@ export const take = async (
     );
   await openEnvelope(shadow, envelope, body, fresh(dir));
   faultPoint('patch.opened');
+  const told = new Set([...sent, envelope.result]);
   const [{ changes, renames }] = await Promise.all([
     diffWithRenames(shadow, envelope.base, envelope.result),
-    holdFor(ground, pins, replica, new Set([...sent, envelope.result])),
+    holdFor(ground, pins, replica, told),
   ]);
   faultPoint('patch.held');
   const note = { replica, seq, sha256: envelope.sha256 };
   const applied = await applyChanges(applyPlaceOf(ground), shadow, changes, { note, moves: renames });
+  const failed = applied.refused.map(({ path }) => path);
+  const taken = await treeTaken(shadow, envelope.result, changes, failed);
+  if (taken !== envelope.result)
+    await holdFor(ground, await pinned(shadow), replica, new Set([...told, taken]));
   await keepReceipt(ground, applied);
   faultPoint('patch.settled');
   if (params.settles && applied.refused.length === 0) await settle(ground, { tree: envelope.result });

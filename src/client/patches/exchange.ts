@@ -9,6 +9,7 @@ import { tidy } from '../../patch/pins.ts';
 import { baseAfterPull, baseAfterSync } from '../../patch/plan.ts';
 import { renewReplica } from '../../patch/replica.ts';
 import { entriesOf, sameEntry, treeWith } from '../../patch/tree.ts';
+import { treeTaken } from '../../patch/tree-taken.ts';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { faultPoint } from '../../protocol/fault-point.ts';
 import type { Refusal } from '../../protocol/patch.ts';
@@ -138,7 +139,7 @@ const finishSync = async (
   const refused = [...sent].flatMap((path) => (whys.has(path) ? [{ path, why: whys.get(path) ?? '' }] : []));
   const failed = refused.map(({ path }) => path);
   const base = await baseAfter(ground, meeting, failed);
-  const remote = failed.length === 0 ? result : meeting.remote;
+  const remote = await treeTaken(ground.shadow, result, meeting.plan.toRemote, failed);
   const behind = await queuedAfter(ground, meeting, failed);
   await keepState(ground, {
     ...stateAfter(ground, meeting, base),

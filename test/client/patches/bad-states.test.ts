@@ -197,6 +197,25 @@ describe('both ways work', () => {
     expect((await syncNow()).done).toEqual(['nested/made.txt', 'nested/there.txt']);
   });
 
+  it('keep here what was sent and is ignored there, though something else of that sync was refused', async () => {
+    await start();
+    put(sides.far, '.gitignore', '*.log\n');
+    put(sides.near, 'made.log', 'a log of mine\n');
+    put(sides.near, 'kept.txt', 'mine\n');
+    const late: TwoSides['link'] = {
+      ...sides.link,
+      apply: (change, payload) => {
+        put(sides.far, 'kept.txt', 'saved meanwhile\n');
+        return sides.link.apply(change, payload);
+      },
+    };
+    const { done, refused } = stepped(await sync(sides.place, late, freely));
+    expect([done, refused.map(({ path }) => path)]).toEqual([['made.log'], ['kept.txt']]);
+    expect((await pullNow()).done).toEqual(['.gitignore']);
+    expect(near('made.log')).toBe('a log of mine\n');
+    expect(far('kept.txt')).toBe('saved meanwhile\n');
+  });
+
   it('without running a filter of the repository', async () => {
     await start((root) => put(root, '.gitattributes', '*.lfs filter=own\n'));
     const ran = join(sides.dir, 'filter-ran');
