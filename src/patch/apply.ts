@@ -8,6 +8,7 @@ import * as z from 'zod';
 import { KhloneError } from '../protocol/error.ts';
 import { faultPoint } from '../protocol/fault-point.ts';
 import { inOrder, type Step } from './apply-order.ts';
+import { tellFull } from './full-disk.ts';
 import { type Path, pathText } from './listing.ts';
 import { isSafePath } from './safe-path.ts';
 import type { Shadow } from './shadow.ts';
@@ -115,7 +116,7 @@ const notWritten = (to: Path): string =>
 
 const swapIn = (place: ApplyPlace, swap: Swap, n: number, change: Step): Promise<string | undefined> =>
   swapPath(swap, n, change).catch((thrown: unknown) => {
-    throw tellFull(thrown, place);
+    throw tellFull(thrown, place.worktree);
   });
 
 /** Swaps what the journal of a folder lists, from the beginning: what is done is passed over. */
@@ -147,13 +148,6 @@ const run = async (
   const done = changes.flatMap(({ path }) => (whys.has(path) ? [] : [path]));
   const refused = [...whys].map(([path, why]) => ({ path, why }));
   return { note, done, refused, folder, settle: () => settle(folder, changes.length) };
-};
-
-/** A full disk in words; what was begun goes on when there is room. */
-const tellFull = (thrown: unknown, { worktree }: ApplyPlace): unknown => {
-  const { code } = thrown as NodeJS.ErrnoException;
-  if (code !== 'ENOSPC' && code !== 'EDQUOT') return thrown;
-  return new KhloneError('disk-low', `no space left for ${worktree}`, 'free some space, then try again');
 };
 
 /** What was displaced stays; a folder without any goes. */
@@ -228,7 +222,7 @@ export const applyChanges = async (
     await writeJournal(folder, journal);
   } catch (thrown) {
     await rm(folder, { recursive: true, force: true });
-    throw tellFull(thrown, place);
+    throw tellFull(thrown, place.worktree);
   }
   faultPoint('apply.journal');
   return run(place, shadow, folder, { changes: steps, note });

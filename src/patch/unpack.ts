@@ -4,6 +4,7 @@ import { lstat, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { KhloneError } from '../protocol/error.ts';
+import { tellFull } from './full-disk.ts';
 import { type GitOptions, git, gitFailed } from './git.ts';
 import { keepLineage } from './lineage.ts';
 import { type MadeBy, readMadeBy, writeMadeBy } from './made-by.ts';
@@ -219,9 +220,7 @@ export const unpackWorktree = async (wish: UnpackWish): Promise<Unpacked> => {
     await rename(temp, path);
     return made;
   } catch (thrown) {
-    const { code } = thrown as NodeJS.ErrnoException;
-    if (code !== 'ENOSPC' && code !== 'EDQUOT') throw thrown;
-    throw new KhloneError('disk-low', `no space left for ${path}`, 'free some space, then try again');
+    throw tellFull(thrown, path);
   } finally {
     await rm(temp, { recursive: true, force: true });
     underway.delete(temp);

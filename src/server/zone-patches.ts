@@ -6,6 +6,7 @@ import { type Application, applyChanges, recoverApplications } from '../patch/ap
 import { asKnown, hiddenPaths } from '../patch/as-known.ts';
 import { sweepDisplaced } from '../patch/displaced.ts';
 import { openEnvelope, sealEnvelope } from '../patch/envelope.ts';
+import { tellFull } from '../patch/full-disk.ts';
 import { branchOf } from '../patch/head.ts';
 import { someOf } from '../patch/left-out.ts';
 import type { Path } from '../patch/listing.ts';
@@ -151,8 +152,17 @@ async function* readOnce(file: string): AsyncGenerator<Uint8Array> {
   }
 }
 
-/** The state of the worktree, and what leads there from a tree that the replica has. */
-export const look = async (place: PatchPlace, params: Params<'patch.look'>): Promise<Look> => {
+/** Nothing is half done where khlone's own files find no room: what was begun goes on when there is some. */
+const orFull = <T>({ zone, zonesDir }: PatchPlace, work: Promise<T>): Promise<T> =>
+  work.catch((thrown: unknown) => {
+    throw tellFull(thrown, join(zonesDir, zone));
+  });
+
+/** The state of the worktree, and what leads there from a tree that the replica has. Throws `disk-low`. */
+export const look = (place: PatchPlace, params: Params<'patch.look'>): Promise<Look> =>
+  orFull(place, lookAt(place, params));
+
+const lookAt = async (place: PatchPlace, params: Params<'patch.look'>): Promise<Look> => {
   const ground = await groundOf(place);
   const { shadow, dir } = ground;
   await recover(ground);
@@ -212,8 +222,17 @@ const settle = async (
 
 export type Taken = { answer: AnswerOf<'patch.apply'>; refused: Refusal[] };
 
-/** Changes the worktree where it is still as the envelope's base says. Throws `conflict` for a base that was not told. */
-export const take = async (
+/**
+ * Changes the worktree where it is still as the envelope's base says. Throws `conflict` for a base that was not told,
+ * `disk-low`.
+ */
+export const take = (
+  place: PatchPlace,
+  params: Params<'patch.apply'>,
+  body: AsyncIterable<Uint8Array>,
+): Promise<Taken> => orFull(place, takeIn(place, params, body));
+
+const takeIn = async (
   place: PatchPlace,
   params: Params<'patch.apply'>,
   body: AsyncIterable<Uint8Array>,
@@ -260,5 +279,8 @@ export const take = async (
 };
 
 /** The person has all of `tree`: a removal counts only what differs from it as work that would be lost. */
-export const agree = async (place: PatchPlace, state: Params<'patch.agree'>): Promise<void> =>
-  settle(await groundOf(place), state);
+export const agree = (place: PatchPlace, state: Params<'patch.agree'>): Promise<void> =>
+  orFull(
+    place,
+    groundOf(place).then((ground) => settle(ground, state)),
+  );

@@ -1,6 +1,7 @@
 import { link, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { tellFull } from '../../patch/full-disk.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { sweepLeftovers } from './leftovers.ts';
 import { startOf, stillRuns } from './maker.ts';
@@ -93,13 +94,6 @@ const locked = async <T>(gitDir: string, work: () => Promise<T>): Promise<T> => 
   } finally {
     await rm(mine, { force: true });
   }
-};
-
-/** A full disk in words: what was begun goes on when there is room. */
-const tellFull = (thrown: unknown, gitDir: string): unknown => {
-  const { code } = thrown as NodeJS.ErrnoException;
-  if (code !== 'ENOSPC' && code !== 'EDQUOT') return thrown;
-  return new KhloneError('disk-low', `no space left for ${gitDir}`, 'free some space, then try again');
 };
 
 /**

@@ -1,4 +1,4 @@
-import { KhloneError } from '../../protocol/error.ts';
+import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import type { Binding } from '../bindings.ts';
 import type { Connected } from '../link/link.ts';
 import { loadSiteConfig, type SiteConfig } from '../site-config.ts';
@@ -43,8 +43,22 @@ export const patchZoneAt = async (home: TrustHome, binding: Binding): Promise<Pa
   throw new KhloneError('no-repository', `${binding.root} is no git worktree any more`, 'khlone zone del');
 };
 
-export const farSide = ({ place }: PatchZone, { peer }: Connected): Far =>
-  farOf(peer, place.zone, place.choice);
+/** A disk that is full is the one of that machine, which somebody who reads its path would take for this one. */
+const named = <T>({ host, mode }: Binding, work: Promise<T>): Promise<T> =>
+  work.catch((thrown: unknown) => {
+    const { code, message, hint } = asKhloneError(thrown);
+    if (code !== 'disk-low' || mode === 'local') throw thrown;
+    throw new KhloneError(code, `on ${host}: ${message}`, hint);
+  });
+
+export const farSide = ({ place, binding }: PatchZone, { peer }: Connected): Far => {
+  const far = farOf(peer, place.zone, place.choice);
+  return {
+    ...far,
+    look: (wish) => named(binding, far.look(wish)),
+    apply: (change, payload) => named(binding, far.apply(change, payload)),
+  };
+};
 
 /** Whether the zone follows a branch: a detached one has the digits of its commit for a name. */
 export const wishFor = (

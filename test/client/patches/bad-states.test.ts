@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import {
   chmodSync,
   existsSync,
@@ -8,6 +9,7 @@ import {
   realpathSync,
   renameSync,
   rmSync,
+  statfsSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
@@ -333,6 +335,38 @@ describe('a step that cannot be', () => {
     await expect(syncNow()).rejects.toMatchObject({ code: 'disk-low' });
     expect([far('kept.txt'), existsSync(join(sides.far, 'big.bin'))]).toEqual(['kept\n', false]);
     rmSync(join(sides.near, 'big.bin'));
+    await syncNow();
+    expect(far('kept.txt')).toBe('near\n');
+  });
+
+  it('changes nothing where the disk that khlone has on the machine of the zone is full', async ({
+    skip,
+  }) => {
+    if (!canMount) skip('no small disk can be mounted');
+    await start();
+    const own = join(sides.patchPlace.zonesDir, ZONE);
+    renameSync(own, `${own}.old`);
+    smallDisk(own);
+    execFileSync('cp', ['-a', `${own}.old/.`, own]);
+    await pullNow();
+    put(sides.near, 'kept.txt', 'near\n');
+    const full = (room: number): void => {
+      const ballast = join(own, 'ballast');
+      rmSync(ballast, { force: true });
+      const { bavail, bsize } = statfsSync(own);
+      writeFileSync(ballast, Buffer.alloc(Math.max(0, bavail * bsize - room), 1));
+    };
+    for (const room of [0, 4096, 16_384, 65_536]) {
+      full(room);
+      put(sides.near, 'noise.bin', randomBytes(200_000));
+      await expect(syncNow()).rejects.toMatchObject({
+        code: 'disk-low',
+        // Not the disk of this side, which knows no more than what it is told.
+        message: expect.stringMatching(/zones\/z-[0-9a-f]+$|the disk is full$/u),
+      });
+      expect([far('kept.txt'), existsSync(join(sides.far, 'noise.bin'))]).toEqual(['kept\n', false]);
+    }
+    full(3_000_000);
     await syncNow();
     expect(far('kept.txt')).toBe('near\n');
   });
