@@ -92,7 +92,8 @@ export class PullCommand extends KhloneCommand {
     );
     await app.flush(binding.host);
     const far = farSide(zone, connected);
-    const wish = wishFor(zone, { ...(files && { files }), yes: this.yes });
+    const { signal } = caller;
+    const wish = wishFor(zone, { ...(files && { files }), yes: this.yes, signal });
     const outcome = await pull(zone.place, far, wish);
     if ('halts' in outcome) throw haltError(outcome.halts);
     const forced = this.force ? await this.takeTheirs(zone, outcome, files) : [];
