@@ -137,7 +137,12 @@ describe('pull --all', () => {
     execFileSync('mv', [repos[1] ?? '', `${repos[1]}-moved`]);
     const all = await world.khlone(['pull', '--all'], { cwd: world.base });
     expect(all.stderr).toContain('org/a@main\n✓ 1 file pulled\n');
-    expect(all.stderr).toMatch(/org\/b@main\n✗ .*is no git worktree any more/);
+    expect(all.stderr).toMatch(/org\/b@main\n✗ .*is no git worktree any more\n {2}↳ khlone zone del\n/);
+    const some = await world.khlone(['pull', '--all', 'made'], { cwd: world.base });
+    expect([some.code, some.stderr]).toEqual([
+      2,
+      '✗ --all is about all files\n  ↳ khlone pull FILE in the worktree of a zone\n',
+    ]);
     expect(all.stderr).toContain('org/c@main\n✓ 1 file pulled\n');
     expect(all.code).toBe(2);
     expect(existsSync(join(repos[2] ?? '', 'made'))).toBe(true);

@@ -1,11 +1,11 @@
 import { Command, Option } from 'clipanion';
 import { type Path, pathText } from '../../patch/listing.ts';
 import type { Flag } from '../../patch/policy.ts';
-import { asKhloneError, type KhloneError } from '../../protocol/error.ts';
+import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
 import type { Binding } from '../bindings.ts';
 import { pullCommits } from '../patches/commits.ts';
-import type { Far } from '../patches/far.ts';
+import { agreeIfThere, type Far } from '../patches/far.ts';
 import { isNamed } from '../patches/judge.ts';
 import { assertKnown, asText, pathsFrom } from '../patches/named.ts';
 import { resolveConflict } from '../patches/resolve.ts';
@@ -21,6 +21,7 @@ import {
 import { placeOf } from '../place.ts';
 import { conflictLines, conflictsText, haltError, named, reasonLines, shownPath } from '../render/patches.ts';
 import { mark } from '../render/receipt.ts';
+import { nextOf } from '../render/tell-error.ts';
 import { needing, serverOf } from '../server-call.ts';
 import { KhloneCommand } from './base.ts';
 
@@ -64,6 +65,12 @@ export class PullCommand extends KhloneCommand {
   }
 
   async pullAll(): Promise<number> {
+    if (this.files.length > 0)
+      throw new KhloneError(
+        'usage',
+        '--all is about all files',
+        'khlone pull FILE in the worktree of a zone',
+      );
     const elsewhere = this.app.bindings.all().filter((one) => !isOwnWorktree(one));
     if (elsewhere.length === 0) this.say('no zone is elsewhere: there is nothing to pull');
     let worst = 0;
@@ -74,8 +81,12 @@ export class PullCommand extends KhloneCommand {
       } catch (thrown) {
         const error = asKhloneError(thrown);
         if (error.code === 'interrupted') throw error;
-        this.say(`${mark(this.style('stderr'), 'failed')} ${oneLine(error.message, 500)}`);
-        this.told.push({ zone: binding.address, code: error.code, message: error.message });
+        const { code, message } = error;
+        const hint = nextOf(error);
+        const style = this.style('stderr');
+        this.say(`${mark(style, 'failed')} ${oneLine(message, 500)}`);
+        if (hint !== undefined) this.say(`  ${mark(style, 'next')} ${oneLine(hint, 500)}`);
+        this.told.push({ zone: binding.address, code, message, ...(hint !== undefined && { hint }) });
         worst = Math.max(worst, error.exit);
       }
     }
@@ -99,7 +110,7 @@ export class PullCommand extends KhloneCommand {
     const forced = this.force ? await this.takeTheirs(zone, outcome, files) : [];
     const { commits, stays } = await this.fetchCommits(zone, far);
     const { head, tree } = outcome.seen;
-    if (head && outcome.isClear) await far.agree({ tree, head });
+    if (head && outcome.isClear) await agreeIfThere(far, { tree, head });
     app.auto.seen(binding.zone);
     app.known.touch(binding.zone);
     const code = this.tell(binding, { ...outcome, forced, commits, stays });
@@ -108,7 +119,7 @@ export class PullCommand extends KhloneCommand {
     return code;
   }
 
-  /** The files are here already, so a branch that has to stay is told behind them. */
+  /** The files are here already, so a branch that has to stay, or a line that broke, is told behind them. */
   async fetchCommits(
     zone: PatchZone,
     far: Far,
@@ -117,7 +128,7 @@ export class PullCommand extends KhloneCommand {
       return { commits: await pullCommits(zone, far, { forward: this.commits }), stays: undefined };
     } catch (thrown) {
       const error = asKhloneError(thrown);
-      if (error.code !== 'conflict') throw error;
+      if (error.code !== 'conflict' && error.code !== 'unreachable') throw error;
       return { commits: [], stays: error };
     }
   }

@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import type { AnswerOf, Params } from '../../protocol/calls.ts';
-import { KhloneError } from '../../protocol/error.ts';
+import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { Refusal } from '../../protocol/patch.ts';
 import type { Peer } from '../../protocol/peer.ts';
 import { call, callServer } from '../call.ts';
@@ -66,4 +66,14 @@ export const farOf = (peer: Peer, zone: string, choice: Choice): Far => {
     },
     common: async (have) => (await call(peer, 'patch.common', { zone, have }, options)).common,
   };
+};
+
+/**
+ * Tells the zone what both sides have, where it still answers: it is told again by the next exchange, and what was
+ * done here before the line broke is to be said.
+ */
+export const agreeIfThere = async (far: Far, state: Parameters<Far['agree']>[0]): Promise<void> => {
+  await far.agree(state).catch((thrown: unknown) => {
+    if (asKhloneError(thrown).code !== 'unreachable') throw thrown;
+  });
 };

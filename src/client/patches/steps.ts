@@ -9,7 +9,7 @@ import type { Snapshot } from '../../patch/snapshot.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { agreedBase } from './agreed-base.ts';
 import { type Done, pullInto, recoverExchange, seenState, syncTo } from './exchange.ts';
-import type { Choice, Far, Look } from './far.ts';
+import { agreeIfThere, type Choice, type Far, type Look } from './far.ts';
 import { type Ground, keepState, openGround, present, snapshotOf } from './ground.ts';
 import { type Direction, flagsOf, forgetNamed, ignoredBefore, judge, type Wish } from './judge.ts';
 import { inTurn } from './lock.ts';
@@ -109,7 +109,7 @@ export const pull = (
       await keepState(ground, { ...ground.state, ignoredOnce: await ignoredBefore(ground) });
     const done = await pullInto(ground, meeting);
     const clear = isClear(meeting, done);
-    if (clear) await far.agree({ tree: meeting.remote });
+    if (clear) await agreeIfThere(far, { tree: meeting.remote });
     const conflicts = await tellConflicts(ground.shadow, meeting.merge.conflicts);
     const flags = await flagsOf(ground, done.done, meeting);
     const refused = await tellSparse(ground.repository, done.refused);

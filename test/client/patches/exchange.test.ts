@@ -10,6 +10,7 @@ import { MAX_NEW_FILES } from '../../../src/patch/holds.ts';
 import { readMadeBy } from '../../../src/patch/made-by.ts';
 import { pin } from '../../../src/patch/pins.ts';
 import { snapshotTree } from '../../../src/patch/snapshot.ts';
+import { KhloneError } from '../../../src/protocol/error.ts';
 import { commitAll, fingerprint, gitIn, makeDirty, put, snapshotWish, ZONE } from '../../patch/ground.ts';
 import { CHOICE, freely, makeTwoSides, placeAt, stepped, type TwoSides } from './two-sides.ts';
 
@@ -95,6 +96,16 @@ describe('a pull', () => {
     expect(existsSync(join(sides.near, 'package.json'))).toBe(false);
     const { flags } = stepped(await pull(sides.place, sides.link, freely));
     expect(flags.map(({ path }) => path)).toEqual(['package.json']);
+  });
+
+  it('whose line breaks once the files are here says what came', async () => {
+    put(sides.far, 'made.txt', 'far\n');
+    const lost: TwoSides['link'] = {
+      ...sides.link,
+      agree: () => Promise.reject(new KhloneError('unreachable', 'the connection ended')),
+    };
+    expect(stepped(await pull(sides.place, lost, freely)).done).toEqual(['made.txt']);
+    expect(stepped(await pull(sides.place, sides.link, freely)).isClear).toBe(true);
   });
 
   it('changes neither index, HEAD nor refs of either side', async () => {
