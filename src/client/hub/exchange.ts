@@ -165,15 +165,23 @@ const createScreen = (invocation: Invocation) => {
   };
 };
 
+/** Aborts with the call. Not AbortSignal.any: one that is only looked at, and not listened to, may never hear of it. */
+const leavingWith = ({ signal }: Call): AbortController => {
+  const left = new AbortController();
+  signal.addEventListener('abort', () => left.abort(), { once: true });
+  if (signal.aborted) left.abort();
+  return left;
+};
+
 /** Starts a command for a caller; `run` gets the caller and answers the exit code. */
 export const startExchange = (
   invocation: Invocation,
   call: Call,
   run: (caller: Caller) => Promise<number>,
 ): Exchange => {
-  const unread = new AbortController();
-  const signal = AbortSignal.any([call.signal, unread.signal]);
-  const said = createSaid(() => unread.abort());
+  const left = leavingWith(call);
+  const { signal } = left;
+  const said = createSaid(() => left.abort());
   const pending = new Map<number, Pending>();
   let next = 1;
 

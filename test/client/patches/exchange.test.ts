@@ -81,23 +81,6 @@ describe('a pull', () => {
     expect(all).toContain('mine, never committed\n');
   });
 
-  it('writes nothing for a person who left meanwhile, and says all the next time', async () => {
-    const left = new AbortController();
-    put(sides.far, 'package.json', '{"scripts":{"postinstall":"evil"}}\n');
-    const slow: TwoSides['link'] = {
-      ...sides.link,
-      look: async (wish) => {
-        left.abort();
-        return sides.link.look(wish);
-      },
-    };
-    const wish = { ...freely, signal: left.signal };
-    await expect(pull(sides.place, slow, wish)).rejects.toMatchObject({ code: 'interrupted' });
-    expect(existsSync(join(sides.near, 'package.json'))).toBe(false);
-    const { flags } = stepped(await pull(sides.place, sides.link, freely));
-    expect(flags.map(({ path }) => path)).toEqual(['package.json']);
-  });
-
   it('whose line breaks once the files are here says what came', async () => {
     put(sides.far, 'made.txt', 'far\n');
     const lost: TwoSides['link'] = {
