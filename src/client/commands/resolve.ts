@@ -38,7 +38,7 @@ export class ResolveCommand extends KhloneCommand {
       );
     const zone = patchZoneOf(place.binding, place.worktree, place.config);
     const path = pathFrom(caller.cwd, place.worktree.root, this.file);
-    const { paths, refused, kept } = await resolveConflict(zone.place, path, this.choice());
+    const { paths, refused, kept } = await resolveConflict(zone.place, path, this.choice(), caller.cwd);
     app.known.touch(place.binding.zone);
     const style = this.style('stderr');
     if (this.json)

@@ -12,13 +12,14 @@ import { startOf } from './maker.ts';
 const EDIT_ATTEMPTS = 10;
 const MAX_EDITED_BYTES = 64 * 1024 * 1024;
 
-export type Marked = { path: Path; text: Buffer; markerSize: number };
+/** `word`: the file as it is typed where the person stands. */
+export type Marked = { path: Path; text: Buffer; markerSize: number; word?: string };
 
-const leftBehind = (path: Path, left: readonly number[]): KhloneError =>
+const leftBehind = (word: string, left: readonly number[]): KhloneError =>
   new KhloneError(
     'conflict',
     `conflict markers are left in line ${left.slice(0, 5).join(', ')}: nothing was changed`,
-    `khlone resolve ${fileWord(path)} --merge opens it again`,
+    `khlone resolve ${word} --merge opens it again`,
   );
 
 const NOT_EXECUTABLE = 126;
@@ -27,7 +28,7 @@ const NO_SUCH_PROGRAM = 127;
 const SIGNALLED = 128;
 
 /** An editor that could not start, one that was killed, or one that the person left in order to give up. */
-const editorFailed = (path: Path, code: number): KhloneError => {
+const editorFailed = (word: string, code: number): KhloneError => {
   if (code === NOT_EXECUTABLE || code === NO_SUCH_PROGRAM)
     return new KhloneError(
       'usage',
@@ -37,23 +38,23 @@ const editorFailed = (path: Path, code: number): KhloneError => {
   return new KhloneError(
     code >= SIGNALLED ? 'interrupted' : 'conflict',
     `the editor ended with ${code}: nothing was changed`,
-    `khlone resolve ${fileWord(path)} --merge opens it again`,
+    `khlone resolve ${word} --merge opens it again`,
   );
 };
 
 const editUntilWhole = async (
   file: string,
-  { path, text, markerSize }: Marked,
+  { path, text, markerSize, word = fileWord(path) }: Marked,
   open: (file: string) => Promise<number>,
 ): Promise<Buffer> => {
   for (let attempt = 1; ; attempt += 1) {
     const code = await open(file);
-    if (code !== 0) throw editorFailed(path, code);
+    if (code !== 0) throw editorFailed(word, code);
     const edited = await readFile(file);
     if (edited.length > MAX_EDITED_BYTES) throw new KhloneError('too-large', 'the merged text is too large');
     const left = markersLeft(edited, markerSize);
     if (left.length === 0) return edited;
-    if (edited.equals(text) || attempt === EDIT_ATTEMPTS) throw leftBehind(path, left);
+    if (edited.equals(text) || attempt === EDIT_ATTEMPTS) throw leftBehind(word, left);
   }
 };
 

@@ -2,13 +2,14 @@ import { type Application, applyChanges } from '../../patch/apply.ts';
 import { blobAt } from '../../patch/blob-id.ts';
 import { gitFailed } from '../../patch/git.ts';
 import { changesIgnoreRules } from '../../patch/ignored.ts';
-import { type Path, pathText, toBytes } from '../../patch/listing.ts';
+import { type Path, toBytes } from '../../patch/listing.ts';
 import { markedText } from '../../patch/markers.ts';
 import type { Stage } from '../../patch/merge-said.ts';
 import { CHANGED } from '../../patch/swap.ts';
 import { type Change, type Entry, sameEntry } from '../../patch/tree.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { faultPoint } from '../../protocol/fault-point.ts';
+import { fileWord, type Standing } from '../render/file-word.ts';
 import { editMarked, type Marked } from './edit-conflict.ts';
 import { finishDecision, recoverPull } from './exchange.ts';
 import { applyPlaceOf, type Ground, keepState, openGround } from './ground.ts';
@@ -30,14 +31,24 @@ export type Choice =
 
 export type Resolved = { paths: Path[]; refused: Application['refused']; kept?: string };
 
-const conflictAt = ({ state }: Ground, path: Path): KeptConflict => {
-  const found = state.conflicts.filter(({ paths }) => paths.some((one) => isMeant(path, one)));
+/** A file as a person named it, and where they stood: what they are told names files from there. */
+type NamedFile = { path: Path; cwd: string };
+
+const standingIn = ({ repository }: Ground, cwd: string): Standing => ({ cwd, root: repository.worktree });
+
+const conflictAt = (ground: Ground, { path, cwd }: NamedFile): KeptConflict => {
+  const { conflicts } = ground.state;
+  const found = conflicts.filter(({ paths }) => paths.some((one) => isMeant(path, one)));
   const [only] = found;
   if (only && found.length === 1) return only;
-  const some = state.conflicts.map(({ paths }) => pathText(paths[0] ?? '')).slice(0, 5);
+  const standing = standingIn(ground, cwd);
+  const some = conflicts.map(({ paths }) => fileWord(paths[0] ?? '', standing)).slice(0, 5);
+  const isFolder = conflicts.some(({ paths }) =>
+    paths.some((one) => path === '' || one.startsWith(`${path}/`)),
+  );
   throw new KhloneError(
     'not-found',
-    `no conflict in ${pathText(path) || 'all files at once: name one'}`,
+    isFolder ? 'conflicts are decided file by file' : `no conflict in ${fileWord(path, standing)}`,
     some.length > 0 ? `conflicts: ${some.join(', ')}` : 'khlone pull looks for some',
   );
 };
@@ -81,8 +92,8 @@ const writeBlob = async ({ shadow }: Ground, text: Buffer): Promise<string> => {
 type Opened = { conflict: KeptConflict; stage: Stage; marked: Marked; dir: string };
 
 /** What an editor is given of a conflict. Throws `conflict` where no one text holds it. */
-const openConflict = async (ground: Ground, path: Path): Promise<Opened> => {
-  const conflict = conflictAt(ground, path);
+const openConflict = async (ground: Ground, file: NamedFile): Promise<Opened> => {
+  const conflict = conflictAt(ground, file);
   const { paths, contents } = conflict;
   const [content] = contents;
   if (!content || contents.length !== 1)
@@ -92,7 +103,8 @@ const openConflict = async (ground: Ground, path: Path): Promise<Opened> => {
       'choose a side: --keep local or --keep remote',
     );
   const [named, stage] = content;
-  const marked = { path: named, ...(await markedText(ground.shadow, stage)) };
+  const word = fileWord(named, standingIn(ground, file.cwd));
+  const marked = { path: named, word, ...(await markedText(ground.shadow, stage)) };
   return { conflict, stage, marked, dir: ground.dir };
 };
 
@@ -131,19 +143,25 @@ const inGround = <T>(place: StepPlace, work: (ground: Ground) => Promise<T>): Pr
 /**
  * Decides the conflict that `path` is in, with all files that are in it together. `refused`: paths that somebody
  * changed meanwhile; the conflict then stays, and a text that was edited is kept as `kept`. What was displaced is
- * kept. Throws `not-found` where there is none.
+ * kept. `cwd`: where the person stands, for what they are told. Throws `not-found` where there is none.
  */
-export const resolveConflict = async (place: StepPlace, path: Path, choice: Choice): Promise<Resolved> => {
+export const resolveConflict = async (
+  place: StepPlace,
+  path: Path,
+  choice: Choice,
+  cwd = place.repository.worktree,
+): Promise<Resolved> => {
+  const file = { path, cwd };
   if ('keep' in choice) {
     return inGround(place, async (ground) => {
-      const conflict = conflictAt(ground, path);
+      const conflict = conflictAt(ground, file);
       return decide(ground, conflict, targetsOf(conflict, choice.keep));
     });
   }
-  const opened = await inGround(place, (ground) => openConflict(ground, path));
-  return editMarked(opened.dir, opened.marked, choice.merge, async (edited, file) => {
+  const opened = await inGround(place, (ground) => openConflict(ground, file));
+  return editMarked(opened.dir, opened.marked, choice.merge, async (edited, kept) => {
     const value = await inGround(place, (ground) => takeEdited(ground, opened, edited));
     const taken = value.refused.length === 0;
-    return { taken, value: taken ? value : { ...value, kept: file } };
+    return { taken, value: taken ? value : { ...value, kept } };
   });
 };

@@ -123,6 +123,24 @@ it('leaves what an editor has open while others exchange', async () => {
   expect(existsSync(seen)).toBe(false);
 });
 
+it('names files from where a person stands who decides a conflict', async () => {
+  for (const [root, text] of [
+    [sides.near, 'mine\n'],
+    [sides.far, 'of the zone\n'],
+  ] as const)
+    for (const name of ['deep/one.txt', 'kept.txt']) put(root, name, text);
+  stepped(await pull(sides.place, sides.link, freely));
+  const cwd = join(sides.near, 'deep');
+  const decide = (path: string) => resolveConflict(sides.place, path, { merge: async () => 1 }, cwd);
+  const hint = 'conflicts: one.txt, ../kept.txt';
+  await expect(decide('deep/none')).rejects.toMatchObject({ message: 'no conflict in none', hint });
+  for (const path of ['', 'deep'])
+    await expect(decide(path)).rejects.toMatchObject({ message: 'conflicts are decided file by file', hint });
+  await expect(decide('deep/one.txt')).rejects.toMatchObject({
+    hint: 'khlone resolve one.txt --merge opens it again',
+  });
+});
+
 it('names the maker of an edited text whatever the file is called', async () => {
   const marked = { path: '77-88-01234567-x', text: Buffer.from('a\n'), markerSize: 7 };
   const name = await editMarked(
