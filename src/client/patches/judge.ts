@@ -129,6 +129,14 @@ export const judge = async (ground: Ground, met: Meeting, wish: Wish): Promise<J
   return { meeting, halts };
 };
 
+/** How many paths would move in this direction: what is held waits, and is not counted. */
+export const countedIn = async (ground: Ground, met: Meeting, direction: Direction): Promise<number> => {
+  const { meeting } = await judge(ground, met, {
+    ...{ direction, files: undefined, branch: undefined, isQueued: true },
+  });
+  return meeting.plan[direction].length;
+};
+
 const textOf = async ({ shadow }: Ground, oid: string | undefined): Promise<string | undefined> =>
   oid === undefined ? undefined : (await readBlob(shadow, oid, MAX_PACKAGE_BYTES)).toString('utf8');
 

@@ -5,19 +5,12 @@ import type { Binding } from '../bindings.ts';
 import { seenState } from './exchange.ts';
 import { firstBase } from './first-base.ts';
 import { type Ground, keepState, openGround, present, snapshotOf } from './ground.ts';
-import { judge } from './judge.ts';
+import { countedIn } from './judge.ts';
 import { inTurn } from './lock.ts';
-import { type Meeting, meet } from './meet.ts';
+import { meet } from './meet.ts';
 import { farSide, patchZoneAt } from './zone.ts';
 
 /** A look at both sides for the counts that people see: nothing is carried, and nothing moves. */
-
-const counted = async (ground: Ground, met: Meeting, direction: 'toLocal' | 'toRemote'): Promise<number> => {
-  const { meeting } = await judge(ground, met, {
-    ...{ direction, files: undefined, branch: undefined, isQueued: true },
-  });
-  return meeting.plan[direction].length;
-};
 
 /**
  * Writes down how far the worktree and its zone are apart. What the zone has beyond its last seen state is only
@@ -49,7 +42,8 @@ export const lookBoth = async (app: App, binding: Binding): Promise<void> => {
     if (seen === undefined) return;
     const held = repositoriesIn(leftOut, answer.leftOut);
     const met = await meet(ground, { base: agreed ?? first, local: tree, remote: seen, held });
-    const [toSend, toPull] = [await counted(ground, met, 'toRemote'), await counted(ground, met, 'toLocal')];
+    const toSend = await countedIn(ground, met, 'toRemote');
+    const toPull = await countedIn(ground, met, 'toLocal');
     const more = answer.tree === remote ? 0 : (answer.changed ?? 0);
     await keepState(ground, { ...seenState(ground, met), toSend, toPull: toPull + more });
   });

@@ -8,6 +8,7 @@ import { agreedBase } from './agreed-base.ts';
 import { recoverExchange, recoverPull, seenState } from './exchange.ts';
 import type { Far } from './far.ts';
 import { type Ground, keepState, openGround, present, snapshotOf } from './ground.ts';
+import { countedIn } from './judge.ts';
 import { inTurn } from './lock.ts';
 import { fetchRemote, type Meeting, meet } from './meet.ts';
 import { assertKnown, isMeant } from './named.ts';
@@ -72,12 +73,12 @@ const seenBefore = ({ state: { seenMs } }: Ground) => (seenMs === undefined ? {}
 
 /** How both sides differ. `far` undefined: as far as it is known here. */
 export const viewPatches = (place: StepPlace, far: Far | undefined): Promise<View> =>
-  inMeeting(place, far, async (ground, { merge, plan }, leftOut) => ({
+  inMeeting(place, far, async (ground, meeting, leftOut) => ({
     leftOut: leftOut.slice(0, MAX_LEFT_OUT),
-    conflicts: await tellConflicts(ground.shadow, merge.conflicts),
-    toSend: plan.toRemote.length,
-    toPull: plan.toLocal.length,
-    held: plan.held,
+    conflicts: await tellConflicts(ground.shadow, meeting.merge.conflicts),
+    toSend: await countedIn(ground, meeting, 'toRemote'),
+    toPull: await countedIn(ground, meeting, 'toLocal'),
+    held: meeting.plan.held,
     asOfMs: far ? undefined : ground.state.seenMs,
   }));
 

@@ -4,8 +4,9 @@ import * as fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readState, writeState, type ZoneState } from '../../../src/client/patches/state.ts';
 import { pull, sync } from '../../../src/client/patches/steps.ts';
+import { viewPatches } from '../../../src/client/patches/view.ts';
 import { GONE_MS, heldOnce, MAX_GONE, MAX_HELD_ONCE } from '../../../src/patch/ignored.ts';
-import { put, ZONE } from '../../patch/ground.ts';
+import { commitAll, gitIn, put, ZONE } from '../../patch/ground.ts';
 import { freely, makeTwoSides, stepped, type TwoSides } from './two-sides.ts';
 
 /** What ignore rules covered until a pull changed them: held, and for how long it is remembered. */
@@ -97,6 +98,15 @@ describe('a file that was ignored until a pull', () => {
 const why = 'was ignored until a pull';
 const path = fc.nat(30).map((n) => `p${n}`);
 const paths = fc.uniqueArray(path);
+
+it('what is held is not counted among what a sync would send', async () => {
+  put(sides.near, '.env', 'of mine\n');
+  gitIn(sides.near, 'add', '-f', '.env');
+  commitAll(sides.near, 'a secret');
+  const { held } = stepped(await sync(sides.place, sides.link, freely)).meeting.plan;
+  expect(held.map(({ path }) => path)).toEqual(['.env']);
+  expect(await viewPatches(sides.place, sides.link)).toMatchObject({ toSend: 0, toPull: 0 });
+});
 
 describe('what is held once', () => {
   it('is never less than what lies there and what is covered now, and each path once', () => {
