@@ -16,6 +16,16 @@ export type Located =
 
 const stemOf = (prefix: string): string => (prefix.startsWith('task-') ? prefix : `task-${prefix}`);
 
+/** A word that is no beginning of an id names nothing: an empty one, as of an unset variable, would name an only task. */
+const requirePrefix = (prefix: string): void => {
+  if (/^(task-)?[0-9a-z]{1,10}$/.test(prefix)) return;
+  const [code, what] =
+    prefix === '' || prefix === 'task-'
+      ? (['usage', 'which task?'] as const)
+      : (['not-found', `no task ${oneLine(prefix, 60)}`] as const);
+  throw new KhloneError(code, what, 'khlone list tasks shows the known ones');
+};
+
 const inOutbox = (app: App, prefix: string): Located | undefined => {
   const entries = app.outbox.list().filter((q) => q.entry.call.name === 'task.add');
   const byId = new Map(entries.map((q) => [(q.entry.call.params as { id: string }).id, q]));
@@ -97,6 +107,7 @@ export const locateTask = async (
   prefix: string,
   first: Binding | undefined,
 ): Promise<Located> => {
+  requirePrefix(prefix);
   const here = inOutbox(app, prefix);
   if (here) return here;
   const bindings = [...(first ? [first] : []), ...app.bindings.all()];

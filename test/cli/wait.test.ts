@@ -128,13 +128,34 @@ describe('await', () => {
   });
 
   test('of several or of none is an error that says so', async () => {
-    expect(await world.says(['await', 'task-'])).toMatch(
-      /^! ✗ task- names several tasks\n! {3}↳ one of (task-\d+(, )?)+.*\n\[exit 2\]\n$/,
+    const firsts = new Map<string, number>();
+    const shared = (): string | undefined => [...firsts].find(([, count]) => count > 1)?.[0];
+    while (shared() === undefined) {
+      const first = (await queued('true'))['task-'.length] ?? '';
+      firsts.set(first, (firsts.get(first) ?? 0) + 1);
+    }
+    expect(await world.says(['await', shared() ?? ''])).toMatch(
+      /^! ✗ . names several tasks\n! {3}↳ one of (task-\d+(, )?)+.*\n\[exit 2\]\n$/,
     );
     expect(await world.says(['await', 'zzzz'])).toBe(
       '! ✗ no task zzzz\n!   ↳ khlone list tasks shows the known ones\n[exit 2]\n',
     );
   });
+
+  test.each(['', 'task-'])(
+    'of a task that is not named at all ("%s") ends none, even where there is one',
+    async (word) => {
+      const cwd = world.repository(`lonely-${word}`);
+      const env = { KHLONE_HOME: join(world.base, `home-${word}`) };
+      const id = (await world.khlone(['act', '--quiet', '--who', '@sh', 'true'], { cwd, env })).stdout.trim();
+      const said = '! ✗ which task?\n!   ↳ khlone list tasks shows the known ones\n[exit 2]\n';
+      for (const words of [['cancel'], ['retry'], ['await'], ['queue', 'drop'], ['status', '--task']]) {
+        expect(await world.says([...words, word], { cwd, env })).toBe(said);
+      }
+      expect(id).toMatch(/^task-/);
+      await world.khlone(['stop'], { cwd, env });
+    },
+  );
 
   test('of an ended task answers at once, as often as it is asked', async () => {
     const id = await queued('echo again');
