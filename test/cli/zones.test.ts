@@ -29,6 +29,18 @@ describe('init', () => {
     expect(world.git(['status', '--short'])).toBe('');
   });
 
+  test('--branch on the branch of the zone changes nothing, nor does one that fails', async () => {
+    const cwd = world.repository('same');
+    await world.khlone(['act', '--who', '@sh', '--await', 'echo kept'], { cwd });
+    await world.khlone(['init', '--branch'], { cwd });
+    expect(await world.says(['log'], { cwd })).toContain('kept');
+    writeFileSync(join(cwd, 'khlone.yml'), 'zone: [');
+    expect((await world.khlone(['init', '--branch'], { cwd })).code).toBe(2);
+    writeFileSync(join(cwd, 'khlone.yml'), '');
+    expect(await world.says(['list', 'zones'])).toContain('same@');
+    expect(await world.says(['log'], { cwd })).toContain('kept');
+  });
+
   test('in a linked worktree keeps the binding out of git too', async () => {
     const linked = join(world.base, 'linked');
     world.git(['worktree', 'add', '-q', '-b', 'fix/two', linked]);

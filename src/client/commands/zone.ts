@@ -4,8 +4,9 @@ import { oneLine } from '../../protocol/sanitize.ts';
 import { specOf } from '../bindings.ts';
 import { call } from '../call.ts';
 import { confirm } from '../caller.ts';
+import type { Connected } from '../link/link.ts';
 import { notYet } from '../not-yet.ts';
-import { placeOf } from '../place.ts';
+import { type Place, placeOf } from '../place.ts';
 import { mark } from '../render/receipt.ts';
 import { refreshEnvironment, serverOf, serverOfZone } from '../server-call.ts';
 import { removeSnapshot, snapshotBinding } from '../worksite-snapshot.ts';
@@ -27,11 +28,8 @@ export class ZoneSetCommand extends KhloneCommand {
 
   override async execute(): Promise<number> {
     const { app, caller } = this;
-    const known = this.branch ? await this.hereOrNone() : undefined;
-    if (known) app.bindings.remove(known.zone);
-    const place = await placeOf(app, caller, { zone: this.zone });
+    const { place, connected } = this.branch ? await this.anew() : await this.found();
     const { binding } = place;
-    const connected = await serverOf(app, caller, binding.host);
     app.bindings.put(binding);
     await refreshEnvironment(app, caller, place, connected);
     const opened = await call(connected.peer, 'zone.open', { zone: specOf(binding), policy: place.policy });
@@ -65,6 +63,29 @@ export class ZoneSetCommand extends KhloneCommand {
       `${mark(this.style('stderr'), 'done')} ${opened.made ? 'init' : 'zone'} @${oneLine(binding.branch, 120)} (${where})`,
     );
     return 0;
+  }
+
+  async found(): Promise<{ place: Place; connected: Connected }> {
+    const place = await placeOf(this.app, this.caller, { zone: this.zone });
+    return { place, connected: await serverOf(this.app, this.caller, place.binding.host) };
+  }
+
+  /** The place as if this worktree had no zone yet. One that it had stays known where this fails or leads to it again. */
+  async anew(): Promise<{ place: Place; connected: Connected }> {
+    const known = await this.hereOrNone();
+    if (!known) return this.found();
+    const { bindings } = this.app;
+    bindings.remove(known.zone);
+    try {
+      const { place, connected } = await this.found();
+      if (place.binding.zone !== known.zone) return { place, connected };
+      const { session, auto } = known;
+      const binding = { ...place.binding, ...(session && { session }), ...(auto !== undefined && { auto }) };
+      return { place: { ...place, binding }, connected };
+    } catch (thrown) {
+      bindings.put(known);
+      throw thrown;
+    }
   }
 }
 
