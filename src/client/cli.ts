@@ -87,16 +87,37 @@ const helpFor =
       ? pageOf(words, caller)
       : contentsPage(createCli(app.version), app.version, columnsOf(caller));
 
+type Options = Definition['options'];
+
+const names = (some: Options): string[] =>
+  some.flatMap((option) => (option.definition.split(' ')[0] ?? '').split(','));
+
+const valuedIn = (some: Options): string[] =>
+  names(some.filter(({ definition }) => definition.includes('#')));
+
 const usageOf = (error: Error, argv: readonly string[]): KhloneError => {
   const command = commandOf(argv.filter((word) => !word.startsWith('-')));
   const found = (command && definitionOf(command)?.options) ?? [];
-  const names = (some: typeof found): string[] =>
-    some.flatMap((o) => (o.definition.split(' ')[0] ?? '').split(','));
   return wrongUse(error.message, argv, pathsOf(COMMANDS), {
     all: names(found),
     required: names(found.filter((option) => option.required)),
-    valued: names(found.filter(({ definition }) => definition.includes('#'))),
+    valued: valuedIn(found),
   });
+};
+
+/** An empty value, as of an unset variable, is none: nothing that takes one could mean it. */
+const refuseEmpty = (argv: readonly string[]): void => {
+  const end = argv.indexOf('--');
+  const words = end < 0 ? argv : argv.slice(0, end);
+  if (!words.some((word) => word === '' || /^--[^=]+=$/.test(word))) return;
+  const at = commandOf(words.filter((word) => !word.startsWith('-')));
+  const valued = valuedIn((at && definitionOf(at)?.options) ?? []);
+  const empty = words.find(
+    (word, i) => (valued.includes(word) && words[i + 1] === '') || valued.some((name) => word === `${name}=`),
+  );
+  if (empty === undefined) return;
+  const hint = `khlone ${(at?.paths?.[0] ?? []).join(' ')} --help`;
+  throw new KhloneError('usage', `${empty.replace(/=$/, '')} needs a value`, hint);
 };
 
 /** `--help` before `--` asks for help wherever it stands. */
@@ -129,6 +150,7 @@ const sink = (write: (text: string) => void): PassThrough => {
 export const runCommand = async (app: App, caller: Caller): Promise<number> => {
   try {
     if (wantsHelp(caller.argv)) return tellHelp(app, caller);
+    refuseEmpty(caller.argv);
     const cli = parserFor(app.version, caller.argv[0] ?? '');
     const context: Context = {
       env: caller.env,

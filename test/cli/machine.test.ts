@@ -62,6 +62,10 @@ describe('words that no command takes', () => {
     [['act', '--who', 'mechanic.1', 'fix it', '-q'], 'no option -q', 'khlone act --help'],
     [['act', 'fix it', '--who'], '--who needs a value', 'khlone act --help'],
     [['attach', 'mechanic.1', '--shell=1'], '--shell takes no value', 'khlone attach --help'],
+    [['crew', 'add', '--role', ''], '--role needs a value', 'khlone crew add --help'],
+    [['status', '--zone='], '--zone needs a value', 'khlone status --help'],
+    [['log', '--who', ''], '--who needs a value', 'khlone log --help'],
+    [['act', 'fix', '--zone', '', 'it'], '--zone needs a value', 'khlone act --help'],
     [['attach', 'mechanic.1', 'x', '--zone', 'y'], '"x" is one word too many', 'khlone attach --help'],
   ])('%j: says what is wrong and where to read more', async (args, what, hint) => {
     expect(await world.says(args)).toBe(`! ✗ ${what}\n!   ↳ ${hint}\n[exit 2]\n`);

@@ -74,7 +74,7 @@ describe('--who', () => {
     ['.2', 'an index needs a role before it'],
     ['mechanic.3++', 'a new clone gets its index by itself'],
     ['a b', 'a role is lower-case letters, digits and "-", at most 40'],
-    ['', 'it does not fit the grammar'],
+    ['+++', 'it does not fit the grammar'],
     ['mechanic.x', 'an index is a number such as 1'],
     ['hero.1', 'the hero has no index'],
   ])('that is %j is an error that shows the grammar', async (token, why) => {
