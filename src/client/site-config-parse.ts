@@ -177,7 +177,8 @@ const refuse = (mistakes: readonly Mistake[], fileName: string, lines: LineCount
     return `${fileName}:${Math.max(line, 1)}:${Math.max(col, 1)} ${says}`;
   });
   const rest = sorted.length - shown.length;
-  throw new KhloneError('config', [...shown, ...(rest > 0 ? [`… and ${rest} more`] : [])].join('\n'));
+  const what = [...shown, ...(rest > 0 ? [`… and ${rest} more`] : [])].join('\n');
+  throw new KhloneError('config', what, `correct ${fileName}; khlone doctor reads it again`);
 };
 
 /**

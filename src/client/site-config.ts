@@ -125,19 +125,22 @@ const seenKey = (root: string, fileName: string): string | undefined => {
   }
 };
 
+/** The next step where a configuration file is wrong as a whole. */
+const nextFor = (fileName: string): string => `correct ${fileName}; khlone doctor reads it again`;
+
 /** An open configuration file and what identifies its present state, or undefined where there is none. */
 const openSiteFile = async (root: string, fileName: string): Promise<Found | undefined> => {
   // A fifo of that name must not block us, so the open does not wait.
   const file = await open(join(root, fileName), constants.O_RDONLY | constants.O_NONBLOCK).catch((error) => {
     if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
-    throw new KhloneError('config', `${fileName} cannot be read: ${error.code}`);
+    throw new KhloneError('config', `${fileName} cannot be read: ${error.code}`, nextFor(fileName));
   });
   if (!file) return undefined;
   const facts = await file.stat({ bigint: true });
   if (!facts.isFile() || facts.size > MAX_SITE_FILE_BYTES) {
     await file.close();
     const why = facts.isFile() ? `is larger than ${MAX_SITE_FILE_BYTES / 1024} KiB` : 'is not a file';
-    throw new KhloneError('config', `${fileName} ${why}`);
+    throw new KhloneError('config', `${fileName} ${why}`, nextFor(fileName));
   }
   return {
     fileName,
@@ -161,13 +164,13 @@ const remembered = new Map<string, { key: string; config: SiteConfig }>();
 const parse = async (found: Found): Promise<SiteConfig> => {
   const bytes = await found.read();
   if (bytes.length > MAX_SITE_FILE_BYTES)
-    throw new KhloneError('config', `${found.fileName} is larger than 256 KiB`);
+    throw new KhloneError('config', `${found.fileName} is larger than 256 KiB`, nextFor(found.fileName));
   const { parseSiteConfig } = await import('./site-config-parse.ts');
   let text: string;
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {
-    throw new KhloneError('config', `${found.fileName}: not UTF-8 text`);
+    throw new KhloneError('config', `${found.fileName}: not UTF-8 text`, nextFor(found.fileName));
   }
   return parseSiteConfig(text, found.fileName);
 };

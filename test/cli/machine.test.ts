@@ -117,10 +117,12 @@ describe('a broken khlone.yml', () => {
 
   test('is told by line, column and the nearest key', async () => {
     expect(await broken('crew:\n  defaults: { brian: sh }\n')).toMatch(
-      /^! ✗ khlone\.yml:2:15 unknown key crew\.defaults\.brian; did you mean brain\?\n[\s\S]*\[exit 2\]\n$/,
+      /^! ✗ khlone\.yml:2:15 unknown key crew\.defaults\.brian; did you mean brain\?\n! {3}↳ correct khlone\.yml; khlone doctor reads it again\n\[exit 2\]\n$/,
     );
     expect(await broken('crew: [\n')).toMatch(/^! ✗ khlone\.yml:\d+:\d+ .+\n[\s\S]*\[exit 2\]\n$/);
-    expect(await world.says(['doctor'])).toMatch(/^✗ khlone\.yml: khlone\.yml:\d+:\d+ /m);
+    expect(await world.says(['doctor'])).toMatch(
+      /^✗ khlone\.yml: khlone\.yml:\d+:\d+ .*\n {2}↳ correct khlone\.yml; khlone doctor reads it again$/m,
+    );
     expect((await world.khlone(['status'])).code).toBe(0);
     writeFileSync(join(world.repo, 'khlone.yml'), '');
   });
