@@ -70,6 +70,9 @@ describe('status', () => {
     expect(await world.says(['status', '--who', 'reviewer'])).toMatch(
       /^zone @feat\/auth \(local\)\n├─ ○ reviewer\.1 {2}sh {2}— {2}—\n|└─/,
     );
+    const nobody = '! ✗ no clone tester\n!   ↳ the crew: mechanic.1, reviewer.1\n[exit 2]\n';
+    expect(await world.says(['status', '--who', 'tester'])).toBe(nobody);
+    expect(await world.says(['status', '--who', 'mechanic.1'])).not.toContain('reviewer');
     expect(await world.says(['status', '--task', ids[0] ?? ''])).toMatch(
       /^task-\d+ active\n {2}act by mechanic\.1: echo begun; until .*\n$/,
     );

@@ -7,15 +7,31 @@ import { locateTask } from '../find-task.ts';
 import { SYNC } from '../patches/queue.ts';
 import { mark } from '../render/receipt.ts';
 import { refusedTask, refusedWords } from '../render/refused.ts';
-import { unreadableLine, zoneLines } from '../render/status.ts';
+import { unreadableLine, type ZoneStatus, zoneLines } from '../render/status.ts';
 import { wrapped } from '../render/wrap.ts';
 import { serverOf } from '../server-call.ts';
+import { wantedBy } from '../wanted.ts';
 import { findWorktree } from '../worktree.ts';
 import { zoneStatus } from '../zone-status.ts';
 import { KhloneCommand } from './base.ts';
 
 /** The latest refusals that are told. */
 const MAX_REFUSED = 3;
+
+/** The zones with a clone of that name, each with these alone. Throws `not-found` where a crew is known and has none. */
+const of = (who: string, statuses: readonly ZoneStatus[]): ZoneStatus[] => {
+  const wanted = wantedBy(who, 'tell of');
+  const shown = statuses.map((status) => {
+    const crew = status.view.crew.filter(wanted);
+    const attention = status.view.attention.filter(({ clone }) => crew.some(({ name }) => name === clone));
+    return { ...status, view: { ...status.view, crew, attention } };
+  });
+  const found = shown.filter(({ view }) => view.crew.length > 0);
+  const crews = statuses.flatMap(({ view }) => view.crew.map(({ name }) => name));
+  if (found.length > 0 || crews.length === 0) return found.length > 0 ? found : shown;
+  const hint = `the crew: ${oneLine([...new Set(crews)].join(', '), 300)}`;
+  throw new KhloneError('not-found', `no clone ${oneLine(who, 60)}`, hint);
+};
 
 export class StatusCommand extends KhloneCommand {
   static override paths = [['status'], ['zone', 'status']];
@@ -26,7 +42,7 @@ export class StatusCommand extends KhloneCommand {
       'A worktree with a zone shows the zone; outside of a repository every zone is shown. When the link is down it answers from what is known and says how old that is.',
   });
   all = Option.Boolean('--all', false, { description: 'every zone of this machine' });
-  who = Option.String('--who', { description: 'one clone' });
+  who = Option.String('--who', { description: 'one clone, the clones of one role, or the hero' });
   task = Option.String('--task', { description: 'one task' });
   scope = Option.String({ required: false });
 
@@ -34,11 +50,7 @@ export class StatusCommand extends KhloneCommand {
     if (this.task !== undefined) return this.oneTask(this.task);
     const found = await this.bindings();
     const statuses = await Promise.all(found.map((b) => zoneStatus(this.app, this.caller, b)));
-    const shown = statuses.map((status) => {
-      if (this.who === undefined) return status;
-      const crew = status.view.crew.filter((clone) => clone.name === this.who || clone.role === this.who);
-      return { ...status, view: { ...status.view, crew } };
-    });
+    const shown = this.who === undefined ? statuses : of(this.who, statuses);
     if (this.json) this.give(shown);
     else {
       const style = this.style('stdout');
