@@ -201,8 +201,10 @@ describe('log', () => {
     expect(seqs).toEqual([...seqs].sort((a, b) => a - b));
   });
 
-  test('of another session is empty', async () => {
-    expect(await world.says(['log', '--session', 'elsewhere'])).toBe('');
+  test('of a session in which nothing was said says so, and where to look', async () => {
+    expect(await world.says(['log', '--session', 'elsewhere'])).toBe(
+      '! nothing in session elsewhere of this zone; khlone log --all shows every session\n',
+    );
   });
 
   test('with --follow goes on until it is interrupted', async () => {

@@ -1,4 +1,5 @@
 import { Command, Option } from 'clipanion';
+import { oneLine } from '../../protocol/sanitize.ts';
 import type { Binding } from '../bindings.ts';
 import { call } from '../call.ts';
 import { locateTask } from '../find-task.ts';
@@ -75,6 +76,10 @@ export class LogCommand extends KhloneCommand {
     }
     pen.end();
     const instead = isEmpty ? insteadOf(app, binding, who) : undefined;
+    if (isEmpty && select.session !== undefined) {
+      const name = oneLine(select.session, 64);
+      this.say(`nothing in session ${name} of this zone; khlone log --all shows every session`);
+    }
     if (instead)
       this.say(`${mark(this.style('stderr'), 'attention')} no such clone here; the crew: ${instead}`);
     return 0;
