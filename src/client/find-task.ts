@@ -17,12 +17,13 @@ export type Located =
 const stemOf = (prefix: string): string => (prefix.startsWith('task-') ? prefix : `task-${prefix}`);
 
 /** A word that is no beginning of an id names nothing: an empty one, as of an unset variable, would name an only task. */
-const requirePrefix = (prefix: string): void => {
+const requirePrefix = (given: string): void => {
+  const prefix = given.trim().toLowerCase();
   if (/^(task-)?[0-9a-z]{1,10}$/.test(prefix)) return;
   const [code, what] =
     prefix === '' || prefix === 'task-'
       ? (['usage', 'which task?'] as const)
-      : (['not-found', `no task ${oneLine(prefix, 60)}`] as const);
+      : (['not-found', `no task ${oneLine(given, 60)}`] as const);
   throw new KhloneError(code, what, 'khlone list tasks shows the known ones');
 };
 
