@@ -149,7 +149,7 @@ describe('await', () => {
       const env = { KHLONE_HOME: join(world.base, `home-${word}`) };
       const id = (await world.khlone(['act', '--quiet', '--who', '@sh', 'true'], { cwd, env })).stdout.trim();
       const said = '! ✗ which task?\n!   ↳ khlone list tasks shows the known ones\n[exit 2]\n';
-      for (const words of [['cancel'], ['retry'], ['await'], ['queue', 'drop'], ['status', '--task']]) {
+      for (const words of [['cancel'], ['retry'], ['await'], ['queue', 'drop']]) {
         expect(await world.says([...words, word], { cwd, env })).toBe(said);
       }
       expect(id).toMatch(/^task-/);
