@@ -22,16 +22,17 @@ const gate = (name: string) => ({
 
 describe('the first act in a worktree', () => {
   test('makes the zone, says where the task went, and is done by a clone', async () => {
-    const said = await world.says(['act', '--who', '@sh', 'echo hi > made']);
-    expect(said.replace(/\(\w+\)$/m, '(VIEW)')).toBe(
+    const { stdout, stderr } = await world.khlone(['act', '--who', '@sh', 'echo hi > made']);
+    expect(stdout).toBe('');
+    expect(world.mask(stderr).replace(/\(\w+\)$/m, '(VIEW)')).toBe(
       [
-        '! ✓ init @feat/auth → mechanic.1',
-        '! ✓ task-1 → mechanic.1 (@feat/auth)',
-        "!   acts write only in the worktree, its git directory, caches and the brain's state (VIEW)",
+        '✓ init @feat/auth → mechanic.1',
+        '✓ task-1 → mechanic.1 (@feat/auth)',
+        "  acts write only in the worktree, its git directory, caches and the brain's state (VIEW)",
         '',
       ].join('\n'),
     );
-    await world.khlone(['await', 'task-']);
+    await world.khlone(['await', idOf(stderr)]);
     expect(readFileSync(inRepo('made'), 'utf8')).toBe('hi\n');
   });
 
