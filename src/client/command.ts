@@ -40,14 +40,14 @@ const folderHere = (): string => {
   }
 };
 
-const invocationOf = (argv: string[], { any, marks }: Talk, nonce: string): Invocation => ({
+const invocationOf = (argv: string[], { any: repeated, marks }: Talk, nonce: string): Invocation => ({
   argv,
   cwd: folderHere(),
   env: Object.fromEntries(
     Object.entries(process.env).filter((e): e is [string, string] => e[1] !== undefined),
   ),
   nonce,
-  repeated: any,
+  repeated,
   marks,
   terminal: {
     stdin: process.stdin.isTTY === true,

@@ -74,7 +74,7 @@ const verboseLines = (item: Item): string[] => {
 export const LOUD_TYPES: readonly string[] = ['task', 'permission'];
 
 const isLoud = ({ event }: Item): boolean =>
-  event.type === 'permission' || (event.type === 'task' && LOUD_STATES.has(event.state));
+  LOUD_TYPES.includes(event.type) && (event.type !== 'task' || LOUD_STATES.has(event.state));
 
 /** The same with more or fewer events. Pieces of text are not told here: they are lines only when they are joined. */
 export const linesAt = (item: Item, verbosity: Verbosity): string[] => {

@@ -1,33 +1,16 @@
-import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { openEnvelope, sealEnvelope } from '../../src/patch/envelope.ts';
 import { openShadow } from '../../src/patch/shadow.ts';
 import { snapshotTree } from '../../src/patch/snapshot.ts';
+import { smallDisk } from '../fixtures/small-disk.ts';
 import { gitIn, makeGround, makeRepo, put, snapshotWish } from './ground.ts';
 
 /** A worktree on a disk that is full: a small tmpfs, which only root may mount. */
 
-const dir = mkdtempSync(join(tmpdir(), 'khlone-full-'));
-const mounted = ((): boolean => {
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', dir], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-})();
-
-beforeAll(() => {
-  if (!mounted) console.log('SKIPPED: a tmpfs cannot be mounted here (not root), so no disk can be filled');
-});
-afterAll(() => {
-  if (mounted) execFileSync('umount', ['-l', dir]);
-  rmSync(dir, { recursive: true, force: true });
-});
+const { dir, isThere: mounted } = smallDisk('2m');
 
 it.skipIf(!mounted)(
   'what git cannot write there is told as a full disk, and comes once there is room',

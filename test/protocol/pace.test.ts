@@ -129,13 +129,12 @@ describe.each(['bulk', 'interactive'] as const)('a word beside a flood that is c
       line.rate(150);
       const first = await echo(near);
       await echo(near);
-      // The shortest of some: what else this machine does makes the others longer.
       const later: number[] = [];
-      for (let n = 0; n < 6; n += 1) later.push(await echo(near));
+      for (let n = 0; n < 7; n += 1) later.push(await echo(near));
+      later.sort((a, b) => a - b);
       expect(first).toBeLessThan(5_000);
-      // What was under way lay before the first two; it is not sent as much again.
-      expect(later[0]).toBeLessThan(1_200);
-      expect(Math.min(...later)).toBeLessThan(600);
+      // What was under way lies before the first few; it is not sent as much again. Unpaced, each waits 1.6 s.
+      expect(later[3]).toBeLessThan(600);
     }, 20_000);
   }
 });

@@ -1,8 +1,7 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, statfsSync, unlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { statfsSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { ZoneSpec } from '../../src/protocol/calls.ts';
 import { processesOf } from '../../src/server/run-dir.ts';
 import { openStore } from '../../src/server/store/store.ts';
@@ -18,28 +17,12 @@ import {
   until,
   untilTask,
 } from '../fixtures/server.ts';
+import { smallDisk } from '../fixtures/small-disk.ts';
 
 /** A disk that is full, and one that has room again: a small tmpfs, which only root may mount. */
 
 const ZONE: ZoneSpec = { id: 'z-0123456789abcdef', address: 'a/b@c', branch: 'c', mode: 'local', path: '/' };
-const dir = mkdtempSync(join(tmpdir(), 'khlone-full-'));
-
-const mounted = ((): boolean => {
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', dir], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-})();
-
-beforeAll(() => {
-  if (!mounted) console.log('SKIPPED: a tmpfs cannot be mounted here (not root), so no disk can be filled');
-});
-afterAll(() => {
-  if (mounted) execFileSync('umount', ['-l', dir]);
-  rmSync(dir, { recursive: true, force: true });
-});
+const { dir, isThere: mounted } = smallDisk('3m');
 
 const ballast = (bytes: number): void => writeFileSync(join(dir, 'ballast'), Buffer.alloc(bytes, 1));
 
