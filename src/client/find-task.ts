@@ -74,8 +74,9 @@ const troubleOf = (
   prefix: string,
 ): KhloneError => {
   const all = asked.map(([, why]) => why);
-  const several = all.find(({ message }) => message.includes('several'));
-  if (several) return several;
+  // The prefix is that of several tasks.
+  const ambiguous = all.find(({ code }) => code === 'usage');
+  if (ambiguous) return ambiguous;
   const away = asked.filter(([, { code }]) => code === 'unreachable');
   const why = away[0]?.[1] ?? all.find(({ code }) => code !== 'not-found') ?? all[0];
   if (!why) return new KhloneError('not-found', `no task ${prefix}`, 'khlone status shows what there is');

@@ -1,4 +1,4 @@
-import { type Cursor, Gap, Item } from '../protocol/calls.ts';
+import { type Cursor, ENDED, Gap, Item } from '../protocol/calls.ts';
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
 import type { App } from './app.ts';
 import type { Binding } from './bindings.ts';
@@ -26,7 +26,8 @@ export type Follow = {
   binding: Binding;
   select: { task?: string; clone?: string; session?: string; types?: readonly string[] };
   from: Cursor;
-  until: 'now' | 'never';
+  /** `task`: as long as the selected task goes on. */
+  until: 'now' | 'task' | 'never';
   /** What only a person can mend (a host key, a login) is waited for too, instead of thrown. */
   patient: boolean;
 };
@@ -82,10 +83,18 @@ const headOf = async (app: App, { peer }: Connected, binding: Binding): Promise<
   return { epoch: zone.epoch, seq: zone.seq };
 };
 
+/** A task that has ended is read to the end of what is there: its end may lie before where one reads on. */
+const untilNow = async ({ peer }: Connected, { select, until }: Follow): Promise<Follow['until']> => {
+  if (until !== 'task' || select.task === undefined) return until;
+  const { task } = await call(peer, 'task.get', { task: select.task, brief: true });
+  return ENDED.has(task.state) || task.state === 'unknown' ? 'now' : 'task';
+};
+
 /** Items from `start` on over one connection, and where the next one begins behind each. */
 async function* hear(
   { peer }: Connected,
-  { binding, select, until }: Follow,
+  { binding, select }: Follow,
+  until: Follow['until'],
   start: Cursor,
   signal: AbortSignal,
 ): AsyncGenerator<{ heard: Heard; after: Cursor }> {
@@ -111,7 +120,7 @@ export async function* followJournal(
   signal: AbortSignal,
 ): AsyncGenerator<Heard> {
   const link = app.link(follow.binding.host);
-  const leave = follow.until === 'never' ? link.lookAt() : undefined;
+  const leave = follow.until !== 'now' ? link.lookAt() : undefined;
   try {
     yield* followOver(app, caller, follow, link, signal);
   } finally {
@@ -143,12 +152,14 @@ async function* followOver(
         after = head;
         yield { type: 'begin', after };
       }
-      for await (const one of hear(connected, follow, after, signal)) {
+      const until = await untilNow(connected, follow);
+      for await (const one of hear(connected, follow, until, after, signal)) {
         ({ after } = one);
         tries = 0;
         yield one.heard;
       }
-      if (follow.until === 'now') return;
+      if (until === 'now') return;
+      if (until === 'task') continue;
     } catch (thrown) {
       const why = asKhloneError(thrown);
       if (signal.aborted) throw interrupted();

@@ -215,4 +215,16 @@ describe('log', () => {
     running.signal('SIGINT');
     expect((await running.ended).code).toBe(130);
   });
+
+  test('with --follow of one task ends when it has ended', async () => {
+    await act('mechanic.1', 'echo begun; until [ -e go-on ]; do sleep 0.05; done; echo over');
+    const id = ids.at(-1) ?? '';
+    const running = world.start(['log', '--follow', '--task', id]);
+    await until('its words', () => /^ {2}begun$/m.test(running.stdout()));
+    expect(running.stdout()).not.toMatch(/^ {2}over$/m);
+    writeFileSync(join(world.repo, 'go-on'), '');
+    const { code, stdout } = await running.ended;
+    expect([code, /^ {2}over$/m.test(stdout)]).toEqual([0, true]);
+    expect((await world.khlone(['log', '--follow', '--task', id])).stdout).toBe(stdout);
+  });
 });

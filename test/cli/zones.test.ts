@@ -182,7 +182,7 @@ describe('crew', () => {
   test('with words that mean nothing says what it wants', async () => {
     expect(await world.says(['crew', 'del'])).toMatch(/^! ✗ which clone\?\n/);
     expect(await world.says(['crew', 'del', 'tester.1', 'mech'])).toBe(
-      `! ✗ "mech" is no clone's name\n!   ↳ khlone crew del mechanic.2, or --role ROLE --all\n[exit 2]\n`,
+      `! ✗ "mech" is no clone's name\n!   ↳ khlone crew shows the names; khlone crew del NAME, or --role ROLE --all\n[exit 2]\n`,
     );
     expect(await world.says(['crew', 'add'])).toBe(
       '! ✗ crew add needs --role\n!   ↳ khlone crew add --help\n[exit 2]\n',

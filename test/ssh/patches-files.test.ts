@@ -146,7 +146,10 @@ describe.skipIf(sshdMissing)(`commits and patch files${sshdMissing ? ` (${sshdMi
     expect(await far.says(['resolve', 'src/a.ts', '--keep', 'local'])).toContain('no conflict in src/a.ts');
     expect(await far.says(['resolve', 'src/a.ts'])).toContain('--keep local, --keep remote or --merge');
     expect(await far.says(['patch', 'show', 'zzz'])).toContain('no patch zzz');
-    expect(await far.says(['patch', 'apply', 'no-such'])).toContain('no-such cannot be read');
+    expect(await far.says(['patch', 'show', ''])).toContain('which patch?');
+    expect(await far.says(['patch', 'apply', 'no-such'])).toMatch(
+      /no-such cannot be read: ENOENT\n! {3}↳ a file that git diff/,
+    );
     await far.ok(['sync']);
   });
 

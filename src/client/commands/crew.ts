@@ -57,7 +57,7 @@ export class CrewAddCommand extends KhloneCommand {
   }
 }
 
-const DEL_HINT = 'khlone crew del mechanic.2, or --role ROLE --all';
+const DEL_HINT = 'khlone crew shows the names; khlone crew del NAME, or --role ROLE --all';
 
 export class CrewDelCommand extends KhloneCommand {
   static override paths = [['crew', 'del']];

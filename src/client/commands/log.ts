@@ -32,7 +32,9 @@ export class LogCommand extends KhloneCommand {
   session = Option.String('--session', { description: 'another session' });
   task = Option.String('--task', { description: 'one task' });
   all = Option.Boolean('--all', false, { description: 'every session of this zone' });
-  follow = Option.Boolean('--follow', false, { description: 'go on as it happens' });
+  follow = Option.Boolean('--follow', false, {
+    description: 'go on as it happens; with --task until it ends',
+  });
 
   override async execute(): Promise<number> {
     // It may run for hours: the node command survives the hub, a shell's own path does not.
@@ -59,7 +61,8 @@ export class LogCommand extends KhloneCommand {
 
   async print(binding: Binding, select: Follow['select']): Promise<number> {
     const { app, caller } = this;
-    const until = this.follow ? 'never' : 'now';
+    const whole = select.task === undefined ? 'never' : 'task';
+    const until = this.follow ? whole : 'now';
     const pen = await openPen(app, caller, binding, this.json);
     const follow: Follow = { binding, select, from: pen.after(), until, patient: false };
     const who = this.who === undefined ? () => true : wantedBy(this.who, 'read of');

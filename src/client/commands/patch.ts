@@ -103,6 +103,8 @@ const assertElsewhere = ({ binding }: PatchZone): void => {
     );
 };
 
+/** Ids that an ambiguous one names. */
+const LISTED = 5;
 const WHICH = 'in (what a pull brings), out (what a sync sends), or the id of something kept';
 
 export class PatchShowCommand extends PatchCommand {
@@ -126,9 +128,14 @@ export class PatchShowCommand extends PatchCommand {
   }
 
   async showKept(zone: PatchZone, id: string): Promise<number> {
+    if (id === '') throw new KhloneError('usage', 'which patch?', WHICH);
     const found = (await this.keptIn(zone)).filter((one) => one.id.startsWith(id));
     const [one] = found;
-    if (!one || found.length > 1) throw new KhloneError('not-found', `no patch ${oneLine(id, 60)}`, WHICH);
+    if (found.length > 1) {
+      const ids = found.map((kept) => kept.id).slice(0, LISTED);
+      throw new KhloneError('usage', `${oneLine(id, 60)} is the beginning of several ids`, ids.join(', '));
+    }
+    if (!one) throw new KhloneError('not-found', `no patch ${oneLine(id, 60)}`, WHICH);
     if (this.json) this.give({ ...one, files: asText(one.files) });
     else
       for (const { path, kept } of one.files) this.caller.out(`${shownPath(path)}  ${oneLine(kept, 400)}\n`);
@@ -194,7 +201,8 @@ export class PatchApplyCommand extends PatchCommand {
         ? await caller.readStdin(MAX_PATCH_BYTES)
         : await readFile(resolve(caller.cwd, this.file)).catch((thrown) => {
             const { code } = thrown as NodeJS.ErrnoException;
-            throw new KhloneError('not-found', `${this.file} cannot be read: ${code}`);
+            const what = `${oneLine(this.file, 200)} cannot be read: ${code}`;
+            throw new KhloneError('not-found', what, 'a file that git diff or khlone patch export wrote');
           });
     const { done, refused } = await applyPatchFile(zone.place, patch);
     const style = this.style('stderr');

@@ -90,7 +90,7 @@ export const taskByPrefix = (store: Store, prefix: string): TaskRow => {
     throw new KhloneError('not-found', `no task ${prefix}`, 'khlone list tasks shows the known ones');
   if (found.length > 1) {
     throw new KhloneError(
-      'not-found',
+      'usage',
       `${prefix} names several tasks`,
       `one of ${found.map((t) => t.id).join(', ')}`,
     );
