@@ -1,4 +1,4 @@
-import { type Application, applyChanges } from '../../patch/apply.ts';
+import { type Application, applyChanges, type Move } from '../../patch/apply.ts';
 import { blobAt } from '../../patch/blob-id.ts';
 import { gitFailed } from '../../patch/git.ts';
 import { changesIgnoreRules } from '../../patch/ignored.ts';
@@ -66,7 +66,7 @@ const entryAt = async ({ repository, shadow }: Ground, path: Path): Promise<Entr
 const write = async (
   ground: Ground,
   targets: readonly Target[],
-  conflict: string,
+  { conflict, moves = [] }: { conflict: string; moves?: readonly Move[] | undefined },
 ): Promise<Pick<Application, 'refused' | 'settle'>> => {
   const { shadow } = ground;
   const now = await Promise.all(targets.map(({ path }) => entryAt(ground, path)));
@@ -80,7 +80,7 @@ const write = async (
     await keepState(ground, { ...ground.state, ignoredOnce });
   }
   const note = { zone: ground.zone, conflict };
-  return applyChanges(applyPlaceOf(ground), shadow, changes, { note, moves: [] });
+  return applyChanges(applyPlaceOf(ground), shadow, changes, { note, moves });
 };
 
 const writeBlob = async ({ shadow }: Ground, text: Buffer): Promise<string> => {
@@ -89,14 +89,27 @@ const writeBlob = async ({ shadow }: Ground, text: Buffer): Promise<string> => {
   return said.stdout.toString('utf8').trim();
 };
 
-type Opened = { conflict: KeptConflict; stage: Stage; marked: Marked; dir: string };
+/** `here`: where the local text lies, which the zone may have given another name. */
+type Opened = { conflict: KeptConflict; stage: Stage; here: Path; marked: Marked; dir: string };
+
+/** Undefined where this side has a file of its own under the name, or the zone under the one here. */
+const placeHere = ({ stages }: KeptConflict, path: Path, { local }: Stage): Path | undefined => {
+  const there = stages.find(([name]) => name === path)?.[1].local;
+  if (there) return sameEntry(there, local) ? path : undefined;
+  return stages.find(([, stage]) => sameEntry(stage.local, local) && !stage.remote)?.[0];
+};
+
+/** As git merges it: whichever side changed it has its way. */
+const modeOf = ({ base, local, remote }: Stage): string =>
+  (local?.mode === base?.mode ? remote : local)?.mode ?? '100644';
 
 /** What an editor is given of a conflict. Throws `conflict` where no one text holds it. */
 const openConflict = async (ground: Ground, file: NamedFile): Promise<Opened> => {
   const conflict = conflictAt(ground, file);
   const { paths, contents } = conflict;
   const [content] = contents;
-  if (!content || contents.length !== 1)
+  const here = content && placeHere(conflict, ...content);
+  if (!content || here === undefined || contents.length !== 1)
     throw new KhloneError(
       'conflict',
       `${paths.length} files are in one conflict, and no text holds them all`,
@@ -105,26 +118,31 @@ const openConflict = async (ground: Ground, file: NamedFile): Promise<Opened> =>
   const [named, stage] = content;
   const word = fileWord(named, standingIn(ground, file.cwd));
   const marked = { path: named, word, ...(await markedText(ground.shadow, stage)) };
-  return { conflict, stage, marked, dir: ground.dir };
+  return { conflict, stage, here, marked, dir: ground.dir };
 };
 
 /** The person's text takes the file's place, where that still has the lines that they saw. */
 const takeEdited = async (ground: Ground, opened: Opened, edited: Buffer): Promise<Resolved> => {
-  const { conflict, stage, marked } = opened;
+  const { conflict, stage, here, marked } = opened;
   const { path } = marked;
-  const isSame = sameEntry(await entryAt(ground, path), stage.local);
-  if (!isSame || !ground.state.conflicts.some(({ id }) => id === conflict.id))
-    return { paths: conflict.paths, refused: [{ path, why: CHANGED }] };
-  const after = { mode: stage.local?.mode ?? '100644', oid: await writeBlob(ground, edited) };
-  return decide(ground, conflict, [{ path, after }]);
+  const isMoved = here !== path;
+  const isSame =
+    sameEntry(await entryAt(ground, here), stage.local) &&
+    !(isMoved && (await entryAt(ground, path))) &&
+    ground.state.conflicts.some(({ id }) => id === conflict.id);
+  if (!isSame) return { paths: conflict.paths, refused: [{ path, why: CHANGED }] };
+  const text = { path, after: { mode: modeOf(stage), oid: await writeBlob(ground, edited) } };
+  if (!isMoved) return decide(ground, conflict, [text]);
+  return decide(ground, conflict, [text, { path: here, after: undefined }], [{ from: here, to: path }]);
 };
 
 const decide = async (
   ground: Ground,
   conflict: KeptConflict,
   targets: readonly Target[],
+  moves?: readonly Move[],
 ): Promise<Resolved> => {
-  const written = await write(ground, targets, conflict.id);
+  const written = await write(ground, targets, { conflict: conflict.id, moves });
   faultPoint('patch.decided');
   await finishDecision(ground, conflict.id, written);
   return { paths: conflict.paths, refused: written.refused };
