@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { type FileHandle, lstat, mkdir, open, readlink, realpath } from 'node:fs/promises';
+import { type FileHandle, lstat, mkdir, open, readdir, readlink, realpath, rmdir } from 'node:fs/promises';
 import { type Path, toBytes } from './listing.ts';
 
 /**
@@ -107,4 +107,49 @@ export const enter = async (
     if (NO_SUCH.has(codeOf(thrown))) return undefined;
     throw thrown;
   }
+};
+
+/** Deeper ones are nobody's leftovers, and each level holds an open folder. */
+const MAX_EMPTY_DEPTH = 100;
+
+/** A folder at these names and all that are in it, the deepest first; undefined where anything else lies there. */
+const emptyOnes = async (root: string, names: readonly Path[]): Promise<Path[][] | undefined> => {
+  const folder = names.length > MAX_EMPTY_DEPTH ? undefined : await enter(root, names, false);
+  if (!folder) return undefined;
+  const found: Path[][] = [];
+  try {
+    for (const entry of await readdir(folder.at('.'), { withFileTypes: true, encoding: 'latin1' })) {
+      const below = entry.isDirectory() ? await emptyOnes(root, [...names, entry.name]) : undefined;
+      if (!below) return undefined;
+      found.push(...below);
+    }
+  } finally {
+    await folder.close();
+  }
+  return [...found, [...names]];
+};
+
+/** Removes the folders that these are, the deepest first, as far as nothing lies in them. False: not all of them. */
+export const removeFolders = async (
+  root: string,
+  folders: readonly (readonly Path[])[],
+): Promise<boolean> => {
+  for (const names of folders) {
+    const parent = await enter(root, names.slice(0, -1), false);
+    if (!parent) return false;
+    try {
+      await rmdir(parent.at(names.at(-1) ?? ''));
+    } catch {
+      return false;
+    } finally {
+      await parent.close();
+    }
+  }
+  return true;
+};
+
+/** Removes a folder that holds nothing but empty folders, which no tree tells of. False: something lies in it. */
+export const removeEmpty = async (root: string, names: readonly Path[]): Promise<boolean> => {
+  const folders = await emptyOnes(root, names);
+  return folders !== undefined && removeFolders(root, folders);
 };

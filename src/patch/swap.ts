@@ -1,6 +1,6 @@
-import { link, lstat, readFile, readlink, rename, rmdir, symlink, unlink, writeFile } from 'node:fs/promises';
+import { link, lstat, readFile, readlink, rename, symlink, unlink, writeFile } from 'node:fs/promises';
 import { faultPoint } from '../protocol/fault-point.ts';
-import { enter, type Folder } from './beneath.ts';
+import { enter, type Folder, removeEmpty, removeFolders } from './beneath.ts';
 import { type BlobFacts, blobAt, type NoBlob } from './blob-id.ts';
 import { isOurs } from './left-out.ts';
 import type { Path } from './listing.ts';
@@ -27,6 +27,7 @@ export type Swap = {
 
 export const CHANGED = 'changed meanwhile';
 const BLOCKED = 'a folder of its path is a file or a link';
+const FOLDER = 'a folder with files that do not travel stands in its place';
 const UNSAFE = 'not a name for a worktree';
 const FOREIGN = 'on another file system';
 
@@ -75,17 +76,10 @@ const restore = async (aside: string, path: Buffer): Promise<void> => {
 /** Removes the folders that a removal left empty, as git does. */
 const pruneFolders = async (root: string, path: Path): Promise<void> => {
   const names = path.split('/').slice(0, -1);
-  for (let depth = names.length; depth > 0; depth -= 1) {
-    const parent = await enter(root, names.slice(0, depth - 1), false);
-    if (!parent) return;
-    try {
-      await rmdir(parent.at(names[depth - 1] ?? ''));
-    } catch {
-      return;
-    } finally {
-      await parent.close();
-    }
-  }
+  await removeFolders(
+    root,
+    names.map((_, n) => names.slice(0, names.length - n)),
+  );
 };
 
 /** Whether the bytes to come are linked in already, and only their other name is left. */
@@ -126,7 +120,9 @@ const replace = async (
   const found = await blobAt(path, swap.idLength);
   const isDone = isEntry(found, after) || (after !== undefined && (await isLinked(mark, found)));
   if (!isDone) {
-    if (!wasAside && !isEntry(found, before)) return CHANGED;
+    const isFolder = before === undefined && found === 'folder';
+    if (isFolder && !(await removeEmpty(swap.root, change.path.split('/')))) return FOLDER;
+    if (!isFolder && !wasAside && !isEntry(found, before)) return CHANGED;
     const why = before && (await displace(swap, n, path, before));
     if (why !== undefined) return why;
     if (after && !(await place(mark, path))) return CHANGED;

@@ -1,8 +1,17 @@
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { enter } from '../../src/patch/beneath.ts';
+import { enter, removeEmpty } from '../../src/patch/beneath.ts';
 
 let root = '';
 beforeEach(() => {
@@ -32,5 +41,16 @@ describe('folders below a worktree', () => {
     await (await enter(root, ['own', 'made'], true))?.close();
     expect(statSync(join(root, 'own')).mode & 0o777).toBe(0o711);
     expect(await enter(root, ['link', 'made'], true)).toBeUndefined();
+  });
+
+  it('are removed where they hold nothing but empty ones, and links are no folders', async () => {
+    mkdirSync(join(root, 'away'));
+    for (const name of ['one', 'two', 'link']) mkdirSync(join(root, name, 'in/é'), { recursive: true });
+    writeFileSync(join(root, 'two/in/file'), '');
+    symlinkSync(join(root, 'away'), join(root, 'link/in/to'));
+    expect(await removeEmpty(root, ['one'])).toBe(true);
+    for (const name of ['two', 'link']) expect(await removeEmpty(root, [name])).toBe(false);
+    expect(readdirSync(root).sort()).toEqual(['away', 'link', 'two']);
+    expect(readdirSync(join(root, 'two/in')).sort()).toEqual(['file', 'é']);
   });
 });
