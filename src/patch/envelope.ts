@@ -33,21 +33,29 @@ const MAX_PAYLOAD_BYTES = 8 * 2 ** 30;
 const MAX_ANSWER_BYTES = 64 * 1024;
 const MAX_HEADER_BYTES = 64 * 1024;
 
-const patchBetween = async (shadow: Shadow, base: string, result: string): Promise<Buffer | undefined> => {
-  const args = [
-    'diff-tree',
-    '-p',
-    '--binary',
-    // A rename is two lines. Ids are told in full only where git needs them, which is at binary files.
-    '-M',
-    `-l${RENAME_LIMIT}`,
-    '--no-ext-diff',
-    '--no-textconv',
-  ];
+const PATCH = [
+  ...['diff-tree', '--patch-with-raw', '--binary', `-l${RENAME_LIMIT}`, '--no-ext-diff', '--no-textconv'],
+];
+/** A rename of a symbolic link: a patch does not tell of what kind it is, so git applies nothing below its old name. */
+const MOVED_LINK = /^:120000 \S+ \S+ \S+ R/mu;
+
+/** A rename is two lines (`-M`). Ids are told in full only where git needs them, which is at binary files. */
+const patchBetween = async (
+  shadow: Shadow,
+  base: string,
+  result: string,
+  renames: '-M' | '--no-renames' = '-M',
+): Promise<Buffer | undefined> => {
   try {
-    const made = await shadow.run([...args, base, result, '--'], { maxBytes: MAX_PATCH_BYTES });
-    if (made.code !== 0) throw gitFailed('git could not make a patch', made.stderr);
-    return await promisify(deflate)(made.stdout, { level: 9 });
+    const { code, stdout, stderr } = await shadow.run([...PATCH, renames, base, result, '--'], {
+      maxBytes: MAX_PATCH_BYTES,
+    });
+    if (code !== 0) throw gitFailed('git could not make a patch', stderr);
+    // Before the patch stands a line for each path, odd names in quotes.
+    const patchAt = stdout.indexOf('\n\n') + 2;
+    if (renames === '-M' && MOVED_LINK.test(stdout.subarray(0, patchAt).toString('latin1')))
+      return await patchBetween(shadow, base, result, '--no-renames');
+    return await promisify(deflate)(stdout.subarray(patchAt), { level: 9 });
   } catch (thrown) {
     if (thrown instanceof KhloneError && thrown.code === 'too-large') return undefined;
     throw thrown;

@@ -6,6 +6,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -80,6 +81,22 @@ describe('an envelope', () => {
     const { envelope, payload } = await seal(base, result);
     await openIn(to, envelope, payload);
     expect(await holds(to, result)).toBe(true);
+  });
+
+  it('carries a link that was moved out of the way of a folder, which git does not apply as a rename', async () => {
+    symlinkSync('elsewhere', join(near, 'linked'));
+    const base = await agree();
+    renameSync(join(near, 'linked'), join(near, 'moved'));
+    put(near, 'linked/inside.txt', 'a\n');
+    const results = [await treeNow()];
+    rmSync(join(near, 'linked/inside.txt'));
+    renameSync(join(near, 'moved'), join(near, 'linked/same\nname'));
+    results.push(await treeNow());
+    for (const result of results) {
+      const { envelope, payload } = await seal(base, result);
+      expect(envelope.kind).toBe('patch');
+      await openIn(to, envelope, payload);
+    }
   });
 
   it('is a patch for an edited line, and a bundle for rewritten bytes', async () => {
