@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import { KhloneError } from '../../protocol/error.ts';
+import { createAnswerFilter } from './answers.ts';
 
 /** A tmux client on a terminal of its own that script(1) makes: bytes in, bytes out, and a size. */
 
@@ -110,6 +111,7 @@ export const openPty = (argv: readonly string[], env: Record<string, string>, si
   const complaint = textOf(stderr, MAX_STDERR_CHARS);
   const over = Promise.withResolvers<KhloneError | undefined>();
   const begun = Promise.withResolvers<void>();
+  const answers = createAnswerFilter();
   let drew = false;
 
   stdin.on('error', () => undefined); // A client that is gone is told by `closed`.
@@ -135,7 +137,7 @@ export const openPty = (argv: readonly string[], env: Record<string, string>, si
     type: async (bytes) => {
       await Promise.race([begun.promise, over.promise]);
       if (!stdin.writable) return false;
-      if (stdin.write(bytes)) return true;
+      if (stdin.write(answers(bytes))) return true;
       await Promise.race([once(stdin, 'drain'), over.promise]).catch(() => undefined);
       return true;
     },
