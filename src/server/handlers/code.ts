@@ -1,10 +1,11 @@
 import { readMadeBy } from '../../patch/made-by.ts';
 import { Manifest } from '../../patch/manifest.ts';
 import { unpackWorktree } from '../../patch/unpack.ts';
-import type { AnswerOf, Params } from '../../protocol/calls.ts';
+import type { AnswerOf } from '../../protocol/calls.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { type ZoneRow, zoneRow } from '../store/zones.ts';
 import { zoneShadowDir } from '../zone-removal.ts';
+import { attended } from './attended.ts';
 import { type Ask, route } from './route.ts';
 import type { TaskDeps } from './tasks.ts';
 import { release } from './zones.ts';
@@ -20,11 +21,7 @@ type Put = AnswerOf<'code.put'>;
 const isOwnWorktree = async ({ id, mode, state, path }: ZoneRow): Promise<boolean> =>
   mode === 'local' && state !== 'preparing' && (await readMadeBy(path))?.zone !== id;
 
-const unpack = async (
-  deps: TaskDeps,
-  params: Params<'code.put'>,
-  body: Ask<'code.put'>['body'],
-): Promise<Put> => {
+const unpack = async (deps: TaskDeps, { params, body, peer }: Ask<'code.put'>): Promise<Put> => {
   const { store } = deps.hall;
   const zone = zoneRow(store, params.zone);
   if (!zone)
@@ -43,7 +40,7 @@ const unpack = async (
   const shadowDir = zoneShadowDir(deps.zonesDir, zone.id);
   const made = await unpackWorktree({
     manifest: manifest.data,
-    body,
+    body: attended(body, peer),
     path: zone.path,
     zone: zone.id,
     shadowDir,
@@ -55,16 +52,19 @@ const unpack = async (
   return { head: made.head, files: Math.min(made.files, MAX_COUNT), tree: made.tree };
 };
 
-/** One unpack per zone at a time: whoever comes second gets the answer of the first. */
+/** One unpack per zone at a time: whoever comes meanwhile gets its answer, or brings the code where that one broke off. */
 export const codeRoutes = (deps: TaskDeps) => {
   const underway = new Map<string, Promise<Put>>();
   return [
-    route('code.put', ({ params, body }) => {
-      const known = underway.get(params.zone);
-      if (known) return known;
-      const made = unpack(deps, params, body).finally(() => underway.delete(params.zone));
-      underway.set(params.zone, made);
-      return made;
+    route('code.put', async (ask) => {
+      const { zone } = ask.params;
+      for (let other = underway.get(zone); other; other = underway.get(zone)) {
+        const made = await other.catch(() => undefined);
+        if (made) return made;
+      }
+      const mine = unpack(deps, ask).finally(() => underway.delete(zone));
+      underway.set(zone, mine);
+      return mine;
     }),
   ];
 };

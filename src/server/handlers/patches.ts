@@ -2,6 +2,7 @@ import { KhloneError } from '../../protocol/error.ts';
 import { zoneRow } from '../store/zones.ts';
 import { commits, common } from '../zone-commits.ts';
 import { agree, look, type PatchPlace, take } from '../zone-patches.ts';
+import { attended } from './attended.ts';
 import { route } from './route.ts';
 import type { TaskDeps } from './tasks.ts';
 
@@ -45,11 +46,11 @@ export const patchRoutes = (deps: TaskDeps) => {
         return body ? { answer, body } : answer;
       }),
     ),
-    route('patch.apply', ({ params, body }) =>
+    route('patch.apply', ({ params, body, peer }) =>
       inTurn(params.zone, async () => {
         if (!body) throw new KhloneError('invalid-params', 'patch.apply came without a payload');
         deps.assertDisk();
-        const { answer, refused } = await take(placeOf(deps, params.zone), params, body);
+        const { answer, refused } = await take(placeOf(deps, params.zone), params, attended(body, peer));
         return { answer, body: json(refused) };
       }),
     ),

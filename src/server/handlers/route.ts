@@ -1,10 +1,16 @@
 import { type AnswerOf, CALLS, type CallName, type Params } from '../../protocol/calls.ts';
 import { KhloneError } from '../../protocol/error.ts';
-import type { Answer, Body, Call, Klass } from '../../protocol/peer.ts';
+import type { Answer, Body, Call, Klass, Peer } from '../../protocol/peer.ts';
 
 /** A call's name with its handler: what arrives is parsed by the schema before any handler sees it. */
 
-export type Ask<N extends CallName> = { params: Params<N>; body: Body | undefined; signal: AbortSignal };
+export type Ask<N extends CallName> = {
+  params: Params<N>;
+  body: Body | undefined;
+  signal: AbortSignal;
+  /** Who calls. */
+  peer: Peer;
+};
 /** `klass`: how urgent the body is; bulk unless named. */
 export type Result<N extends CallName> = AnswerOf<N> | { answer: AnswerOf<N>; body: Body; klass?: Klass };
 
@@ -23,6 +29,7 @@ export const route = <N extends CallName>(
     const ask: Ask<N> = {
       params,
       body: call.body,
+      peer: call.peer,
       // Asked for by few: a signal that nobody looks at is never made.
       get signal() {
         return call.signal;
