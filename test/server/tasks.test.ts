@@ -227,3 +227,22 @@ test.each([
     expect((await answerOf(peer, task.id)).answer).toBe(path);
   }
 });
+
+test('a list of tasks that no message holds tells of the latest', async () => {
+  const zone = await readyZone(peer, server);
+  const most = 800;
+  const policy = { ...POLICY, maxQueue: most };
+  // Each of these letters takes six in JSON.
+  const title = '\u0001'.repeat(190);
+  const ids = Array.from({ length: most }, newId);
+  await addTask(peer, zone, 'true', { policy });
+  await pause(zone, true);
+  for (let at = 0; at < most - 1; at += 100) {
+    const some = ids.slice(at, Math.min(at + 100, most - 1));
+    await Promise.all(some.map((id) => addTask(peer, zone, `${title} ${id}`, { id, policy })));
+  }
+  const wish = { zone: zone.id, ended: true, most: 1000 };
+  const { tasks } = await call<{ tasks: Task[] }>(peer, 'task.list', wish);
+  expect(tasks.length).toBeGreaterThan(500);
+  expect(tasks.map(({ id }) => id)).toEqual(ids.slice(0, most - 1).slice(-tasks.length));
+}, 30_000);

@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { findBrain } from '../../brains/registry.ts';
+import type { TaskView } from '../../protocol/calls.ts';
 import { KhloneError } from '../../protocol/error.ts';
+import { CONTROL_FRAME_BYTES } from '../../protocol/limits.ts';
 import type { Store } from '../store/store.ts';
 import {
   advance,
@@ -138,6 +140,19 @@ const onMove = async (deps: TaskDeps, prefix: string, position: number): Promise
   return moved;
 };
 
+/** Bytes of the tasks in one list: it is one message. What goes around them takes far less than the rest. */
+const LIST_BYTES = CONTROL_FRAME_BYTES - 1024;
+
+/** The latest of these, as many as one message holds: titles, and the reasons of failed ones, may be long. */
+const latestThatFit = (tasks: TaskView[]): TaskView[] => {
+  let left = LIST_BYTES;
+  const over = tasks.findLastIndex((task) => {
+    left -= Buffer.byteLength(JSON.stringify(task)) + 1;
+    return left < 0;
+  });
+  return tasks.slice(over + 1);
+};
+
 async function* bytesOf(text: string): AsyncGenerator<Uint8Array> {
   yield Buffer.from(text);
 }
@@ -161,7 +176,7 @@ export const taskRoutes = (deps: TaskDeps) => {
         ended: params.ended,
         most: params.most,
       });
-      return { tasks: rows.map((row) => viewOf(row, tasksAhead(store, row))) };
+      return { tasks: latestThatFit(rows.map((row) => viewOf(row, tasksAhead(store, row)))) };
     }),
     route('task.cancel', async ({ params }) => ({ task: viewOf(await onCancel(deps, params.task)) })),
     route('task.retry', async ({ params }) => {
