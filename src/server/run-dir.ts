@@ -1,10 +1,12 @@
 import {
   closeSync,
   existsSync,
+  fstatSync,
   mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
+  readSync,
   statSync,
   writeSync,
 } from 'node:fs';
@@ -228,10 +230,20 @@ export const endInput = (dir: string, markValue: string): void => {
   }
 };
 
-/** The last lines of what the brain said on stderr, for an error message. */
+/** The last lines of what the brain said on stderr, for an error message; nobody bounds what it says there. */
 export const errTail = (dir: string, maxChars: number): string => {
-  const path = join(dir, 'err.log');
-  if (!existsSync(path)) return '';
-  const text = readText(path) ?? '';
-  return text.slice(-maxChars).trim().split('\n').slice(-5).join('\n');
+  try {
+    const fd = openSync(join(dir, 'err.log'), 'r');
+    try {
+      const { size } = fstatSync(fd);
+      const bytes = Buffer.alloc(Math.min(size, 4 * maxChars));
+      const read = readSync(fd, bytes, 0, bytes.length, size - bytes.length);
+      const text = bytes.toString('utf8', 0, read).slice(-maxChars);
+      return text.trim().split('\n').slice(-5).join('\n');
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    return '';
+  }
 };

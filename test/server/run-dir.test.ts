@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { MARK, processesOf } from '../../src/server/run-dir.ts';
+import { errTail, MARK, processesOf } from '../../src/server/run-dir.ts';
 import { until } from '../fixtures/server.ts';
 
 /** That nothing of a run lives is what "nothing runs twice" rests on: it is said of no run that lives. */
@@ -59,4 +59,15 @@ test('processes without an environment, without memory, and of other runs are no
   } finally {
     for (const child of children) child.kill('SIGKILL');
   }
+});
+
+test('the last words on stderr are told of a brain that said more there than a string can hold', () => {
+  const log = join(dir, 'err.log');
+  expect(errTail(dir, 600)).toBe('');
+  writeFileSync(log, 'first words\n');
+  expect(errTail(dir, 600)).toBe('first words');
+  // A hole costs no disk.
+  truncateSync(log, 600 * 1024 * 1024);
+  appendFileSync(log, '\nout of memory\nlast words\n');
+  expect(errTail(dir, 24)).toBe('out of memory\nlast words');
 });
