@@ -189,6 +189,40 @@ test('what a server tells of another zone is not taken for this one', async () =
   expect(put).toEqual([]);
 });
 
+test('what happens between the first look at a zone and the watch over it is not missed', async () => {
+  let asked = 0;
+  const seen: unknown[] = [];
+  // The task ended just after the view was taken.
+  const item = { epoch: 'e', seq: 6, atMs: 1, event: { type: 'task', state: 'done', kind: 'act' } };
+  const app = await appTo({
+    'zone.get': () => {
+      asked += 1;
+      const view = { ...ZONE, state: 'ready', epoch: 'e', seq: asked === 1 ? 5 : 6, paused: false };
+      return { value: { zone: { ...view, crew: [], attention: [], costUsd: 0, tokens: 0 } } };
+    },
+    subscribe: ({ params, signal }) => {
+      const { from } = params as { from: 'live' | { seq: number } };
+      const missed = from === 'live' || from.seq >= 6 ? [] : [item];
+      const told = async function* () {
+        yield* missed;
+        await new Promise((resolve) => signal.addEventListener('abort', resolve));
+      };
+      return { value: null, body: items(told()) };
+    },
+  });
+  const binding = { zone: ZONE.id, host: 'box', usedMs: Date.now() } as unknown as Binding;
+  Object.assign(app, {
+    known: { put: ({ seq }: { seq: number }) => seen.push(seq), touch: () => {} },
+    bindings: { all: () => [binding] },
+  });
+  const watch = createZoneWatch(() => app);
+  const connected = app.link('box').current();
+  if (connected) watch.follow('box', connected);
+  await until(() => seen.length === 2);
+  watch.stop();
+  expect(seen).toEqual([5, 6]);
+});
+
 test('an older server that answers and stays is left after 10 s, and used as it is', async () => {
   let asked = 0;
   const dial = async () => {

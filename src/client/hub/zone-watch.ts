@@ -1,3 +1,4 @@
+import type { Cursor } from '../../protocol/calls.ts';
 import type { App } from '../app.ts';
 import type { Binding } from '../bindings.ts';
 import { call } from '../call.ts';
@@ -31,13 +32,15 @@ type Watched = { stop: AbortController; timer: NodeJS.Timeout | undefined };
 export const createZoneWatch = (appOf: () => App): ZoneWatch => {
   const watched = new Map<string, Watched>();
 
-  const refresh = async (binding: Binding, connected: Connected): Promise<void> => {
+  /** Takes the view of a zone, and answers how far its journal was then. */
+  const refresh = async (binding: Binding, connected: Connected): Promise<Cursor | undefined> => {
     const { zone } = await call(connected.peer, 'zone.get', { zone: binding.zone });
     // A server that answers with another zone would overwrite what is known of that one.
-    if (zone?.id !== binding.zone) return;
+    if (zone?.id !== binding.zone) return undefined;
     appOf().known.put(zone);
     // Its code is not there: the hub that carried it died, or its connection did.
     if (zone.state === 'preparing') appOf().carrier.resume(zone.id);
+    return { epoch: zone.epoch, seq: zone.seq };
   };
 
   const soon = (entry: Watched, binding: Binding, connected: Connected): void => {
@@ -48,8 +51,15 @@ export const createZoneWatch = (appOf: () => App): ZoneWatch => {
     }, SETTLE_MS);
   };
 
-  const listen = async (entry: Watched, binding: Binding, connected: Connected): Promise<void> => {
-    const sub = { zone: binding.zone, types: TYPES, from: 'live', until: 'never' };
+  /** From the view on: what happened since it was taken may be the last that does for hours. */
+  const listen = async (
+    entry: Watched,
+    binding: Binding,
+    connected: Connected,
+    from: Cursor | undefined,
+  ): Promise<void> => {
+    if (!from) return;
+    const sub = { zone: binding.zone, types: TYPES, from, until: 'never' };
     for await (const _ of connected.peer.subscribe(sub, entry.stop.signal)) soon(entry, binding, connected);
   };
 
@@ -58,7 +68,7 @@ export const createZoneWatch = (appOf: () => App): ZoneWatch => {
     const entry: Watched = { stop: new AbortController(), timer: undefined };
     watched.set(binding.zone, entry);
     refresh(binding, connected)
-      .then(() => listen(entry, binding, connected))
+      .then((from) => listen(entry, binding, connected, from))
       .catch(() => {})
       .finally(() => {
         if (watched.get(binding.zone) === entry) watched.delete(binding.zone);
