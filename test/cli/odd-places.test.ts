@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createWorld, type World } from '../fixtures/khlone.ts';
@@ -38,6 +38,16 @@ describe('a home', () => {
       /^! ✗ .*file.*\n! {3}↳ (set KHLONE_HOME|chmod)/,
     );
   });
+});
+
+test('the mailboxes of shells that are long gone go with the next hub', async () => {
+  const mail = join(world.env.KHLONE_HOME ?? '', 'shell', 'mail');
+  mkdirSync(mail, { recursive: true, mode: 0o700 });
+  for (const name of ['gone', 'there']) writeFileSync(join(mail, name), '1\ts\n', { mode: 0o600 });
+  utimesSync(join(mail, 'gone'), 1, 1);
+  await world.khlone(['stop']);
+  await world.khlone(['status']);
+  expect(readdirSync(mail)).toEqual(['there']);
 });
 
 describe('a command', () => {
