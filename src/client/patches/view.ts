@@ -36,12 +36,10 @@ type Seen = { remote: string; base?: string; theirs?: readonly LeftOut[] };
 
 const remoteOf = async (ground: Ground, far: Far | undefined): Promise<Seen> => {
   if (far) {
-    await recoverExchange(ground, far);
     const seen = await fetchRemote(ground, far);
     const base = await agreedBase(ground, far, seen.head);
     return { remote: seen.tree, theirs: seen.leftOut, ...(base && { base }) };
   }
-  await recoverPull(ground);
   const remote = await present(ground, ground.state.remote);
   if (remote === undefined)
     throw new KhloneError('unreachable', 'the zone was never seen from here', 'khlone reconnect');
@@ -56,6 +54,8 @@ const inMeeting = <T>(
 ): Promise<T> =>
   inTurn(place.repository.gitDir, async () => {
     const ground = await openGround(place.repository, place.zone, place.choice);
+    // What a killed pull had begun is no edit of the worktree.
+    await (far ? recoverExchange(ground, far) : recoverPull(ground));
     const [{ tree: local, leftOut }, { remote, base, theirs }] = await Promise.all([
       snapshotOf(ground),
       remoteOf(ground, far),
