@@ -22,6 +22,16 @@ const leftBehind = (word: string, left: readonly number[]): KhloneError =>
     `khlone resolve ${word} --merge opens it again`,
   );
 
+/** What a person saved; an editor may have removed the file, or made another kind of thing of it. */
+const editedText = (file: string, word: string): Promise<Buffer> =>
+  readFile(file).catch(() => {
+    throw new KhloneError(
+      'conflict',
+      'the editor left no text: nothing was changed',
+      `khlone resolve ${word} --merge opens it again`,
+    );
+  });
+
 const NOT_EXECUTABLE = 126;
 const NO_SUCH_PROGRAM = 127;
 /** From here on a shell's exit code tells of a signal. */
@@ -50,7 +60,7 @@ const editUntilWhole = async (
   for (let attempt = 1; ; attempt += 1) {
     const code = await open(file);
     if (code !== 0) throw editorFailed(word, code);
-    const edited = await readFile(file);
+    const edited = await editedText(file, word);
     if (edited.length > MAX_EDITED_BYTES) throw new KhloneError('too-large', 'the merged text is too large');
     const left = markersLeft(edited, markerSize);
     if (left.length === 0) return edited;

@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { resolveConflict } from '../../../src/client/patches/resolve.ts';
@@ -64,4 +64,20 @@ it.each(['near', 'far'] as const)('is a program where one side (%s) made it one'
     expect(readFileSync(at('a.txt'), 'utf8')).toBe(lines('both'));
     expect(statSync(at('a.txt')).mode & 0o100).toBe(0o100);
   }
+});
+
+it('stays where the editor leaves no text behind', async () => {
+  put(sides.near, 'a.txt', lines('mine'));
+  put(sides.far, 'a.txt', lines('theirs'));
+  stepped(await pull(sides.place, sides.link, freely));
+  const gone = async (file: string): Promise<number> => {
+    rmSync(file);
+    return 0;
+  };
+  await expect(resolveConflict(sides.place, 'a.txt', { merge: gone })).rejects.toMatchObject({
+    code: 'conflict',
+    message: 'the editor left no text: nothing was changed',
+    hint: 'khlone resolve a.txt --merge opens it again',
+  });
+  expect(readFileSync(here('a.txt'), 'utf8')).toBe(lines('mine'));
 });
