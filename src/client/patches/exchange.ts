@@ -8,7 +8,7 @@ import type { Path } from '../../patch/listing.ts';
 import { tidy } from '../../patch/pins.ts';
 import { baseAfterPull, baseAfterSync } from '../../patch/plan.ts';
 import { renewReplica } from '../../patch/replica.ts';
-import { entriesOf, sameEntry, treeWith } from '../../patch/tree.ts';
+import { type Change, diffTrees, entriesOf, sameEntry, treeWith } from '../../patch/tree.ts';
 import { treeTaken } from '../../patch/tree-taken.ts';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { faultPoint } from '../../protocol/fault-point.ts';
@@ -93,37 +93,46 @@ const baseAfter = async (ground: Ground, meeting: Meeting, failed: readonly Path
   const isOlder = meeting.base !== state.base && (await present(ground, state.base)) !== undefined;
   if (!isOlder || state.base === undefined) return treeWith(shadow, meeting.local, wishes);
   const left = new Set(failed);
-  const sent = meeting.plan.toRemote.filter(({ path }) => !left.has(path));
+  return takenOver(
+    ground,
+    state.base,
+    meeting.plan.toRemote.filter(({ path }) => !left.has(path)),
+  );
+};
+
+/** A tree with these changes, where it is what they change. */
+const takenOver = async ({ shadow }: Ground, tree: string, changes: readonly Change[]): Promise<string> => {
   const now = await entriesOf(
     shadow,
-    state.base,
-    sent.map(({ path }) => path),
+    tree,
+    changes.map(({ path }) => path),
   );
   return treeWith(
     shadow,
-    state.base,
-    sent.filter(({ path, before }) => sameEntry(now.get(path), before)),
+    tree,
+    changes.filter(({ path, before }) => sameEntry(now.get(path), before)),
   );
 };
 
 /**
  * States that were queued behind one that is sent now come from that one: it is what both sides have had, as far as
- * it moved, and a file that it brought was not made by both.
+ * it moved, and a file that it brought was not made by both. Each keeps what was decided before it was queued.
  */
 const queuedAfter = async (
-  { shadow, state }: Ground,
+  ground: Ground,
   meeting: Meeting,
   failed: readonly Path[],
 ): Promise<Pick<ZoneState, 'queued'>> => {
+  const { shadow, state } = ground;
   const { queued = [] } = state;
   const isSent = ({ tree, base }: { tree: string; base: string }): boolean =>
     tree === meeting.local && base === meeting.base;
-  if (!queued.some(isSent)) return {};
+  if (meeting.base === undefined || !queued.some(isSent)) return {};
   const wishes = baseAfterSync(meeting.merge.sides, meeting.plan, failed);
-  const base = await treeWith(shadow, meeting.local, wishes);
-  const behind = queued.map((one) =>
-    one.base === meeting.base && !isSent(one) ? { tree: one.tree, base } : one,
-  );
+  const moved = await diffTrees(shadow, meeting.base, await treeWith(shadow, meeting.local, wishes));
+  const behind: NonNullable<ZoneState['queued']> = [];
+  for (const one of queued)
+    behind.push(isSent(one) ? one : { tree: one.tree, base: await takenOver(ground, one.base, moved) });
   return { queued: behind };
 };
 

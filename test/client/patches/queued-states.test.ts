@@ -1,0 +1,61 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { noteQueued, openGround, snapshotOf } from '../../../src/client/patches/ground.ts';
+import { inTurn } from '../../../src/client/patches/lock.ts';
+import { resolveConflict } from '../../../src/client/patches/resolve.ts';
+import { pull, sync } from '../../../src/client/patches/steps.ts';
+import { pin } from '../../../src/patch/pins.ts';
+import { put, ZONE } from '../../patch/ground.ts';
+import { CHOICE, freely, makeTwoSides, stepped, type TwoSides } from './two-sides.ts';
+
+/** States that wait for their host, with tasks between them, while the person goes on here. */
+
+let sides: TwoSides;
+beforeEach(async () => {
+  sides = await makeTwoSides((root) => {
+    for (const name of ['a.txt', 'b.txt']) put(root, name, `${name}\n`);
+  });
+});
+afterEach(() => sides.remove());
+
+const queueNow = () =>
+  inTurn(sides.place.repository.gitDir, async () => {
+    const ground = await openGround(sides.place.repository, ZONE, CHOICE);
+    const { tree } = await snapshotOf(ground);
+    await pin(ground.shadow, `queued/${ZONE}/${tree}`, tree);
+    await noteQueued(ground, tree);
+    return tree;
+  });
+const there = (name: string): string => readFileSync(join(sides.far, name), 'utf8');
+const pullNow = async () => stepped(await pull(sides.place, sides.link, freely));
+
+it.each(['local', 'remote'] as const)(
+  'each find what the one before brought, and a conflict decided between them (%s)',
+  async (keep) => {
+    for (const name of ['a.txt', 'b.txt']) {
+      put(sides.near, name, 'mine\n');
+      put(sides.far, name, 'theirs\n');
+    }
+    await pullNow();
+    const trees: string[] = [];
+    for (const [n, name] of ['a.txt', 'b.txt', ''].entries()) {
+      put(sides.near, 'new.txt', `state ${n}\n`);
+      trees.push(await queueNow());
+      if (name) await resolveConflict(sides.place, name, { keep });
+    }
+    const decided = { local: 'mine\n', remote: 'theirs\n' }[keep];
+    const expected = [
+      { 'a.txt': 'theirs\n', 'b.txt': 'theirs\n' },
+      { 'a.txt': decided, 'b.txt': 'theirs\n' },
+      { 'a.txt': decided, 'b.txt': decided },
+    ];
+    for (const [n, localTree] of trees.entries()) {
+      stepped(await sync(sides.place, sides.link, { ...freely, localTree }));
+      expect(there('new.txt')).toBe(`state ${n}\n`);
+      expect({ 'a.txt': there('a.txt'), 'b.txt': there('b.txt') }).toEqual(expected[n]);
+    }
+    const { meeting, done } = await pullNow();
+    expect([meeting.merge.conflicts, done]).toEqual([[], []]);
+  },
+);
