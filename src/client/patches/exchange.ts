@@ -82,26 +82,22 @@ export const pullInto = async (ground: Ground, meeting: Meeting): Promise<Done> 
   return done;
 };
 
-/**
- * What both sides have after a sync. A state that was queued may be older than a pull in between: it does not know what
- * that brought, so only what it changed in the zone is taken over.
- */
-const baseAfter = async (ground: Ground, meeting: Meeting, failed: readonly Path[]): Promise<string> => {
-  const { shadow, state } = ground;
-  const { sides } = meeting.merge;
-  const wishes = baseAfterSync(sides, meeting.plan, failed);
-  const isOlder = meeting.base !== state.base && (await present(ground, state.base)) !== undefined;
-  if (!isOlder || state.base === undefined) return treeWith(shadow, meeting.local, wishes);
-  const left = new Set(failed);
-  return takenOver(
-    ground,
-    state.base,
-    meeting.plan.toRemote.filter(({ path }) => !left.has(path)),
-  );
-};
+/** A sync that is over. `base`: what both sides had when its state was taken, with what of that moved since. */
+type Sent = { meeting: Meeting; failed: readonly Path[]; base: string };
 
-/** A tree with these changes, where it is what they change. */
-const takenOver = async ({ shadow }: Ground, tree: string, changes: readonly Change[]): Promise<string> => {
+/** A tree that was agreed on since the state was taken, with what moved: each path where it is as it was then. */
+const movedOn = async (
+  { shadow }: Ground,
+  tree: string,
+  { meeting, failed, base }: Sent,
+): Promise<string> => {
+  if (meeting.base === undefined) return tree;
+  const { merge, plan } = meeting;
+  const left = new Set(failed);
+  // What a pull brought since is in the worktree together with what was sent.
+  const isPulled = ({ path, before }: Change): boolean =>
+    !left.has(path) && !sameEntry(before, merge.sides.base.get(path));
+  const changes = [...(await diffTrees(shadow, meeting.base, base)), ...plan.toRemote.filter(isPulled)];
   const now = await entriesOf(
     shadow,
     tree,
@@ -115,24 +111,27 @@ const takenOver = async ({ shadow }: Ground, tree: string, changes: readonly Cha
 };
 
 /**
- * States that were queued behind one that is sent now come from that one: it is what both sides have had, as far as
- * it moved, and a file that it brought was not made by both. Each keeps what was decided before it was queued.
+ * What both sides have after a sync. A state that was queued may be older than a pull or a decision in between: it
+ * does not know what that brought, so only what it changed itself is taken over.
  */
-const queuedAfter = async (
-  ground: Ground,
-  meeting: Meeting,
-  failed: readonly Path[],
-): Promise<Pick<ZoneState, 'queued'>> => {
-  const { shadow, state } = ground;
-  const { queued = [] } = state;
-  const isSent = ({ tree, base }: { tree: string; base: string }): boolean =>
-    tree === meeting.local && base === meeting.base;
-  if (meeting.base === undefined || !queued.some(isSent)) return {};
-  const wishes = baseAfterSync(meeting.merge.sides, meeting.plan, failed);
-  const moved = await diffTrees(shadow, meeting.base, await treeWith(shadow, meeting.local, wishes));
-  const behind: NonNullable<ZoneState['queued']> = [];
+const baseAfter = async (ground: Ground, sent: Sent): Promise<string> => {
+  const { base } = ground.state;
+  const isOlder = sent.meeting.base !== base && (await present(ground, base)) !== undefined;
+  return isOlder && base !== undefined ? movedOn(ground, base, sent) : sent.base;
+};
+
+/**
+ * States that were queued behind one that is sent now come from that one: it is what both sides have had, as far as
+ * it moved, and a file that it brought was not made by both. Each keeps what was agreed on before it was queued.
+ */
+const queuedAfter = async (ground: Ground, sent: Sent): Promise<Pick<ZoneState, 'queued'>> => {
+  const { queued = [] } = ground.state;
+  const { local, base } = sent.meeting;
+  const isSent = (one: { tree: string; base: string }): boolean => one.tree === local && one.base === base;
+  if (!queued.some(isSent)) return {};
+  const behind: typeof queued = [];
   for (const one of queued)
-    behind.push(isSent(one) ? one : { tree: one.tree, base: await takenOver(ground, one.base, moved) });
+    behind.push(isSent(one) ? one : { tree: one.tree, base: await movedOn(ground, one.base, sent) });
   return { queued: behind };
 };
 
@@ -147,9 +146,11 @@ const finishSync = async (
   const whys = new Map(told.map(({ path, why }) => [path, why]));
   const refused = [...sent].flatMap((path) => (whys.has(path) ? [{ path, why: whys.get(path) ?? '' }] : []));
   const failed = refused.map(({ path }) => path);
-  const base = await baseAfter(ground, meeting, failed);
+  const wishes = baseAfterSync(meeting.merge.sides, meeting.plan, failed);
+  const after = { meeting, failed, base: await treeWith(ground.shadow, meeting.local, wishes) };
+  const base = await baseAfter(ground, after);
   const remote = await treeTaken(ground.shadow, result, meeting.plan.toRemote, failed);
-  const behind = await queuedAfter(ground, meeting, failed);
+  const behind = await queuedAfter(ground, after);
   await keepState(ground, {
     ...stateAfter(ground, meeting, base),
     ...behind,

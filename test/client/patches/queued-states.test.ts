@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { noteQueued, openGround, snapshotOf } from '../../../src/client/patches/ground.ts';
@@ -12,9 +12,11 @@ import { CHOICE, freely, makeTwoSides, stepped, type TwoSides } from './two-side
 /** States that wait for their host, with tasks between them, while the person goes on here. */
 
 let sides: TwoSides;
+const lines = (third = 'line 3'): string => `line 1\nline 2\n${third}\nline 4\nline 5\nline 6\n`;
 beforeEach(async () => {
   sides = await makeTwoSides((root) => {
     for (const name of ['a.txt', 'b.txt']) put(root, name, `${name}\n`);
+    put(root, 'long.txt', lines());
   });
 });
 afterEach(() => sides.remove());
@@ -59,3 +61,19 @@ it.each(['local', 'remote'] as const)(
     expect([meeting.merge.conflicts, done]).toEqual([[], []]);
   },
 );
+
+it('takes nothing back that the zone did to a file which was moved here, where a conflict was decided since', async () => {
+  put(sides.near, 'a.txt', 'mine\n');
+  put(sides.far, 'a.txt', 'theirs\n');
+  await pullNow();
+  renameSync(join(sides.near, 'long.txt'), join(sides.near, 'moved.txt'));
+  put(sides.far, 'long.txt', lines('theirs'));
+  const localTree = await queueNow();
+  await resolveConflict(sides.place, 'a.txt', { keep: 'remote' });
+  stepped(await sync(sides.place, sides.link, { ...freely, localTree }));
+  expect(there('moved.txt')).toBe(lines('theirs'));
+  await pullNow();
+  stepped(await sync(sides.place, sides.link, freely));
+  expect(there('moved.txt')).toBe(lines('theirs'));
+  expect(readFileSync(join(sides.near, 'moved.txt'), 'utf8')).toBe(lines('theirs'));
+});
