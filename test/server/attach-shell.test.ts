@@ -1,4 +1,12 @@
-import { chmodSync, mkdirSync, realpathSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { ZoneSpec } from '../../src/protocol/calls.ts';
@@ -55,7 +63,7 @@ describe('a shell', () => {
     await shell.sees("[it's $HOME]");
     await shell.sees(/\[[a-zA-Z]*i[a-zA-Z]*\] \[(tmux|screen)/);
     await shell.sees(realpathSync(zone.path));
-    await shell.sees(/0\r\n\/dev\/pts/);
+    await shell.sees(/0\r\n\S*\/dev\/pts/);
     await shell.resize(77, 22);
     shell.type('while stty size; do read -t 0.1 x; done\r');
     await shell.sees('22 77');
@@ -140,6 +148,20 @@ describe('a shell', () => {
     await until('the end of the screen', local.isOver);
     expect(await endOf(peer, viewer)).toEqual({ parting: 'exited', exitCode: 3 });
     await endOf(peer, remote.viewer);
+  });
+
+  test('takes its jobs along when its terminal is closed over a program in the foreground', async () => {
+    const shell = await openShell();
+    const pids = join(server.work, `${shell.viewer}.pids`);
+    shell.type(`sleep 601 & echo $! >${pids}; sh -c 'echo $$ >>${pids}; echo look""ing; exec sleep 602'\r`);
+    await shell.sees('looking');
+    expect(await endOf(peer, shell.viewer)).toEqual({ parting: 'left' });
+    const living = (): string[] =>
+      readFileSync(pids, 'utf8')
+        .trim()
+        .split('\n')
+        .filter((pid) => existsSync(`/proc/${pid}`));
+    await until('the end of both', () => living().length === 0);
   });
 
   test('that ended while no server was there tells its exit code to the next one', async () => {

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import type { Sight } from '../../protocol/attach.ts';
 import type { Control } from '../tmux/control.ts';
 import { type PaneProgram, respawn } from '../tmux/panes.ts';
@@ -100,8 +101,38 @@ const whileThere = async (control: Control, viewer: string, words: string[]): Pr
   }
 };
 
+/** The processes that this one started; none where nothing tells. */
+const childrenOf = (pid: number): number[] => {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ').map(Number);
+  } catch {
+    return [];
+  }
+};
+
+const tellHangUp = (pid: number): void => {
+  try {
+    if (pid > 1) process.kill(pid, 'SIGHUP');
+  } catch {
+    // It has ended.
+  }
+};
+
+/**
+ * A shell that hears of a hang-up ends its jobs. From the terminal only the pane's first process and the foreground
+ * hear of it: with an editor there, a program in the background would stay behind when the shell is gone.
+ */
+const hangUp = async (control: Control, viewer: string): Promise<void> => {
+  const rows = await control.command(['list-panes', '-a', '-F', 'k #{session_name} #{pane_pid}']);
+  for (const [, name, pid] of rows.map((row) => row.split(' '))) {
+    // The shell's keeper goes first, because it would keep the exit code for nobody.
+    if (name === viewer) for (const one of [Number(pid), ...childrenOf(Number(pid))]) tellHangUp(one);
+  }
+};
+
 /** Ends a session with its program; nothing happens where there is none. */
 export const endSession = async (control: Control, viewer: string): Promise<void> => {
+  await hangUp(control, viewer);
   await whileThere(control, viewer, ['kill-session', '-t', `=${viewer}`]);
 };
 
