@@ -9,7 +9,8 @@ import { type Caller, interrupted, type Style, styleOf } from './caller.ts';
 import { lenderOf } from './dispatch.ts';
 import { refusalOf } from './find-task.ts';
 import { awaitConnection, waitMs } from './follow-journal.ts';
-import type { Connected } from './link/link.ts';
+import type { Connected, Link } from './link/link.ts';
+import { soonest } from './patience.ts';
 import { dollars } from './render/money.ts';
 import { createProgress } from './render/progress.ts';
 import { mark } from './render/receipt.ts';
@@ -32,6 +33,8 @@ export type AwaitWish = {
 };
 
 const RETRY_MS = 1_000;
+/** How long a dial may take before it is told that the host does not answer. */
+const PATIENCE_MS = 500;
 const ANSWER_MAX_BYTES = 16 * 1024 * 1024;
 
 type End = { task: TaskView; text: string };
@@ -97,6 +100,8 @@ type Wait = {
   progress: (item: Item) => void;
   /** The last item that was seen: where the next subscription begins. */
   seen: Bookmark['after'];
+  /** The host went away, and this was told. */
+  isLost: boolean;
 };
 
 const isOver = ({ task }: End): boolean => ENDED.has(task.state) || needsPerson(task);
@@ -140,17 +145,35 @@ const troubleOf = ({ app, binding, wish }: Wait, thrown: unknown): string => {
   const host = oneLine(binding.host, 100);
   if (isWaiting(app, wish.task)) return `queued here: it is sent when ${host} answers`;
   if (!['unreachable', 'timeout', 'shutting-down', 'start-failed'].includes(error.code)) throw error;
-  return `reconnecting to ${host}: the task goes on there`;
+  // Of a task that was not seen there, nobody can say so.
+  return `reconnecting to ${host}${wish.clone ? ': the task goes on there' : ''}`;
+};
+
+const tellLost = (wait: Wait, thrown: unknown): void => {
+  wait.narrator.tell(troubleOf(wait, thrown));
+  wait.isLost = true;
+};
+
+/** A dial takes as long as a login that does not begin: who waits hears of it before it failed. */
+const reach = async (wait: Wait, link: Link): Promise<Connected> => {
+  const { caller, signal } = wait;
+  const here = link.current();
+  if (here) return here;
+  const dialing = link.connect(lenderOf(caller));
+  const made = await soonest(dialing, PATIENCE_MS, signal);
+  if (made) return made;
+  if (!link.busyWith()) tellLost(wait, new KhloneError('unreachable', 'no answer yet'));
+  return dialing;
 };
 
 const follow = async (wait: Wait): Promise<End> => {
-  const { app, caller, binding, signal, narrator } = wait;
+  const { app, binding, signal, narrator } = wait;
   const link = app.link(binding.host);
-  for (let [isLost, tries] = [false, 0]; ; ) {
+  for (let tries = 0; ; ) {
     try {
-      const connected = link.current() ?? (await link.connect(lenderOf(caller)));
-      if (isLost) narrator.tell(`reconnected to ${oneLine(binding.host, 100)}`);
-      [isLost, tries] = [false, 0];
+      const connected = await reach(wait, link);
+      if (wait.isLost) narrator.tell(`reconnected to ${oneLine(binding.host, 100)}`);
+      [wait.isLost, tries] = [false, 0];
       const { seen } = wait;
       const end = await followOnce(wait, connected);
       if (end) return end;
@@ -158,8 +181,7 @@ const follow = async (wait: Wait): Promise<End> => {
       if (wait.seen === seen) await pause(RETRY_MS, signal);
     } catch (thrown) {
       if (signal.aborted) throw thrown;
-      narrator.tell(troubleOf(wait, thrown));
-      isLost = true;
+      tellLost(wait, thrown);
       // The link brings itself back; dialling in step with it would only knock at the host twice as often.
       await awaitConnection(link, waitMs(link, tries), signal);
       tries += 1;
@@ -187,6 +209,13 @@ const pause = (ms: number, signal: AbortSignal): Promise<void> =>
     if (signal.aborted) onAbort();
   });
 
+/** Throws when the caller leaves, or has waited long enough. */
+const leaving = (signal: AbortSignal): Promise<never> =>
+  new Promise((_resolve, reject) => {
+    signal.addEventListener('abort', () => reject(interrupted()), { once: true });
+    if (signal.aborted) reject(interrupted());
+  });
+
 /** Waits, prints the answer on stdout where it was asked for, and answers the exit code of the table. */
 export const awaitTask = async (
   app: App,
@@ -210,9 +239,20 @@ export const awaitTask = async (
   const start = readBookmark(caller.marks.at, 'start');
   const narrator = createNarrator(say, caller.marks.said);
   const progress = createProgress(caller, { ...wish, verbosity }, start);
-  const wait: Wait = { app, caller, binding, wish, signal, narrator, progress, seen: start.after };
+  const wait: Wait = {
+    app,
+    caller,
+    binding,
+    wish,
+    signal,
+    narrator,
+    progress,
+    seen: start.after,
+    isLost: false,
+  };
   try {
-    return finish(caller, wish, await follow(wait), name());
+    // A dial or a call that is under way has a longer patience than who waits.
+    return finish(caller, wish, await Promise.race([follow(wait), leaving(signal)]), name());
   } catch (thrown) {
     if (!late.signal.aborted) throw thrown;
     throw new KhloneError('timeout', `${wish.task} is not done yet; it goes on`, `khlone await ${wish.task}`);

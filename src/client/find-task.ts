@@ -1,5 +1,5 @@
 import { asKhloneError, ERRORS, type ErrorCode, KhloneError } from '../protocol/error.ts';
-import { matchTaskPrefix } from '../protocol/id.ts';
+import { isTaskId, matchTaskPrefix } from '../protocol/id.ts';
 import { oneLine } from '../protocol/sanitize.ts';
 import type { App } from './app.ts';
 import type { Binding } from './bindings.ts';
@@ -100,6 +100,24 @@ export const knownTask = (app: App, host: string, prefix: string): string | unde
   ]);
   const found = new Set(ids.filter((id) => id.startsWith(stemOf(prefix))));
   return found.size === 1 ? [...found][0] : undefined;
+};
+
+/**
+ * The id of a task of the caller's host, which could not be asked: a whole one needs nobody to find it, the rest of one
+ * may be known. Throws why it was not found, with another next step if there is one.
+ */
+export const awayTask = (
+  app: App,
+  host: string | undefined,
+  prefix: string,
+  thrown: unknown,
+  hint?: string,
+): string => {
+  const why = asKhloneError(thrown);
+  if (host === undefined || !wasAway(why, host)) throw why;
+  const known = isTaskId(prefix) ? prefix : knownTask(app, host, prefix);
+  if (known) return known;
+  throw new KhloneError(why.code, why.message, hint ?? why.hint);
 };
 
 /** The first host that knows it: that of the caller's zone, then the others that were used; those that are down together. */

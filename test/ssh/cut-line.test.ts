@@ -90,6 +90,21 @@ describe.skipIf(sshdMissing)(
       expect((await watching.ended).code).toBe(130);
     });
 
+    it('lets a task be waited for that is known, or named by its whole id, for as long as was asked', async () => {
+      const words = ['await', '--timeout', '1s'];
+      for (const id of [running, running.slice(0, -3), task]) {
+        const late = await far.khlone([...words, id]);
+        expect([late.code, late.stderr]).toEqual([
+          124,
+          expect.stringMatching(
+            /^\[await\] task: reconnecting to zone\n✗ task-\w+ is not done yet; it goes on\n/,
+          ),
+        ]);
+        expect(late.ms).toBeLessThan(AT_ONCE_MS + SOON_MS);
+      }
+      expect(await far.khlone([...words, 'task-zz'])).toMatchObject({ code: 4 });
+    });
+
     it('is told in one line with the next step by a command that needs the host', async () => {
       const next = String.raw`zone.* \(offline for \d+s\)\n {2}↳ .*khlone reconnect.*\n$`;
       const needy: [string[], string][] = [

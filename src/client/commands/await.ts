@@ -1,7 +1,8 @@
 import { Command, Option } from 'clipanion';
 import { awaitTask } from '../await-task.ts';
+import type { Binding } from '../bindings.ts';
 import { durationMs } from '../duration.ts';
-import { locateTask } from '../find-task.ts';
+import { awayTask, locateTask } from '../find-task.ts';
 import { KhloneCommand } from './base.ts';
 
 export class AwaitCommand extends KhloneCommand {
@@ -21,15 +22,29 @@ export class AwaitCommand extends KhloneCommand {
     // It may wait for hours: the node command survives the hub, a shell's own path does not.
     this.caller.handOver?.();
     const timeoutMs = this.timeout === undefined ? undefined : durationMs(this.timeout, '--timeout');
-    const found = await locateTask(this.app, this.caller, this.task, await this.hereOrNone());
-    const binding = found.type === 'server' ? found.binding : this.bindingOf(found.queued.entry.host);
+    const { id, binding } = await this.find();
     return awaitTask(this.app, this.caller, binding, {
-      task: found.id,
+      task: id,
       answer: true,
       progress: this.watch,
       timeoutMs,
       json: this.json,
       quiet: this.quiet,
     });
+  }
+
+  /** The task, and the zone by whose link it is waited for, which may be down. */
+  async find(): Promise<{ id: string; binding: Binding }> {
+    const { app, caller } = this;
+    const here = await this.hereOrNone();
+    try {
+      const found = await locateTask(app, caller, this.task, here);
+      const binding = found.type === 'server' ? found.binding : this.bindingOf(found.queued.entry.host);
+      return { id: found.id, binding };
+    } catch (thrown) {
+      const id = awayTask(app, here?.host, this.task, thrown);
+      if (!here) throw thrown;
+      return { id, binding: here };
+    }
   }
 }

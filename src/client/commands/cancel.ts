@@ -1,8 +1,8 @@
 import { Command, Option } from 'clipanion';
-import { asKhloneError, KhloneError } from '../../protocol/error.ts';
+import { asKhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
 import { call } from '../call.ts';
-import { knownTask, type Located, locateTask, wasAway } from '../find-task.ts';
+import { awayTask, type Located, locateTask } from '../find-task.ts';
 import { mark } from '../render/receipt.ts';
 import { serverOf } from '../server-call.ts';
 import { KhloneCommand } from './base.ts';
@@ -14,7 +14,7 @@ const WORDS: Readonly<Record<string, string>> = {
   failed: 'has already failed',
 };
 
-const WHOLE_ID = /^task-[0-9a-hjkmnp-tv-z]{10}$/;
+const HINT = 'its whole id is queued; or khlone reconnect, which tries now';
 
 const hostOf = (found: Located): string =>
   found.type === 'server' ? found.binding.host : found.queued.entry.host;
@@ -32,11 +32,9 @@ export class CancelCommand extends KhloneCommand {
   override async execute(): Promise<number> {
     const { app, caller } = this;
     const here = await this.hereOrNone();
-    const found = await locateTask(app, caller, this.task, here).catch((thrown: unknown) => {
-      const error = asKhloneError(thrown);
-      if (here && wasAway(error, here.host)) return this.named(here.host, error);
-      throw error;
-    });
+    const found = await locateTask(app, caller, this.task, here).catch((thrown: unknown) =>
+      awayTask(app, here?.host, this.task, thrown, HINT),
+    );
     if (typeof found === 'string') return this.queueHere(found, here?.host ?? 'local');
     if (found?.type === 'here' && (!found.queued.entry.sentTo || found.queued.entry.held)) {
       app.outbox.remove(found.queued);
@@ -54,18 +52,6 @@ export class CancelCommand extends KhloneCommand {
       if (asKhloneError(thrown).code !== 'unreachable') throw thrown;
       return this.queueHere(id, host);
     }
-  }
-
-  /** The id of a task of a host that is away: a whole one needs nobody to find it, the rest of one may be known. */
-  named(host: string, why: KhloneError): string {
-    if (WHOLE_ID.test(this.task)) return this.task;
-    const known = knownTask(this.app, host, this.task);
-    if (known) return known;
-    throw new KhloneError(
-      why.code,
-      why.message,
-      'its whole id is queued; or khlone reconnect, which tries now',
-    );
   }
 
   queueHere(task: string, host: string): number {
