@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +8,7 @@ import { awaitTask } from '../../src/client/await-task.ts';
 import type { Binding } from '../../src/client/bindings.ts';
 import type { Caller } from '../../src/client/caller.ts';
 import { createFlusher } from '../../src/client/flush.ts';
+import { type RelayFloor, relayAttach } from '../../src/client/hub/attach-relay.ts';
 import { createZoneWatch } from '../../src/client/hub/zone-watch.ts';
 import { greet } from '../../src/client/link/greet.ts';
 import { hostArgv } from '../../src/client/link/ssh-config.ts';
@@ -14,7 +16,7 @@ import { type Entry, openOutbox } from '../../src/client/outbox.ts';
 import { zoneStatus } from '../../src/client/zone-status.ts';
 import { KhloneError } from '../../src/protocol/error.ts';
 import { homeOf } from '../../src/protocol/home.ts';
-import { createPeer, type Handlers, items } from '../../src/protocol/peer.ts';
+import { type Call, createPeer, type Handlers, items } from '../../src/protocol/peer.ts';
 import { peers, socketPair, until } from '../protocol/wire.ts';
 
 /** Servers that fail, stay when they should go, or say nothing: over real sockets. */
@@ -221,6 +223,22 @@ test('what happens between the first look at a zone and the watch over it is not
   await until(() => seen.length === 2);
   watch.stop();
   expect(seen).toEqual([5, 6]);
+});
+
+test('a terminal that asks for a host again and again leaves nothing behind with the hub', async () => {
+  const stopping = new AbortController().signal;
+  const away = new KhloneError('unreachable', 'box does not answer');
+  const app = {
+    link: () => ({ current: () => undefined, connect: () => Promise.reject(away) }),
+    bindings: { all: () => [{ host: 'box' }] },
+  };
+  const floor = { app, channels: {}, stopping, leaving: false } as unknown as RelayFloor;
+  const params = { host: 'box', env: {}, name: 'attach.end', params: {} };
+  for (let n = 0; n < 5; n += 1) {
+    const call = { params, body: undefined, signal: new AbortController().signal } as unknown as Call;
+    await expect(relayAttach(floor, call)).rejects.toMatchObject({ code: 'unreachable' });
+  }
+  expect(getEventListeners(stopping, 'abort')).toEqual([]);
 });
 
 test('an older server that answers and stays is left after 10 s, and used as it is', async () => {

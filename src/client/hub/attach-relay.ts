@@ -57,11 +57,13 @@ const stoppedError = (): KhloneError =>
 /** Resolves when the person stopped khlone, or after a moment in which they may have. */
 const settled = (stopping: AbortSignal, graceMs: number): Promise<void> =>
   new Promise((resolve) => {
-    const timer = setTimeout(resolve, stopping.aborted ? 0 : graceMs);
-    stopping.addEventListener('abort', () => {
+    const done = (): void => {
       clearTimeout(timer);
+      stopping.removeEventListener('abort', done);
       resolve();
-    });
+    };
+    const timer = setTimeout(done, stopping.aborted ? 0 : graceMs);
+    stopping.addEventListener('abort', done);
   });
 
 /** What the terminal is told: a lost way is a lost way whoever hung up, unless it was the person. */
