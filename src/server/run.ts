@@ -63,6 +63,10 @@ export const runDirOf = (zonesDir: string, clone: CloneRow, n: number): string =
 const markOf = (store: Store, clone: CloneRow, n: number): string =>
   `${store.uuid.slice(0, 13)}/${clone.zone}/${clone.role}.${clone.idx}.${n}`;
 
+/** What its window in tmux is known by. */
+export const paneOf = ({ zone, role, idx }: Pick<CloneRow, 'zone' | 'role' | 'idx'>): string =>
+  `${zone}/${role}.${idx}`;
+
 export const placeOf = (deps: RunDeps, clone: CloneRow, row: RunRow): RunPlace => ({
   row,
   dir: runDirOf(deps.zonesDir, clone, row.n),
@@ -200,7 +204,7 @@ const launch = async (deps: RunDeps, wish: RunWish, run: LiveRun): Promise<void>
   };
   const shell = ['/bin/sh', '-c', RUNNER, 'runner', run.dir, wish.zone.path, ...argv];
   faultPoint('run-made');
-  await deps.holder.start({ clone: `${clone.zone}/${name}`, argv: shell, env, cwd: '/' });
+  await deps.holder.start({ clone: paneOf(clone), argv: shell, env, cwd: '/' });
   faultPoint('run-begun');
 };
 

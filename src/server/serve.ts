@@ -122,6 +122,8 @@ const assemble = (spec: ServeSpec, { stop, leave }: Ends): Parts => {
     assertDisk: diskCheck(home.serverDir),
     fallbackBrain: fallbackBrain(store, (zone) => ({ ...base, ...hall.environmentOf(zone) })),
     removeZone: removeZone(home.serverDir),
+    // A tmux that is gone took the window along, and one that does not answer is told of elsewhere.
+    forgetPane: (clone: string) => void holder.end(clone).catch(() => undefined),
   };
   const handlers: Handlers = {
     ...Object.fromEntries([

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -130,6 +131,26 @@ describe('crew', () => {
     await expect(addTask(peer, zone, 'true', { who: 'reviewer.1' })).rejects.toMatchObject({
       code: 'not-found',
     });
+  });
+
+  test('that is gone has no window in tmux any more', async () => {
+    const zone = await readyZone(peer, server);
+    const all = ['list-panes', '-a', '-F', '#{window_name}'];
+    const windows = (): string[] =>
+      execFileSync('tmux', ['-S', server.home.tmuxSocket, ...all], { encoding: 'utf8' })
+        .split('\n')
+        .filter((name) => name.startsWith(zone.id));
+    const names = ['reviewer.1', 'researcher.1', 'mechanic.1'];
+    for (const who of ['reviewer++', 'researcher++', 'mechanic++']) {
+      const { task } = await addTask(peer, zone, 'true', { who });
+      await untilTask(peer, zone, task.id);
+    }
+    expect(windows()).toEqual(names.map((name) => `${zone.id}/${name}`));
+    await call(peer, 'crew.del', { zone: zone.id, clones: ['reviewer.1'], force: false });
+    await until('the end of its window', () => windows().length === 2);
+    expect(windows()).toEqual(names.slice(1).map((name) => `${zone.id}/${name}`));
+    await call(peer, 'zone.del', { zone: zone.id, force: true });
+    await until('the end of all its windows', () => windows().length === 0);
   });
 
   test('a task of a clone that was deleted is not retried into a queue that nobody reads', async () => {

@@ -4,6 +4,7 @@ import { faultPoint } from '../../protocol/fault-point.ts';
 import type { Hall } from '../hall.ts';
 import { logoutNote } from '../logout.ts';
 import { isRunning } from '../queue.ts';
+import { paneOf } from '../run.ts';
 import type { Store, Tx } from '../store/store.ts';
 import { advance, glance, liveTasks, type TaskRow, tasksOf, viewOf, waitingTasks } from '../store/tasks.ts';
 import {
@@ -24,6 +25,8 @@ import { cloneFor, type TaskDeps } from './task-add.ts';
 export type ZoneDeps = TaskDeps & {
   /** Removes what khlone made for a zone; the path of what was saved first, if anything was. */
   removeZone(zone: ZoneRow, force: boolean): Promise<string | undefined>;
+  /** Takes away the window of a clone that is gone, in its own time. */
+  forgetPane(clone: string): void;
 };
 
 const noteOf = (held: TaskRow | undefined, zone: ZoneRow): string | undefined => {
@@ -139,6 +142,11 @@ const cancelAll = (store: Store, tx: Tx, clones: readonly CloneRow[], running: b
   }
 };
 
+/** Clones that never ran have no window. */
+const forgetPanes = (deps: ZoneDeps, clones: readonly CloneRow[]): void => {
+  for (const clone of clones) if (clone.runs > 0) deps.forgetPane(paneOf(clone));
+};
+
 /** Ends loops and runs; then what was being cancelled is proved gone. */
 const endRuns = async ({ hall }: ZoneDeps, clones: readonly CloneRow[], message: string): Promise<void> => {
   await Promise.all(clones.map((clone) => hall.dismiss(clone.id)));
@@ -205,6 +213,7 @@ export const deleteZone = async (
     store.run('UPDATE zones SET deleted_ms = ? WHERE id = ?', Date.now(), id);
   });
   await endRuns(deps, crew, 'the zone was deleted');
+  forgetPanes(deps, crew);
   deps.hall.forgetEnvironment(id);
   return { deleted: true, ...(kept && { kept }) };
 };
@@ -221,6 +230,7 @@ const onCrewDelete = async (deps: ZoneDeps, params: Params<'crew.del'>): Promise
   const clones = await store.write(leave);
   faultPoint('clone-left');
   await endRuns(deps, clones, 'its clone was deleted');
+  forgetPanes(deps, clones);
   return { deleted: clones.map((c) => `${c.role}.${c.idx}`) };
 };
 
