@@ -129,9 +129,6 @@ const probe = async (env: Env): Promise<Probe> => {
   return { ready, found: true, path, version, ...login, ...(!ready && { hint: 'khlone login claude' }) };
 };
 
-/** The program that logs claude in at a person's terminal. */
-export const loginArgv = (): string[] => ['claude', 'auth', 'login'];
-
 export const claude: Brain = {
   name: 'claude',
   title: 'Claude Code',

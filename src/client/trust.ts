@@ -204,13 +204,6 @@ export const agree = (
   }));
 };
 
-/** Takes the yes for a repository back. */
-export const revoke = (home: TrustHome, repository: Repository): Promise<void> =>
-  change(home, (agreements) => {
-    const { [keyOf(repository)]: _gone, ...rest } = agreements;
-    return rest;
-  });
-
 const change = (
   home: TrustHome,
   edit: (agreements: Record<string, Agreement>) => Record<string, Agreement>,

@@ -1,4 +1,14 @@
-import { type Choice, isOurs, looksSecret, MAX_FILE_BYTES, matcherOf } from './left-out.ts';
+import {
+  type Choice,
+  EXCLUDED,
+  isOurs,
+  looksSecret,
+  MAX_FILE_BYTES,
+  matcherOf,
+  megabytes,
+  SECRET,
+  tooLarge,
+} from './left-out.ts';
 import { type Path, pathText } from './listing.ts';
 import type { Held } from './plan.ts';
 import type { Change, Tree } from './tree.ts';
@@ -22,8 +32,6 @@ export type HoldWish = {
 export const MAX_NEW_BYTES = 100_000_000;
 export const MAX_NEW_FILES = 5_000;
 
-const megabytes = (bytes: number): string => `${Math.round(bytes / 100_000) / 10} MB`;
-
 const isNew = ({ before, after }: Change): boolean => before === undefined && after !== undefined;
 
 /** The ids of files that a side gets and did not have, whose sizes `holdsOf` asks for. */
@@ -37,10 +45,10 @@ const refusalOf = ({ base, sizes, choice, maxFileBytes = MAX_FILE_BYTES }: HoldW
   return (change: Change): string | undefined => {
     const text = pathText(change.path);
     if (isOurs(change.path)) return "khlone's own folder";
-    if (excluded(text)) return 'excluded by sync.exclude';
-    if (!base.has(change.path) && looksSecret(text) && !included(text)) return 'looks like a secret';
+    if (excluded(text)) return EXCLUDED;
+    if (!base.has(change.path) && looksSecret(text) && !included(text)) return SECRET;
     const bytes = isNew(change) ? (sizes.get(change.after?.oid ?? '') ?? 0) : 0;
-    return bytes > maxFileBytes ? `larger than max_file (${megabytes(bytes)})` : undefined;
+    return bytes > maxFileBytes ? tooLarge(bytes) : undefined;
   };
 };
 

@@ -70,8 +70,11 @@ export const limitOf = (wish: Carried): number =>
 
 const LARGER = 'larger than max_file';
 export const SECRET = 'looks like a secret';
+export const EXCLUDED = 'excluded by sync.exclude';
 
-export const tooLarge = (bytes: number): string => `${LARGER} (${Math.round(bytes / 100_000) / 10} MB)`;
+export const megabytes = (bytes: number): string => `${Math.round(bytes / 100_000) / 10} MB`;
+
+export const tooLarge = (bytes: number): string => `${LARGER} (${megabytes(bytes)})`;
 
 export const NESTED = 'nested repository';
 export const SUBMODULE = 'submodule';
@@ -104,7 +107,7 @@ export const refusalOfNew = (wish: Carried): ((path: Path, bytes: number) => str
   const excluded = matcherOf(wish.choice?.exclude ?? []);
   return (path, bytes) => {
     const text = pathText(path);
-    if (excluded(text)) return 'excluded by sync.exclude';
+    if (excluded(text)) return EXCLUDED;
     if (looksSecret(text) && !included(text)) return SECRET;
     return bytes > limitOf(wish) ? tooLarge(bytes) : undefined;
   };

@@ -73,7 +73,6 @@ const withoutWorktree = (shadow: Shadow): Shadow => ({
   },
 });
 
-/** Every git since 2.38 merges two commits by their common parent; only newer ones take a base by name. */
 /** Whether that is why git would not merge; the others of its commands are older. */
 const tooOld = async (shadow: Shadow): Promise<KhloneError | undefined> => {
   const said = (await shadow.run(['version'])).stdout.toString('utf8').trim();
@@ -82,6 +81,7 @@ const tooOld = async (shadow: Shadow): Promise<KhloneError | undefined> => {
   return new KhloneError('config', `${said} is too old to merge here`, 'install git 2.38 or newer');
 };
 
+/** Every git since 2.38 merges two commits by their common parent; only newer ones take a base by name. */
 const mergeTree = async (shadow: Shadow, { base, local, remote }: Known): Promise<Said> => {
   const parent = await commitOf(shadow, base);
   const [ours, theirs] = await Promise.all([

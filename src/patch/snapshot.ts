@@ -5,6 +5,7 @@ import { git } from './git.ts';
 import { type LastSeen, type Seen, sweepIndexes, withIndex } from './last-snapshot.ts';
 import {
   type Carried,
+  EXCLUDED,
   isOurs,
   type LeftOut,
   limitOf,
@@ -153,7 +154,7 @@ const whyNotCarried = async (
     if (status === 'D') return undefined;
     const bytes = sizes.get(path) ?? 0;
     if (status === 'A') return refused(path, bytes);
-    if (excluded(pathText(path))) return 'excluded by sync.exclude';
+    if (excluded(pathText(path))) return EXCLUDED;
     if (bytes > limitOf(wish)) return tooLarge(bytes);
     return filtered.has(path) ? 'made by a filter (LFS)' : undefined;
   };

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { ATTACH_CALLS } from './attach.ts';
 import { BrainEvent, Usage } from './event.ts';
+import { isTaskId } from './id.ts';
 import { PATCH_CALLS } from './patch.ts';
 import { HOLDS, KINDS, TASK_STATES } from './task-states.ts';
 
@@ -11,7 +12,7 @@ import { HOLDS, KINDS, TASK_STATES } from './task-states.ts';
 
 const text = (max: number) => z.string().max(max);
 const zoneId = z.string().regex(/^z-[0-9a-z]{16}$/);
-const taskId = z.string().regex(/^task-[0-9a-hjkmnp-tv-z]{10}$/);
+const taskId = z.string().refine(isTaskId, 'no id of a task');
 /** As a person names it: `claude`, `claude:haiku`. It is printed, so nothing that a terminal obeys is let in. */
 const brain = text(100).regex(/^[\w.:/@-]+$/);
 const session = z.string().regex(/^[A-Za-z0-9._-]{1,64}$/);

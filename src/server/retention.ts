@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { faultPoint } from '../protocol/fault-point.ts';
+import { fileOf } from './journal.ts';
 import type { Store } from './store/store.ts';
 import { policyOf, zoneRow } from './store/zones.ts';
 
@@ -14,7 +15,6 @@ const EVERY_MS = 3600_000;
 const PER_PASS = 200;
 
 const eventsDir = (zonesDir: string, zone: string): string => join(zonesDir, zone, 'events');
-const fileOf = (n: number): string => `${String(n).padStart(6, '0')}.jsonl`;
 
 /** A server that died between forgetting a segment and removing its file left the file: nobody else would find it. */
 const removeForgotten = (store: Store, zonesDir: string, zone: string): void => {
@@ -37,7 +37,7 @@ const pruneSegments = (store: Store, zonesDir: string, zone: string, nowMs: numb
   const keepMs = asked?.transcriptsMs ?? KEEP_TRANSCRIPTS_MS;
   const maxBytes = asked?.diskBytes ?? MAX_EVENTS_BYTES;
   for (const segment of segments.slice(0, -1)) {
-    const file = join(eventsDir(zonesDir, zone), fileOf(segment.n));
+    const file = fileOf(eventsDir(zonesDir, zone), segment.n);
     const old = existsSync(file) && nowMs - statSync(file).mtimeMs > keepMs;
     if (!old && total <= maxBytes) break;
     store.dropSegment(zone, segment.n);

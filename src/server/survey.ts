@@ -18,7 +18,6 @@ const KEEP_MISSING_MS = 5_000;
 
 export type Survey = {
   probe(brain: Brain, environment: Environment): Promise<Probe>;
-  forgetProbes(): void;
   view(): Promise<View | undefined>;
   viewNote(kind: 'ask' | 'act', policy: Policy): Promise<string | undefined>;
   machine(environment: Environment): Promise<AnswerOf<'brain.probe'>>;
@@ -49,7 +48,6 @@ export const createSurvey = (tempDir: string): Survey => {
 
   return {
     probe,
-    forgetProbes: () => probes.clear(),
     view: async () => (await viewFound()).view,
     viewNote: async (kind, policy) => {
       const { view, why } = await viewFound();

@@ -147,8 +147,9 @@ const setAside = async (path: string): Promise<string> => {
 
 /**
  * Removes the worktree of a zone if khlone made it, and answers with the path of what was saved: a recovery patch, a
- * bundle where there are only commits, or the folder under another name where repositories lie inside it. Throws `conflict` while it holds work that was not carried there, unless `force`; with `force` the work
- * is saved first, and where it cannot be saved nothing is removed.
+ * bundle where there are only commits, or the folder under another name where repositories lie inside it. Throws
+ * `conflict` while it holds work that was not carried there, unless `force`; with `force` the work is saved first, and
+ * where it cannot be saved nothing is removed.
  */
 export const removeZone =
   (serverDir: string) =>

@@ -13,7 +13,6 @@ import {
   diffTrust,
   needsTrust,
   requireTrust,
-  revoke,
   trustState,
 } from '../../src/client/trust.ts';
 
@@ -121,8 +120,6 @@ describe('trust', () => {
     expect((await trustState(place(), REPO, SETUP)).state).toBe('trusted');
     await requireTrust(place(), REPO, SETUP);
     expect(statSync(place().trust).mode & 0o777).toBe(0o600);
-    await revoke(place(), REPO);
-    expect((await trustState(place(), REPO, SETUP)).state).toBe('asks');
   });
 
   it('asks again for what was added or changed, and shows only that', async () => {
