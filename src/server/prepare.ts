@@ -14,7 +14,7 @@ export type Environment = Readonly<Record<string, string>>;
 export type PrepareDeps = {
   environmentOf(zone: ZoneRow): Environment | undefined;
   probe(brain: Brain, environment: Environment): Promise<Probe>;
-  /** Probed once; undefined where this host allows none. */
+  /** Probed once; undefined where this host allows none. Rejects where it could not be tried. */
   view(): Promise<View | undefined>;
 };
 

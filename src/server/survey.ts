@@ -10,11 +10,13 @@ import type { Store } from './store/store.ts';
 import { crewOf } from './store/zones.ts';
 import { tmuxVersion } from './tmux/version.ts';
 
-/** What this machine can do, found once and kept: brains per PATH, and the kernel's view. */
+/** What this machine can do, found once and kept for a time: brains per PATH, and the kernel's view. */
 
 /** A brain that was found stays found this long; one that was not is looked for again sooner. */
 const KEEP_FOUND_MS = 10 * 60_000;
 const KEEP_MISSING_MS = 5_000;
+/** A view that holds does so while the machine runs; one that did not may only have had too little memory or time. */
+const KEEP_NO_VIEW_MS = 10 * 60_000;
 
 export type Survey = {
   probe(brain: Brain, environment: Environment): Promise<Probe>;
@@ -25,7 +27,7 @@ export type Survey = {
 
 export const createSurvey = (tempDir: string): Survey => {
   const probes = new Map<string, { atMs: number; probe: Promise<Probe>; ready: boolean }>();
-  let found: ReturnType<typeof findView> | undefined;
+  let sought: { atMs: number; found: ReturnType<typeof findView>; holds: boolean } | undefined;
 
   const probe = async (brain: Brain, environment: Environment): Promise<Probe> => {
     // Credentials decide readiness too, so their presence (never their value) is part of the key.
@@ -41,9 +43,20 @@ export const createSurvey = (tempDir: string): Survey => {
     return result;
   };
 
+  /** Rejects where it could not even be tried: nobody is to run without a view for want of a little disk. */
   const viewFound = (): ReturnType<typeof findView> => {
-    found ??= findView({ env: process.env, tempDir });
-    return found;
+    if (sought && (sought.holds || performance.now() - sought.atMs < KEEP_NO_VIEW_MS)) return sought.found;
+    const now = { atMs: performance.now(), found: findView({ env: process.env, tempDir }), holds: false };
+    sought = now;
+    now.found.then(
+      ({ view }) => {
+        now.holds = view !== undefined;
+      },
+      () => {
+        if (sought === now) sought = undefined;
+      },
+    );
+    return now.found;
   };
 
   return {
