@@ -17,20 +17,17 @@ export type Folder = {
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
 const NO_SUCH = new Set(['ENOENT', 'ENOTDIR', 'ELOOP']);
 
-let procWorks: Promise<boolean> | undefined;
+let procWorks: boolean | undefined;
 
-/** Whether an open folder can be named: /proc may be absent or masked. */
-const hasProc = (): Promise<boolean> => {
-  procWorks ??= (async () => {
-    const handle = await open('/', O_RDONLY | O_DIRECTORY);
-    try {
-      return (await readlink(`/proc/self/fd/${handle.fd}`)) === '/';
-    } catch {
-      return false;
-    } finally {
-      await handle.close();
-    }
-  })();
+/** Whether an open folder can be named: /proc may be absent or masked. Asked again where that could not be told. */
+const hasProc = async (): Promise<boolean> => {
+  if (procWorks !== undefined) return procWorks;
+  const handle = await open('/', O_RDONLY | O_DIRECTORY);
+  try {
+    procWorks = (await readlink(`/proc/self/fd/${handle.fd}`).catch(() => '')) === '/';
+  } finally {
+    await handle.close();
+  }
   return procWorks;
 };
 

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   mkdirSync,
@@ -52,5 +53,19 @@ describe('folders below a worktree', () => {
     for (const name of ['two', 'link']) expect(await removeEmpty(root, [name])).toBe(false);
     expect(readdirSync(root).sort()).toEqual(['away', 'link', 'two']);
     expect(readdirSync(join(root, 'two/in')).sort()).toEqual(['file', 'é']);
+  });
+
+  it('are entered again once there are descriptors, where there was none for the first one', () => {
+    const program = `
+      import { closeSync, openSync } from 'node:fs';
+      import { enter } from '${join(import.meta.dirname, '../../src/patch/beneath.ts')}';
+      const held = [];
+      try { for (;;) held.push(openSync('/dev/null', 'r')); } catch {}
+      const say = () => enter('${root}', [], false).then((one) => one.close().then(() => 'entered'), ({ code }) => code);
+      const first = await say();
+      held.forEach((fd) => closeSync(fd));
+      console.log(first, await say());`;
+    const words = ['-c', 'ulimit -n 64; exec "$0" --input-type=module -e "$1"', process.execPath, program];
+    expect(execFileSync('sh', words, { encoding: 'utf8' })).toBe('EMFILE entered\n');
   });
 });
