@@ -18,6 +18,7 @@ import { createViewers, type Viewers } from './attach/viewers.ts';
 import { baseEnvironment } from './environment.ts';
 import { createHall, type Hall } from './hall.ts';
 import { attachRoutes, withFarewell } from './handlers/attach.ts';
+import { hangUpOnSilence, LONG_SILENCE } from './handlers/attended.ts';
 import { codeRoutes } from './handlers/code.ts';
 import { machineRoutes } from './handlers/machine.ts';
 import { patchRoutes } from './handlers/patches.ts';
@@ -177,9 +178,10 @@ export const serve = async (spec: ServeSpec): Promise<void> => {
   };
   const parts = assemble(spec, { stop, leave });
   const server = createServer((socket) => {
-    createPeer(socket, parts.handlers, {
+    const peer = createPeer(socket, parts.handlers, {
       onFault: (method, thrown) => spec.log(`${method}: ${thrown instanceof Error ? thrown.stack : thrown}`),
     });
+    void peer.closed.then(hangUpOnSilence(peer, LONG_SILENCE));
   });
   server.maxConnections = MAX_CONNECTIONS;
   const closeSocket = await listenByRename(server, socketPath);

@@ -15,8 +15,14 @@ export const SILENCE = { askAfterMs: 10_000, signWithinMs: 25_000 } as const;
 
 type Silence = { askAfterMs: number; signWithinMs: number };
 
+/**
+ * The same for a connection of which nobody waits for anything: sshd and the relay that hold a dead one are 50 MB, and a
+ * laptop that travels makes a new one at each stop. A machine that slept for so long dials anew anyway.
+ */
+export const LONG_SILENCE = { askAfterMs: 5 * 60_000, signWithinMs: 60_000 } as const;
+
 /** Hangs up on a peer that gives no sign, which breaks all that is read of it; the returned function ends the watch. */
-const watch = (peer: Peer, { askAfterMs, signWithinMs }: Silence): (() => void) => {
+export const hangUpOnSilence = (peer: Peer, { askAfterMs, signWithinMs }: Silence): (() => void) => {
   let timer: NodeJS.Timeout | undefined;
   let over = false;
   const look = async (): Promise<void> => {
@@ -47,7 +53,7 @@ export async function* attended(
   peer: Peer,
   silence: Silence = SILENCE,
 ): AsyncGenerator<Uint8Array> {
-  const leave = watch(peer, silence);
+  const leave = hangUpOnSilence(peer, silence);
   try {
     yield* body;
   } finally {
