@@ -50,6 +50,16 @@ test('the mailboxes of shells that are long gone go with the next hub', async ()
   expect(readdirSync(mail)).toEqual(['there']);
 });
 
+test('a zone that was deleted and made again over a linked worktree may commit there', async () => {
+  const commit = 'git -c user.name=n -c user.email=n@e.invalid commit -q --allow-empty -m made';
+  const act = `khlone act --who @sh --await '${commit}; git log --format=%s'`;
+  const made = `git init -q -b main main && cd main && ${commit} && cd .. && git init -q -b main place`;
+  expect((await world.sh(`${made} && cd place && ${commit} && ${act}`)).stdout).toBe('made\nmade\n');
+  const again = 'cd place && khlone zone del --force && cd .. && rm -rf place';
+  const linked = 'git -C main worktree add -q -b linked ../place && cd place';
+  expect((await world.sh(`${again} && ${linked} && ${act}`)).stdout).toBe('made\nmade\n');
+}, 60_000);
+
 describe('a command', () => {
   test('takes ten thousand words', async () => {
     const ran = await world.sh('khlone act --quiet --who @sh -- true $(seq 10000) | wc -l');

@@ -5,6 +5,7 @@ import type { Hall } from '../hall.ts';
 import { logoutNote } from '../logout.ts';
 import { isRunning } from '../queue.ts';
 import { paneOf } from '../run.ts';
+import { forgetGitDirs } from '../store/git-dirs.ts';
 import type { Store, Tx } from '../store/store.ts';
 import { advance, glance, liveTasks, type TaskRow, tasksOf, viewOf, waitingTasks } from '../store/tasks.ts';
 import {
@@ -211,6 +212,7 @@ export const deleteZone = async (
     cancelAll(store, tx, crewRows(store, id), false);
     store.run('UPDATE clones SET gone_ms = ? WHERE zone = ? AND gone_ms IS NULL', Date.now(), id);
     store.run('UPDATE zones SET deleted_ms = ? WHERE id = ?', Date.now(), id);
+    forgetGitDirs(store, id);
   });
   await endRuns(deps, crew, 'the zone was deleted');
   forgetPanes(deps, crew);
