@@ -65,6 +65,10 @@ const mayAgain = (odd: Odd, { file }: Queued, code: string): boolean => {
   return tries + 1 < ODD_TRIES;
 };
 
+/** Whether another state took the place of this one while it was sent: that one is still to be sent. */
+const isReplaced = (app: App, { file, entry }: Queued): boolean =>
+  app.outbox.list().find((one) => one.file === file)?.entry.call !== entry.call;
+
 /** Sends a queued state; the entry goes when both sides have agreed on it. */
 const sendState = async (
   app: App,
@@ -79,13 +83,11 @@ const sendState = async (
   } catch (thrown) {
     const error = asKhloneError(thrown);
     if (mayAgain(odd, queued, error.code)) throw error;
-    app.outbox.refuse(queued, error);
+    if (!isReplaced(app, queued)) app.outbox.refuse(queued, error);
     return;
   }
   faultPoint('outbox-answered');
-  // Another state may have taken its place meanwhile: that one is still to be sent.
-  const now = app.outbox.list().find(({ file }) => file === queued.file);
-  if (now?.entry.call === queued.entry.call) app.outbox.remove(queued);
+  if (!isReplaced(app, queued)) app.outbox.remove(queued);
   noteSent(connected, queued);
 };
 

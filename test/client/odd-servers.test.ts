@@ -117,6 +117,25 @@ describe('what waits in the outbox', () => {
     expect(app.outbox.refused()).toMatchObject([{ id: TASK, message: 'a bug that stays' }]);
   });
 
+  test('is not thrown away with the state before it, which could not be sent', async () => {
+    const app = await appTo({});
+    const stateOf = (letter: string): Omit<Entry, 'version'> => ({
+      ...{ host: 'box', queuedMs: 1, say: 'sync' },
+      call: { name: 'patch.sync', params: { zone: ZONE.id, tree: letter.repeat(40), files: 1 } },
+    });
+    let asked = 0;
+    const byZone = (): undefined => {
+      asked += 1;
+      // A person queues the next state while this one is refused.
+      if (asked === 1) app.outbox.put(stateOf('b'));
+    };
+    Object.assign(app, { bindings: { all: () => [], byZone } });
+    app.outbox.put(stateOf('a'));
+    await app.flush('box');
+    expect([asked, app.outbox.list()]).toEqual([2, []]);
+    expect(app.outbox.refused().map(({ id }) => id)).toEqual(['b'.repeat(40)]);
+  });
+
   test('is sent when its task was accepted, whatever comes of its environment', async () => {
     let environments = 0;
     const app = await appTo({
