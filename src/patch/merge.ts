@@ -226,12 +226,15 @@ const mergeByGit = async (shadow: Shadow, wish: Known, known: readonly Conflict[
   const groups = groupsOf(whole, said, renames, kept);
   const blocked = new Set(groups.flat());
   const back = [...blocked].map((path) => ({ path, after: whole.base.get(path) }));
-  const put = [...lost.filter(({ path }) => !blocked.has(path)), ...back];
+  const sides = { ...whole, merged: composed(whole.merged, whole.base, blocked) };
+  const put = said.isBroken
+    ? [...pathsOf(sides)].map((path) => ({ path, after: sides.merged.get(path) }))
+    : [...lost.filter(({ path }) => !blocked.has(path)), ...back];
   return {
-    tree: await treeWith(shadow, said.tree, put),
+    tree: await treeWith(shadow, said.isBroken ? base : said.tree, put),
     conflicts: conflictsOf(groups, whole, said, kept),
     renames,
-    sides: { ...whole, merged: composed(whole.merged, whole.base, blocked) },
+    sides,
   };
 };
 

@@ -24,7 +24,8 @@ export type Tree = ReadonlyMap<Path, Entry>;
 
 const MODES: ReadonlySet<string> = new Set(['100644', '100755', '120000', GITLINK]);
 const OID = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/u;
-const NO_MODE = '000000';
+/** Git's word for a file that is not there. */
+export const NO_MODE = '000000';
 /** Words of one command line, far below the kernel's bound. */
 const MAX_ARGV_BYTES = 64 * 1024;
 /** Pairs are not looked at for renames where the names on both sides are more than this; git's merge has the same. */

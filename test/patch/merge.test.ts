@@ -40,6 +40,16 @@ describe('a merge', () => {
     expect(await textAt(ground.shadow, tree, 'a')).toBe(lines(1, 30, { 3: 'L', 25: 'R' }));
   });
 
+  it('leaves a file in a conflict of which git tells no content', async () => {
+    const kept = lines(1, 20);
+    const base = { 'lib/e': kept, 'lib/f/z': 'z\n' };
+    const local = { 'lib/f': lines(30, 50) };
+    const { conflicts, tree } = await merge(base, local, { 'moved/e': lines(1, 20, { 3: 'R' }) });
+    expect(tree).toBe(await ground.tree({ 'lib/e': kept }));
+    expect(conflicts.flatMap(({ paths }) => paths)).toContain('lib/f');
+    expect(conflicts.flatMap(({ paths }) => paths)).toContain('moved/e');
+  });
+
   it('keeps a file in conflict as the base has it, and merges the rest', async () => {
     const base = { a: lines(1, 9), b: 'b\n' };
     const { tree, conflicts, own, trees } = await merge(
