@@ -2,10 +2,11 @@ import { patchAhead } from '../../patch/envelope.ts';
 import type { Branch, Halt } from '../../patch/halt.ts';
 import { changesIgnoreRules } from '../../patch/ignored.ts';
 import { type LeftOut, repositoriesIn } from '../../patch/left-out.ts';
-import type { Path } from '../../patch/listing.ts';
+import { type Path, pathText } from '../../patch/listing.ts';
 import type { Flag } from '../../patch/policy.ts';
 import type { Repository } from '../../patch/shadow.ts';
 import type { Snapshot } from '../../patch/snapshot.ts';
+import { CHANGED } from '../../patch/swap.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { agreedBase } from './agreed-base.ts';
 import { type Done, pullInto, recoverExchange, seenState, syncTo } from './exchange.ts';
@@ -94,6 +95,15 @@ const wishFor = (direction: Direction, { files, branch }: StepWish, isQueued = f
   ...{ direction, files, branch, isQueued },
 });
 
+/** What does not travel from here is never as the zone knew it: that is told instead of an edit that nobody made. */
+const tellLeftOut = (refused: Done['refused'], leftOut: readonly LeftOut[]): Done['refused'] => {
+  const whys = new Map(leftOut.map(({ path, why }) => [path, why]));
+  return refused.map((one) => {
+    const why = one.why === CHANGED ? whys.get(pathText(one.path)) : undefined;
+    return why === undefined ? one : { ...one, why: `another file is here, which does not travel (${why})` };
+  });
+};
+
 /** Brings the zone's changes here. What is in conflict or held stays on both sides as it is. */
 export const pull = (
   place: StepPlace,
@@ -112,7 +122,7 @@ export const pull = (
     if (clear) await agreeIfThere(far, { tree: meeting.remote });
     const conflicts = await tellConflicts(ground.shadow, meeting.merge.conflicts);
     const flags = await flagsOf(ground, done.done, meeting);
-    const refused = await tellSparse(ground.repository, done.refused);
+    const refused = await tellSparse(ground.repository, tellLeftOut(done.refused, leftOut));
     return { ...done, refused, seen, leftOut, conflicts, isClear: clear, flags };
   });
 

@@ -5,7 +5,7 @@ import { pull, sync } from '../../../src/client/patches/steps.ts';
 import { put } from '../../patch/ground.ts';
 import { freely, makeTwoSides, stepped, type TwoSides } from './two-sides.ts';
 
-/** Folders in which nothing lies that travels, where the other side has a file. */
+/** What lies in a worktree and does not travel, where the other side has a file. */
 
 let sides: TwoSides;
 beforeEach(async () => {
@@ -44,4 +44,17 @@ describe('a folder where the other side has a file', () => {
     expect((await pullNow()).refused).toEqual([]);
     expect(readFileSync(join(sides.near, 'lib'), 'utf8')).toBe('file\n');
   });
+});
+
+it('a file that is ignored here by now is told as such where the zone changes it', async () => {
+  put(sides.near, 'notes.txt', 'shared\n');
+  await syncNow();
+  put(sides.near, '.gitignore', 'ignored*\nnotes.txt\n');
+  put(sides.near, 'notes.txt', 'private\n');
+  put(sides.far, 'notes.txt', 'edited there\n');
+  const why = 'another file is here, which does not travel (ignored)';
+  expect((await pullNow()).refused).toEqual([{ path: 'notes.txt', why }]);
+  expect(readFileSync(join(sides.near, 'notes.txt'), 'utf8')).toBe('private\n');
+  rmSync(join(sides.near, '.gitignore'));
+  expect((await pullNow()).conflicts.map(({ path }) => path)).toEqual(['notes.txt']);
 });
