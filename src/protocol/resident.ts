@@ -1,6 +1,6 @@
 import { spawn as spawnProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { connect as connectSocket, type Server, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
@@ -13,6 +13,7 @@ import {
   SOCKET_PATH_BYTES,
   START_LOCK_DEADLINE_MS,
 } from './limits.ts';
+import { ownSocket } from './own-socket.ts';
 import { ensurePrivateDir } from './private-dir.ts';
 
 /**
@@ -135,9 +136,13 @@ export const holdLifeLock = async (path: string): Promise<void> => {
 
 /**
  * Binds under a temporary name and renames onto `path`: the path leads at every moment to a socket that listens, or to
- * none. Only who holds the life lock may do this. Answers with what removes the socket, if it is still ours.
+ * none. Only who holds the life lock may do this, and who lost its socket must end. Answers with what removes it.
  */
-export const listenByRename = async (server: Server, path: string): Promise<() => void> => {
+export const listenByRename = async (
+  server: Server,
+  path: string,
+  onLost: () => void = () => {},
+): Promise<() => void> => {
   ensurePrivateDir(dirname(path));
   const temporary = join(dirname(assertSocketPath(path)), `.${process.pid.toString(36)}`);
   rmSync(temporary, { force: true });
@@ -151,15 +156,8 @@ export const listenByRename = async (server: Server, path: string): Promise<() =
   } finally {
     process.umask(before);
   }
-  const { ino } = statSync(temporary);
   renameSync(temporary, path);
-  return () => {
-    try {
-      if (statSync(path).ino === ino) rmSync(path);
-    } catch {
-      // Somebody removed it already.
-    }
-  };
+  return ownSocket(path, onLost);
 };
 
 /** Nobody listens. ECONNRESET: who did died with our connection in its queue. ENOTDIR: the home is no folder. */

@@ -184,13 +184,12 @@ export const serve = async (spec: ServeSpec): Promise<void> => {
     void peer.closed.then(hangUpOnSilence(peer, LONG_SILENCE));
   });
   server.maxConnections = MAX_CONNECTIONS;
-  const closeSocket = await listenByRename(server, socketPath);
+  const stopKept = (): void => void stop(true).catch((thrown) => spec.log(`stop: ${thrown}`));
+  const closeSocket = await listenByRename(server, socketPath, stopKept);
   const stopRetention = startRetention(parts.store, home.zonesDir, spec.log);
   recover(parts);
   signalReady();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.once(signal, () => void stop(true).catch((thrown) => spec.log(`stop: ${thrown}`)));
-  }
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, stopKept);
 
   await ended.promise;
   stopRetention();

@@ -130,6 +130,16 @@ describe.skipIf(process.platform !== 'linux')('a resident process', () => {
     expect(living()).toEqual([starts()[1]]);
   });
 
+  test.each(['socket', 'folder'])('that lost its %s makes room for the next', async (lost) => {
+    const first = await find();
+    const path = socketPathIn(home, 'x');
+    rmSync(lost === 'socket' ? path : join(home, 'run'), { recursive: true });
+    const second = await find();
+    expect(second).not.toBe(first);
+    await until(() => living().length === 1);
+    expect(await find()).toBe(second);
+  });
+
   test('that cannot start says why, and the next try is free', async () => {
     expect(await find('0', 'broken')).toBe(
       'start-failed: khlone could not be started: first line / the store cannot be opened',

@@ -155,7 +155,7 @@ export const serveHub = async (spec: HubSpec): Promise<void> => {
       stopped: stopped.signal,
     },
     stopping: stopping.signal,
-    closeDoor: await listenByRename(server, socketPath),
+    closeDoor: await listenByRename(server, socketPath, ended.resolve),
   };
   signalReady();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, hub.end);

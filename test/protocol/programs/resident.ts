@@ -20,7 +20,7 @@ const server = createServer((socket) => {
   socket.on('error', () => undefined);
   socket.end(`${process.pid}\n`);
 });
-const unlink = await listenByRename(server, socketPathIn(home, 'x'));
+const unlink = await listenByRename(server, socketPathIn(home, 'x'), () => process.exit(0));
 signalReady();
 process.on('SIGTERM', () => {
   unlink();
