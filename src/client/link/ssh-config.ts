@@ -201,7 +201,11 @@ export const resolveRoute = async (
   let waiting = [...target.proxyJump];
   while (waiting.length > 0) {
     if (route.length >= HOPS_MAX)
-      throw new KhloneError('config', `more than ${HOPS_MAX} jumps to ${written}`);
+      throw new KhloneError(
+        'config',
+        `more than ${HOPS_MAX} jumps to ${written}`,
+        'look at ProxyJump in ~/.ssh/config',
+      );
     const hop = await resolveHost(waiting.pop() ?? '', env, signal);
     route.unshift(hop);
     if (waiting.length === 0) waiting = [...hop.proxyJump];
