@@ -15,7 +15,7 @@ export type Hall = {
   environmentOf(zone: string): Environment | undefined;
   setEnvironment(zone: string, environment: Environment): void;
   forgetEnvironment(zone: string): void;
-  /** Ends every loop; none begins after it. Answers how many there were. */
+  /** Ends every loop; none begins after it. Answers how many there were, or throws once all have ended as far as they can. */
   stop(keep: boolean): Promise<number>;
 };
 
@@ -76,7 +76,10 @@ const createLoops = (deps: LoopDeps) => {
   const stop = async (keep: boolean): Promise<number> => {
     closed = true;
     const all = [...loops.values()];
-    await Promise.all(all.map((loop) => loop.stop(keep ? 'keep' : 'gracefully')));
+    const ends = await Promise.allSettled(all.map((loop) => loop.stop(keep ? 'keep' : 'gracefully')));
+    // Told only now: the process goes soon after, and whatever has not ended by then would outlive it.
+    const fault = ends.find((end) => end.status === 'rejected');
+    if (fault) throw fault.reason;
     return all.length;
   };
   return { wake, dismiss, stop };

@@ -163,9 +163,9 @@ export const serve = async (spec: ServeSpec): Promise<void> => {
   const stop = async (keep: boolean): Promise<number> => {
     try {
       parts.viewers.close();
-      const count = await parts.hall.stop(keep);
-      await (keep ? parts.holder.close() : parts.holder.shutDown());
-      return count;
+      return await parts.hall
+        .stop(keep)
+        .finally(() => (keep ? parts.holder.close() : parts.holder.shutDown()));
     } finally {
       // Whatever failed: a server that takes no work any more must not stay. The answer leaves before the process does.
       setTimeout(() => ended.resolve(), 50);

@@ -1,5 +1,6 @@
 import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createWorld, until, type World } from '../fixtures/khlone.ts';
 
@@ -190,6 +191,21 @@ describe('stop', () => {
       stdout: 'later\n',
     });
   }, 90_000);
+});
+
+test('stop tells what could not be ended, instead of that all is stopped', async () => {
+  await world.khlone(['act', '--who', '@sh', '--await', 'true']);
+  const state = new DatabaseSync(world.home.stateDb);
+  const fault = (sql: string): void => state.exec(sql);
+  fault(`CREATE TRIGGER fault BEFORE UPDATE OF live ON runs BEGIN SELECT RAISE(ABORT, 'no space'); END`);
+  try {
+    const stopped = await world.khlone(['stop', '--json'], { limitMs: 60_000 });
+    expect(JSON.parse(stopped.stdout)).toMatchObject({ message: expect.stringContaining('no space') });
+    expect(stopped.code).not.toBe(0);
+  } finally {
+    fault('DROP TRIGGER fault');
+    state.close();
+  }
 });
 
 describe('the home', () => {

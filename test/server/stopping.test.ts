@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ZoneSpec } from '../../src/protocol/calls.ts';
 import type { Peer } from '../../src/protocol/peer.ts';
@@ -180,4 +181,29 @@ test('a deleted zone leaves no process, keeps the worktree, and may be made anew
   const again = await addTask(peer, zone, 'true');
   expect(again).toMatchObject({ zoneMade: true, task: { clone: 'mechanic.2' } });
   expect((await untilTask(peer, zone, again.task.id)).state).toBe('done');
+});
+
+test('where one run cannot be ended, the others and tmux are ended before the fault is told', async () => {
+  const own = await startServer();
+  try {
+    const asked = await own.peer();
+    const [faulty, other] = [await readyZone(asked, own), await readyZone(asked, own)];
+    await untilTask(asked, faulty, (await addTask(asked, faulty, 'true')).task.id);
+    const { task } = await addTask(asked, other, STUBBORN);
+    await untilItem(asked, other, ({ event }) => event.type === 'tool.start', { task: task.id });
+    const mark = join(other.path, 'mark');
+    await until('the mark', () => existsSync(mark) && readFileSync(mark, 'utf8').includes('\n'));
+    const state = new DatabaseSync(own.home.stateDb);
+    state.exec(`CREATE TRIGGER full BEFORE UPDATE OF live ON runs WHEN OLD.clone = (SELECT min(clone) FROM runs)
+      BEGIN SELECT RAISE(ABORT, 'no space'); END`);
+    state.close();
+    const tmux = own.tmuxPid();
+    expect(tmux).toBeDefined();
+    await expect(call(asked, 'stop', { keep: false })).rejects.toThrow('no space');
+    expect(processesOf(readFileSync(mark, 'utf8').trim())).toEqual([]);
+    expect(own.tmuxPid()).toBeUndefined();
+    await until('the end of the server', () => own.pid() === undefined);
+  } finally {
+    await own.dispose();
+  }
 });

@@ -7,6 +7,8 @@ import { KhloneCommand } from './base.ts';
 
 const STOP_DEADLINE_MS = 120_000;
 const TELL_AFTER_MS = 1_000;
+/** A server that cannot be started, or that ended first, leaves nothing to be stopped. */
+const NONE_THERE: ReadonlySet<string> = new Set(['unreachable', 'shutting-down', 'start-failed']);
 /** Clones that are named while their end is waited for. */
 const MAX_NAMED = 5;
 
@@ -34,7 +36,7 @@ export class StopCommand extends KhloneCommand {
       .then(({ peer }) => call(peer, 'stop', { keep: this.keep }, { timeoutMs: STOP_DEADLINE_MS }))
       .then((answer) => answer.ended)
       .catch((thrown) => {
-        if (asKhloneError(thrown).code === 'timeout') throw thrown;
+        if (!NONE_THERE.has(asKhloneError(thrown).code)) throw thrown;
         return 0;
       })
       .finally(() => clearTimeout(waits));
