@@ -22,7 +22,7 @@ describe.skipIf(sshdMissing)(`uninstall of a host${sshdMissing ? ` (${sshdMissin
     expect(existsSync(far.zone)).toBe(true);
     const refused = await uninstall();
     expect(refused.stderr).toBe(
-      '✗ nothing was removed: khlone and its 1 zone (org/app@main) stays on zone\n  ↳ khlone uninstall zone --yes\n',
+      '✗ nothing was removed: khlone and its 1 zone (org/app@main) stay on zone\n  ↳ khlone uninstall zone --yes\n',
     );
     expect(refused.code).toBe(3);
     expect(await uninstall('--yes')).toMatchObject({ code: 0, stderr: '✓ khlone is gone from zone\n' });

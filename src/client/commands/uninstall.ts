@@ -75,7 +75,7 @@ export class UninstallCommand extends KhloneCommand {
     const which = host === 'local' ? '' : `${place} `;
     throw new KhloneError(
       'needs-yes',
-      `nothing was removed: khlone${what} stays on ${place}`,
+      `nothing was removed: khlone${what} ${what ? 'stay' : 'stays'} on ${place}`,
       `khlone uninstall ${which}--yes`,
     );
   }
