@@ -262,6 +262,8 @@ process.stdout.on('error', () => {
 process.stderr.on('error', () => {});
 main(process.argv.slice(2)).then(
   (code) => {
+    // At once: a hub that is still being started, or a full pipe, must not hold the prompt of somebody who left.
+    if (code === INTERRUPTED) process.exit(code);
     process.exitCode = code;
     process.stdin.destroy();
   },

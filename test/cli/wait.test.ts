@@ -106,6 +106,19 @@ describe('--limit', () => {
 });
 
 describe('Ctrl-C', () => {
+  test('while the hub starts ends the command at once, and not when it is up', async () => {
+    const cold = await createWorld();
+    try {
+      const running = cold.start(['list', 'zones'], { limitMs: 5_000 });
+      await until('the hub to start', () => cold.hubPid() !== undefined);
+      process.kill(cold.hubPid() ?? 0, 'SIGSTOP');
+      running.signal('SIGINT');
+      expect(await running.ended).toMatchObject({ code: 130, stdout: '', stderr: '' });
+    } finally {
+      await cold.dispose();
+    }
+  });
+
   test('ends the waiting with 130, and the task goes on', async () => {
     const running = world.start(act('--await', 'until [ -e go-3 ]; do sleep 0.02; done; echo done-3'));
     await until('the task to run', () => running.stderr().includes('active…'));
