@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
+import { formatZone, parseZone } from '../protocol/address.ts';
 import type { Policy } from '../protocol/calls.ts';
 import { KhloneError } from '../protocol/error.ts';
 import type { App } from './app.ts';
@@ -51,18 +52,20 @@ const apart = (app: App, worktree: Worktree, host: string, path: string): string
   return `${path}-${createHash('sha256').update(worktree.root).digest('hex').slice(0, 6)}`;
 };
 
-/** The worktree that `--zone` names among those bound on this machine; an ambiguous address lists its candidates. */
+/** The worktree that `--zone` names among those bound on this machine; an ambiguous address lists its candidates. Throws `usage` for what is no address. */
 const byAddress = (app: App, caller: Caller, address: string, here: Worktree | undefined): string => {
-  if (/^(\.{0,2}\/|~\/|\.$)/.test(address)) {
-    return resolve(caller.cwd, address.replace(/^~(?=\/)/, caller.env.HOME ?? '~'));
+  const named = parseZone(address);
+  if ('path' in named) {
+    return resolve(caller.cwd, address.replace(/^~(?=\/|$)/, caller.env.HOME ?? '~'));
   }
-  const wanted = address.startsWith('@') && here ? `${here.org}/${here.repo}${address}` : address;
-  const found = app.bindings
-    .all()
-    .filter(
-      (b) =>
-        b.address === wanted || b.address.endsWith(`/${wanted}`) || (!here && b.address.endsWith(wanted)),
-    );
+  const { org = here?.org, repo = here?.repo, branch } = named;
+  const whole = org === undefined || repo === undefined ? address : formatZone({ org, repo, branch });
+  const exact = app.bindings.all().filter((b) => b.address === whole);
+  // A branch alone is one of the repository here; only outside of one may it be any's.
+  const isOfHere = named.repo === undefined && here !== undefined;
+  const ending = named.repo === undefined ? address : `/${address}`;
+  const alike = isOfHere ? [] : app.bindings.all().filter((b) => b.address.endsWith(ending));
+  const found = exact.length > 0 ? exact : alike;
   const [only] = found;
   if (only && found.length === 1) return only.root;
   const known = found.length > 1 ? found : app.bindings.all();

@@ -83,6 +83,33 @@ describe('a zone', () => {
     expect((await world.khlone([...pwd, '--zone', '@feat/auth'])).stderr).toContain('(@feat/auth)');
   });
 
+  test('is not found by the end of its address: nothing is dispatched before that is told', async () => {
+    const elsewhere = { cwd: world.base };
+    for (const words of [
+      ['status'],
+      ['act', '--who', 'mechanic.1', 'touch astray'],
+      ['drop', '--force', '--yes'],
+    ]) {
+      const ran = await world.khlone([...words, '--zone', 'auth'], elsewhere);
+      expect(ran).toMatchObject({
+        code: 2,
+        stdout: '',
+        stderr: expect.stringMatching(/^✗ "auth" is no zone address/),
+      });
+    }
+    expect((await world.khlone(['queue', '--all'])).stdout).not.toContain('astray');
+  });
+
+  test('of several repositories of one name is the one in the same org', async () => {
+    const named = (org: string) => world.repository(`name-${org}`, { origin: `git@host:${org}/name.git` });
+    const [one, two] = [named('one'), named('two')];
+    for (const cwd of [one, two]) await world.khlone(['init'], { cwd });
+    const says = (cwd: string) => world.says(['status', '--zone', 'name@feat/auth'], { cwd });
+    expect(await says(one)).toMatch(/^zone one\/name@feat\/auth /);
+    expect(await says(two)).toMatch(/^zone two\/name@feat\/auth /);
+    expect(await says(world.base)).toMatch(/names several zones\n.* one\/name@.*, two\/name@/);
+  });
+
   test('that is not known is an error with the known ones', async () => {
     expect(await world.says(['act', '--zone', '@nope', 'x'])).toMatch(
       /^! ✗ no zone @nope on this machine\n! {3}↳ known: local\/.*; khlone init in its worktree makes one\n\[exit 2\]\n$/,
