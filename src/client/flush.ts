@@ -96,8 +96,10 @@ const send = async (app: App, connected: Connected, queued: Queued, odd: Odd): P
   const { entry } = queued;
   // A state is compared with what is there: it cannot take effect twice, and needs no mark.
   if (entry.call.name === 'patch.sync') return sendState(app, connected, queued, entry.call.params, odd);
-  if (entry.sentTo && entry.sentTo !== connected.server.uuid) return hold(app, queued);
-  if (!entry.sentTo) app.outbox.update(queued, { ...entry, sentTo: connected.server.uuid });
+  // Nor can a cancel, and a server that never had its task says so.
+  const isTask = entry.call.name === 'task.add';
+  if (isTask && entry.sentTo && entry.sentTo !== connected.server.uuid) return hold(app, queued);
+  if (isTask && !entry.sentTo) app.outbox.update(queued, { ...entry, sentTo: connected.server.uuid });
   faultPoint('outbox-marked');
   try {
     if (entry.call.name === 'task.cancel') {

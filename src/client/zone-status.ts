@@ -40,9 +40,9 @@ const emptyView = (binding: Binding): ZoneView => ({
   tokens: 0,
 });
 
-/** Only tasks are held for a person: a state that waits is compared anew when it is sent. */
-const taskOf = ({ call }: Entry): string =>
-  call.name === 'task.add' ? call.params.id : call.name === 'task.cancel' ? call.params.task : '';
+/** Only tasks are held for a person: what else waits can be sent twice. */
+const heldTask = ({ call: waiting, held }: Entry): string[] =>
+  held && waiting.name === 'task.add' ? [waiting.params.id] : [];
 
 /** The tasks of a zone that wait here to be sent. */
 const waitingHere = (app: App, zone: string): Entry[] =>
@@ -63,7 +63,7 @@ export const queuedHere = (app: App, zone: string): number => waitingHere(app, z
 
 /** Cancels that wait for a host; they name no zone. */
 const cancelsHere = (app: App, host: string): number =>
-  app.outbox.list(host).filter(({ entry }) => !entry.held && entry.call.name === 'task.cancel').length;
+  app.outbox.list(host).filter(({ entry }) => entry.call.name === 'task.cancel').length;
 
 /** For how long the oldest of them has waited, in ms. */
 const queuedSinceMs = (app: App, zone: string): number | undefined => {
@@ -100,7 +100,7 @@ export const knownStatus = (
     offlineMs: seen === undefined ? undefined : Date.now() - seen,
     nextTryMs: link.dialing() ? 0 : app.redial.nextTryMs(binding.host),
     trouble: link.state() === 'refused' ? link.trouble() : app.carrier.trouble(binding.zone),
-    heldHere: app.outbox.list(binding.host).flatMap(({ entry }) => (entry.held ? [taskOf(entry)] : [])),
+    heldHere: app.outbox.list(binding.host).flatMap(({ entry }) => heldTask(entry)),
     queuedHere: queuedHere(app, binding.zone),
     cancelsHere: cancelsHere(app, binding.host),
     queuedSinceMs: queuedSinceMs(app, binding.zone),

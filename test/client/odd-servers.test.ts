@@ -136,6 +136,19 @@ describe('what waits in the outbox', () => {
     expect(app.outbox.refused().map(({ id }) => id)).toEqual(['b'.repeat(40)]);
   });
 
+  test('is not held for a person where it is a cancel: a server anew has no such task, and says so', async () => {
+    const app = await appTo({
+      'task.cancel': () => {
+        throw new KhloneError('not-found', `no task ${TASK}`);
+      },
+    });
+    const call = { name: 'task.cancel' as const, params: { task: TASK } };
+    app.outbox.put({ host: 'box', sentTo: 'one that is gone', queuedMs: 1, say: `cancel ${TASK}`, call });
+    await app.flush('box');
+    expect(app.outbox.list()).toEqual([]);
+    expect(app.outbox.refused()).toMatchObject([{ id: TASK, message: `no task ${TASK}` }]);
+  });
+
   test('is sent when its task was accepted, whatever comes of its environment', async () => {
     let environments = 0;
     const app = await appTo({
