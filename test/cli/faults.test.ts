@@ -2,7 +2,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, describe, expect, test } from 'vitest';
+import { type Entry, openOutbox } from '../../src/client/outbox.ts';
 import { createWorld, type Ran, until, type World } from '../fixtures/khlone.ts';
+import { waitingTask } from '../fixtures/waiting-task.ts';
 
 /** What a person sees when hub or server die, are not there, or are out of reach. */
 
@@ -151,6 +153,26 @@ const killSoon = async (find: () => number | undefined): Promise<void> => {
     // It ended by itself in between.
   }
 };
+
+test('a task that is sent again after a server was lost, and is refused, is not told as retried', async () => {
+  const world = await begin();
+  const zone = JSON.parse((await world.khlone(['list', 'tasks', '--json'])).stdout)[0].zone;
+  await world.kill(world.hubPid());
+  const { call, ...entry } = waitingTask(1, 'local');
+  const spec = { id: zone, address: 'local/x@b', branch: 'b', mode: 'local' as const, path: world.repo };
+  const params = { ...call.params, zone: spec, who: 'mechanic.9' };
+  openOutbox(join(world.home.root, 'outbox')).put({
+    ...{ ...entry, sentTo: 'a server that is gone' },
+    call: { name: 'task.add', params } as Entry['call'],
+  });
+  const { id } = params as { id: string } & typeof params;
+  await world.khlone(['reconnect', 'local']);
+  expect((await world.khlone(['status'])).stdout).toContain(`khlone retry ${id}`);
+  expect(await world.khlone(['retry', id])).toMatchObject({
+    ...{ code: 2, stdout: '' },
+    stderr: expect.stringMatching(/^✗ .*mechanic\.9/),
+  });
+});
 
 describe('kills at random', () => {
   test('of hub and server lose and double no act of the command line', async () => {

@@ -3,7 +3,7 @@ import { KhloneError } from '../../protocol/error.ts';
 import { taskIdOf } from '../../protocol/id.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
 import { call } from '../call.ts';
-import { locateTask } from '../find-task.ts';
+import { locateTask, refusalOf } from '../find-task.ts';
 import type { Queued } from '../outbox.ts';
 import { addressOf, mark } from '../render/receipt.ts';
 import { serverOfZone } from '../server-call.ts';
@@ -35,12 +35,20 @@ export class RetryCommand extends KhloneCommand {
     return 0;
   }
 
-  /** It may have reached a server whose state is gone; a person says that it is to be sent all the same. */
+  /**
+   * It may have reached a server whose state is gone; a person says that it is to be sent all the same. Throws why the
+   * server that is there would not take it.
+   */
   async sendAgain(queued: Queued, id: string): Promise<number> {
+    const { outbox } = this.app;
     const { sentTo: _sent, held: _held, ...entry } = queued.entry;
-    this.app.outbox.update(queued, entry);
+    // A cancel that was refused goes by the same name.
+    outbox.forgive(id);
+    outbox.update(queued, entry);
     await this.app.flush(entry.host).catch(() => {});
-    const waits = this.app.outbox.list(entry.host).some(({ file }) => file === queued.file);
+    const refused = outbox.refused().find((one) => one.id === id);
+    if (refused) throw refusalOf(refused);
+    const waits = outbox.list(entry.host).some(({ file }) => file === queued.file);
     if (this.json) this.give({ task: id, state: waits ? 'queued-here' : 'queued' });
     if (this.quiet) this.caller.out(`${id}\n`);
     const where = waits ? ` [queued here: ${oneLine(entry.host, 200)} unreachable]` : ' [retry]';
