@@ -35,6 +35,7 @@ export class ConfigSetCommand extends KhloneCommand {
 
   override async execute(): Promise<number> {
     await setUserSetting(this.app.home.root, this.key, this.value);
+    if (this.json) this.give({ [this.key]: (await getUserSetting(this.app.home.root, this.key)) ?? null });
     return 0;
   }
 }
@@ -46,6 +47,7 @@ export class ConfigUnsetCommand extends KhloneCommand {
 
   override async execute(): Promise<number> {
     await unsetUserSetting(this.app.home.root, this.key);
+    if (this.json) this.give({ [this.key]: null });
     return 0;
   }
 }

@@ -25,6 +25,9 @@ import { nextOf } from '../render/tell-error.ts';
 import { needing, serverOf } from '../server-call.ts';
 import { KhloneCommand } from './base.ts';
 
+/** What is told behind the files that came: a branch that has to stay, and files that nobody has. */
+type Faults = { stays: KhloneError | undefined; unknown: KhloneError | undefined };
+
 export class PullCommand extends KhloneCommand {
   static override paths = [['pull']];
   static override usage = Command.Usage({
@@ -113,10 +116,13 @@ export class PullCommand extends KhloneCommand {
     if (head && outcome.isClear) await agreeIfThere(far, { tree, head });
     app.auto.seen(binding.zone);
     app.known.touch(binding.zone);
-    const code = this.tell(binding, { ...outcome, forced, commits, stays });
-    if (stays && !this.json) throw stays;
-    await assertKnown(zone.place, outcome.meeting, files, outcome.leftOut);
-    return code;
+    const known = assertKnown(zone.place, outcome.meeting, files, outcome.leftOut);
+    const unknown = await known.then(() => undefined, asKhloneError);
+    const code = this.tell(binding, { ...outcome, forced, commits, stays, unknown });
+    const fault = stays ?? unknown;
+    // A script gets one value, which tells of the fault too.
+    if (fault && !this.json) throw fault;
+    return fault?.exit ?? code;
   }
 
   /** The files are here already, so a branch that has to stay, or a line that broke, is told behind them. */
@@ -150,10 +156,10 @@ export class PullCommand extends KhloneCommand {
 
   tell(
     binding: Binding,
-    outcome: Stepped & { flags: Flag[]; forced: Path[]; commits: string[]; stays: KhloneError | undefined },
+    outcome: Stepped & { flags: Flag[]; forced: Path[]; commits: string[] } & Faults,
   ): number {
     const style = this.style('stderr');
-    const { done, refused, meeting, flags, forced, commits, stays } = outcome;
+    const { done, refused, meeting, flags, forced, commits, stays, unknown } = outcome;
     const isForced = new Set(forced);
     const conflicts = outcome.conflicts.filter(({ paths }) => !paths.every((path) => isForced.has(path)));
     this.told.push({
@@ -166,6 +172,7 @@ export class PullCommand extends KhloneCommand {
       flags: asText(flags),
       commits,
       ...(stays && { stays: stays.message }),
+      ...(unknown && { unknown: unknown.message }),
     });
     if (this.json && !this.all) this.give(this.told[0]);
     const standing = { cwd: this.caller.cwd, root: binding.root };
@@ -183,6 +190,6 @@ export class PullCommand extends KhloneCommand {
         ? `${mark(style, 'done')} ${done.length}${other} ${done.length === 1 ? 'file' : 'files'} pulled`
         : `${mark(style, 'done')} nothing${other ? ' else' : ''} to pull`,
     );
-    return conflicts.length + refused.length > 0 || stays ? 3 : 0;
+    return conflicts.length + refused.length > 0 ? 3 : 0;
   }
 }

@@ -1,7 +1,7 @@
 import { Command, Option } from 'clipanion';
 import { isTold } from '../../patch/left-out.ts';
 import { type Path, pathText } from '../../patch/listing.ts';
-import { KhloneError } from '../../protocol/error.ts';
+import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import type { Binding } from '../bindings.ts';
 import { asPath, assertKnown, asText, pathsFrom } from '../patches/named.ts';
 import { queueSync, settleStopped, syncZone, waitsFor } from '../patches/queue.ts';
@@ -62,9 +62,12 @@ export class SyncCommand extends KhloneCommand {
       app.known.touch(place.binding.zone);
       if ('halts' in outcome) throw haltError(outcome.halts);
       await settleStopped(app, zone);
-      const code = this.tell(outcome, { cwd: caller.cwd, root: place.worktree.root });
-      await assertKnown(zone.place, outcome.meeting, files, outcome.leftOut);
-      return code;
+      const known = assertKnown(zone.place, outcome.meeting, files, outcome.leftOut);
+      const unknown = await known.then(() => undefined, asKhloneError);
+      const code = this.tell(outcome, { cwd: caller.cwd, root: place.worktree.root }, unknown);
+      // A script gets one value, which tells of the fault too.
+      if (unknown && !this.json) throw unknown;
+      return unknown?.exit ?? code;
     } catch (thrown) {
       if (!waitsFor(thrown)) throw thrown;
       return this.queue(zone, files);
@@ -97,14 +100,17 @@ export class SyncCommand extends KhloneCommand {
     return 0;
   }
 
-  tell(outcome: Stepped, standing: Standing): number {
+  tell(outcome: Stepped, standing: Standing, unknown: KhloneError | undefined): number {
     const style = this.style('stderr');
     const { conflicts, done, refused, meeting } = outcome;
     const stays = outcome.leftOut.filter(isTold).map(({ path, why }) => ({ path: asPath(path), why }));
     const held = [...named(meeting.plan.held), ...stays];
     if (this.json) {
       const told = conflictsText(conflicts);
-      this.give({ sent: done.map(pathText), conflicts: told, held: asText(held), refused: asText(refused) });
+      this.give({
+        ...{ sent: done.map(pathText), conflicts: told, held: asText(held), refused: asText(refused) },
+        ...(unknown && { unknown: unknown.message }),
+      });
     }
     for (const line of conflictLines(conflicts, style, standing)) this.say(line);
     for (const line of reasonLines('held', held, style)) this.say(line);
