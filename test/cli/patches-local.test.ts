@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createWorld, type World } from '../fixtures/khlone.ts';
@@ -33,6 +33,43 @@ describe('a local zone beside the worktree', () => {
     expect(first).toMatchObject({ code: 0, stdout: `not committed\n${zone}\n` });
     expect(existsSync(join(world.repo, 'made'))).toBe(false);
     expect((await world.khlone(['status'])).stdout).toMatch(/^zone @main \(local\)/);
+  });
+
+  it('tells programs one value, whatever a command has to say besides', async () => {
+    writeFileSync(join(world.repo, 'news'), 'for the zone\n');
+    for (const word of ['pull', 'sync']) {
+      const ran = await world.khlone([word, 'nosuch', '--json']);
+      expect(ran).toMatchObject({ code: 2, stderr: '' });
+      expect(JSON.parse(ran.stdout)).toMatchObject({ unknown: 'neither here nor in the zone: nosuch' });
+    }
+    const file = join(world.base, 'out.patch');
+    for (const words of [
+      ['show', 'out'],
+      ['export', 'out'],
+      ['export', 'out', '--to', file],
+    ]) {
+      const told = JSON.parse((await world.khlone(['patch', ...words, '--json'])).stdout);
+      expect(told.file === file ? readFileSync(file, 'utf8') : told.patch).toContain('+for the zone');
+    }
+    expect(
+      JSON.parse((await world.khlone(['config', 'set', 'auto-sync', 'false', '--json'])).stdout),
+    ).toEqual({
+      'auto-sync': false,
+    });
+    rmSync(join(world.repo, 'news'));
+  });
+
+  it('takes a patch from files only: a pipe by a name would hold the hub', async () => {
+    const fifo = join(world.base, 'fifo');
+    execFileSync('mkfifo', [fifo]);
+    for (const name of [fifo, '/dev/zero'])
+      expect(await world.says(['patch', 'apply', name], { limitMs: 10_000 })).toBe(
+        `! ✗ ${world.mask(name)} is no file\n!   ↳ - reads standard input\n[exit 2]\n`,
+      );
+    const large = join(world.base, 'large.patch');
+    writeFileSync(large, '');
+    truncateSync(large, 257 * 1024 * 1024);
+    expect(await world.says(['patch', 'apply', large])).toContain('large.patch is over 256 MB');
   });
 
   it('exchanges patches with the worktree', async () => {

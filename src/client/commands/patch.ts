@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, stat, writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Command, Option } from 'clipanion';
 import { displacedFolders } from '../../patch/displaced.ts';
@@ -122,8 +122,10 @@ export class PatchShowCommand extends PatchCommand {
     if (which !== 'in' && which !== 'out') return this.showKept(zone, which);
     assertElsewhere(zone);
     const files = pathsFrom(this.caller.cwd, place.worktree.root, named);
-    const patch = await patchText(zone.place, await this.far(zone), which, files);
-    this.caller.out(sanitize(patch.toString('utf8')));
+    const patch = (await patchText(zone.place, await this.far(zone), which, files)).toString('utf8');
+    // A JSON text holds no bytes that are no text: patch export --to gives those.
+    if (this.json) this.give({ patch });
+    else this.caller.out(sanitize(patch));
     return 0;
   }
 
@@ -165,6 +167,7 @@ export class PatchExportCommand extends PatchCommand {
     const files = pathsFrom(caller.cwd, place.worktree.root, named);
     const patch = await patchText(zone.place, await this.far(zone), which, files);
     if (patch.length === 0) {
+      if (this.json) this.give({ patch: '' });
       this.say(`nothing to ${which === 'in' ? 'pull' : 'send'}: no patch was made`);
       return 0;
     }
@@ -173,12 +176,15 @@ export class PatchExportCommand extends PatchCommand {
         const { code } = thrown as NodeJS.ErrnoException;
         throw new KhloneError('usage', `${this.to} cannot be made: ${code}`, 'another --to');
       });
+      if (this.json) this.give({ file: this.to, bytes: patch.length });
       this.say(`${mark(this.style('stderr'), 'done')} ${oneLine(this.to, 200)}: ${patch.length} bytes`);
       return 0;
     }
     const text = patch.toString('utf8');
-    if (caller.terminal.stdout) caller.out(sanitize(text));
-    else if (Buffer.from(text).equals(patch)) caller.out(text);
+    const isText = Buffer.from(text).equals(patch);
+    if (this.json && isText) this.give({ patch: text });
+    else if (caller.terminal.stdout) caller.out(sanitize(text));
+    else if (isText) caller.out(text);
     else throw new KhloneError('usage', 'this patch holds bytes that are no text', '--to FILE');
     return 0;
   }
@@ -196,19 +202,29 @@ export class PatchApplyCommand extends PatchCommand {
   override async execute(): Promise<number> {
     const { caller } = this;
     const { zone } = await this.patchZone();
-    const patch =
-      this.file === '-'
-        ? await caller.readStdin(MAX_PATCH_BYTES)
-        : await readFile(resolve(caller.cwd, this.file)).catch((thrown) => {
-            const { code } = thrown as NodeJS.ErrnoException;
-            const what = `${oneLine(this.file, 200)} cannot be read: ${code}`;
-            throw new KhloneError('not-found', what, 'a file that git diff or khlone patch export wrote');
-          });
+    const isPiped = this.file === '-';
+    const patch = await (isPiped ? caller.readStdin(MAX_PATCH_BYTES) : this.readPatch(caller.cwd));
     const { done, refused } = await applyPatchFile(zone.place, patch);
     const style = this.style('stderr');
     if (this.json) this.give({ done: done.map(pathText), refused: asText(refused) });
     for (const line of reasonLines('left', refused, style)) this.say(line);
     this.say(`${mark(style, 'done')} ${counted(done.length, 'file')} changed`);
     return refused.length > 0 ? 3 : 0;
+  }
+
+  /** Only a file: a pipe by a name would hold the hub, and has no end that anybody could tell. */
+  async readPatch(cwd: string): Promise<Buffer> {
+    const path = resolve(cwd, this.file);
+    const name = oneLine(this.file, 200);
+    try {
+      const facts = await stat(path);
+      if (facts.isFile() && facts.size <= MAX_PATCH_BYTES) return await readFile(path);
+      const why = facts.isFile() ? `is over ${MAX_PATCH_BYTES / 1024 / 1024} MB` : 'is no file';
+      throw new KhloneError('usage', `${name} ${why}`, '- reads standard input');
+    } catch (thrown) {
+      if (thrown instanceof KhloneError) throw thrown;
+      const what = `${name} cannot be read: ${(thrown as NodeJS.ErrnoException).code}`;
+      throw new KhloneError('not-found', what, 'a file that git diff or khlone patch export wrote');
+    }
   }
 }
