@@ -87,6 +87,22 @@ describe('patches, at their edges', () => {
     await world.khlone(['sync']);
   });
 
+  it('files whose names look the same as text are no word for one conflict, and pull --force decides them', async () => {
+    const inRoot = (root: string, byte: number): Buffer =>
+      Buffer.concat([Buffer.from(`${root}/odd`), Buffer.from([byte])]);
+    for (const text of ['before\n', 'mine\n']) {
+      for (const byte of [0xfd, 0xfe]) writeFileSync(inRoot(world.repo, byte), text);
+      if (text === 'before\n') await world.khlone(['sync']);
+    }
+    for (const byte of [0xfd, 0xfe]) writeFileSync(inRoot(zone, byte), 'theirs\n');
+    await world.khlone(['pull']);
+    const keep = ['--keep', 'remote'];
+    expect(await world.says(['resolve', 'odd\ufffd', ...keep])).toContain('✗ 2 conflicts are in files that ');
+    expect(await world.says(['pull', '--force'])).not.toContain('conflict');
+    for (const byte of [0xfd, 0xfe]) expect(readFileSync(inRoot(world.repo, byte), 'utf8')).toBe('theirs\n');
+    await world.khlone(['sync']);
+  });
+
   it('a file that stays here is told with each sync, and when it is named', async () => {
     here('.env', 'A=1\n');
     here('data.bin', 'x'.repeat(11_000_000));

@@ -38,10 +38,18 @@ const standingIn = ({ repository }: Ground, cwd: string): Standing => ({ cwd, ro
 
 const conflictAt = (ground: Ground, { path, cwd }: NamedFile): KeptConflict => {
   const { conflicts } = ground.state;
-  const found = conflicts.filter(({ paths }) => paths.some((one) => isMeant(path, one)));
+  const exact = conflicts.filter(({ paths }) => paths.includes(path));
+  const alike = () => conflicts.filter(({ paths }) => paths.some((one) => isMeant(path, one)));
+  const found = exact.length > 0 ? exact : alike();
   const [only] = found;
   if (only && found.length === 1) return only;
   const standing = standingIn(ground, cwd);
+  if (only)
+    throw new KhloneError(
+      'conflict',
+      `${found.length} conflicts are in files that ${fileWord(path, standing)} may mean`,
+      'khlone pull --force takes the zone’s version of every conflict and keeps yours',
+    );
   const some = conflicts.map(({ paths }) => fileWord(paths[0] ?? '', standing)).slice(0, 5);
   const isFolder = conflicts.some(({ paths }) =>
     paths.some((one) => path === '' || one.startsWith(`${path}/`)),
