@@ -54,7 +54,8 @@ const whatIsStrange = (argv: readonly string[], { all, valued }: Options): strin
   if (valueless !== undefined) return `${nameOf(valueless)} takes no value`;
   const lacking = words.find((word, i) => valued.includes(word) && isOption(words[i + 1] ?? '-?'));
   if (lacking !== undefined) return `${lacking} needs a value`;
-  const last = argv.filter((word, i) => !isOption(word) && !valued.includes(argv[i - 1] ?? '')).at(-1);
+  const given = words.filter((word, i) => !isOption(word) && !valued.includes(words[i - 1] ?? ''));
+  const last = [...given, ...argv.slice(words.length + 1)].at(-1);
   return last && `"${last}" is one word too many`;
 };
 

@@ -67,6 +67,7 @@ describe('words that no command takes', () => {
     [['status', '--zone='], '--zone needs a value', 'khlone status --help'],
     [['log', '--who', ''], '--who needs a value', 'khlone log --help'],
     [['act', 'fix', '--zone', '', 'it'], '--zone needs a value', 'khlone act --help'],
+    [['resolve', '--', '-rf', '--keep', 'remote'], '"remote" is one word too many', 'khlone resolve --help'],
     [['attach', 'mechanic.1', 'x', '--zone', 'y'], '"x" is one word too many', 'khlone attach --help'],
   ])('%j: says what is wrong and where to read more', async (args, what, hint) => {
     expect(await world.says(args)).toBe(`! ✗ ${what}\n!   ↳ ${hint}\n[exit 2]\n`);
