@@ -51,6 +51,11 @@ export type Caller = Invocation & {
   attach: ((order: AttachOrder) => void) | undefined;
   /** Set where only some of the environment came: whoever needs all of it hands over to the node command. */
   handOver?: () => never;
+  /**
+   * What a caller who interrupts from now on is told in one line, and what is done for that to be true; undefined:
+   * nothing more. It is asked at that very moment, so it waits for nobody.
+   */
+  lastWords(make: (() => string) | undefined): void;
   /** Aborts when the caller interrupted or went away. */
   signal: AbortSignal;
 };

@@ -8,6 +8,7 @@ import type { Said } from './hub/exchange.ts';
 import { bundle, connectHub } from './hub-connection.ts';
 import { askHere } from './terminal/ask-here.ts';
 import { type Hold, holdTerminal } from './terminal/hold.ts';
+import { type Leaving, leaveAtSignals, unlessLeaving } from './terminal/leaving.ts';
 
 /**
  * The node command: owns the terminal, stdin and signals, and lets the hub do the work. It stays small, because its
@@ -74,9 +75,10 @@ type Talk = {
   marks: Record<string, string>;
   /** Standard input is there once only. */
   heard: Buffer[];
-  leave: AbortController;
+  leaving: Leaving;
   /** Set while the terminal does not show what is typed. */
   hush: Hold | undefined;
+  isBegun: boolean;
   /** How the last hub was lost. */
   lost: KhloneError | undefined;
 };
@@ -102,16 +104,6 @@ const keep = (talk: Talk, marks: Marks): void => {
   talk.repeats = 0;
 };
 
-/** Rejects when a signal ends the command: a full pipe, an open input or a slow start must not hold it. */
-const unlessLeaving = <T>(work: Promise<T>, signal: AbortSignal): Promise<T> => {
-  const left = Promise.withResolvers<never>();
-  const onAbort = (): void => left.reject(new KhloneError('interrupted', 'interrupted'));
-  signal.addEventListener('abort', onAbort);
-  if (signal.aborted) onAbort();
-  work.catch(() => {});
-  return Promise.race([work, left.promise]).finally(() => signal.removeEventListener('abort', onAbort));
-};
-
 /** A program of its own, loaded only where it is used. */
 const attach = async (order: AttachOrder, signal: AbortSignal): Promise<number> => {
   const { attachHere } = (await import(bundle('attach.cjs'))) as typeof import('./attach/attach.ts');
@@ -133,18 +125,18 @@ const obey = async (said: Said, peer: Peer, talk: Talk): Promise<number | undefi
   const answer = async (n: number, value: unknown): Promise<void> => {
     await peer.call('answer', { n, value });
   };
-  const orLeave = <T>(work: Promise<T>): Promise<T> => unlessLeaving(work, talk.leave.signal);
+  const orLeave = <T>(work: Promise<T>): Promise<T> => unlessLeaving(work, talk.leaving.leave);
   if ('x' in said) return said.x;
   if ('attach' in said) {
     peer.close();
-    return attach(said.attach, talk.leave.signal);
+    return attach(said.attach, talk.leaving.leave);
   }
   talk.any = true;
   if ('hush' in said) talk.hush ??= hushKeys();
   else if ('o' in said) await orLeave(printAnswer(talk, said.o));
   else if ('e' in said) await orLeave(print(process.stderr, said.e));
   else if ('sync' in said) await answer(said.sync, !stdoutClosed);
-  else if ('ask' in said) await answer(said.ask, await askHere(said.text, said.secret, talk.leave.signal));
+  else if ('ask' in said) await answer(said.ask, await askHere(said.text, said.secret, talk.leaving.leave));
   else if ('stdin' in said) {
     await orLeave(peer.call('answer-bytes', { n: said.stdin }, stdinBody(said.max, talk.heard)));
   } else {
@@ -188,21 +180,46 @@ const tellSizes = (peer: Peer): (() => void) => {
   };
 };
 
+/** The terminal has echoed ^C: what comes next begins a line of its own, once. */
+const beginLine = (talk: Talk): void => {
+  if (!talk.hush && !talk.isBegun && process.stderr.isTTY) process.stderr.write('\n');
+  talk.isBegun = true;
+};
+
+/** What comes to a person who has interrupted: what becomes of it, and no more of what it printed. */
+const hearOut = (said: Said, talk: Talk): number | undefined => {
+  if ('x' in said) return INTERRUPTED;
+  if (!('e' in said)) return undefined;
+  beginLine(talk);
+  process.stderr.write(said.e);
+  return undefined;
+};
+
+/** The hub hangs or is gone. */
+const unheard = (talk: Talk): number => {
+  beginLine(talk);
+  process.stderr.write('⚠ the hub did not say what became of it\n  ↳ khlone status shows it\n');
+  return INTERRUPTED;
+};
+
 /** One try at the hub. Undefined: the hub was lost in the middle, and the same command may be sent again. */
 const attempt = async (argv: string[], nonce: string, talk: Talk): Promise<number | undefined> => {
-  const { signal } = talk.leave;
+  const { leave: signal, gone } = talk.leaving;
   let peer: Peer | undefined;
   let untell = (): void => {};
+  const leave = (): void => void peer?.call('leave', {}).catch(() => {});
   try {
     peer = createPeer(await unlessLeaving(connectHub(), signal), {});
     untell = tellSizes(peer);
     const params = { ...invocationOf(argv, talk, nonce), build: __KHLONE_BUILD__ };
-    for await (const said of peer.subscribe(params, signal)) {
-      const code = await obey(said as Said, peer, talk);
+    signal.addEventListener('abort', leave);
+    for await (const said of peer.subscribe(params, gone)) {
+      const code = signal.aborted ? hearOut(said as Said, talk) : await obey(said as Said, peer, talk);
       if (code !== undefined) return code;
     }
-    return signal.aborted ? INTERRUPTED : undefined;
+    return signal.aborted ? unheard(talk) : undefined;
   } catch (thrown) {
+    if (gone.aborted) return unheard(talk);
     if (signal.aborted) return INTERRUPTED;
     const error = asKhloneError(thrown);
     if (!(peer ? LOST : NOT_STARTED).has(error.code)) throw error;
@@ -210,6 +227,7 @@ const attempt = async (argv: string[], nonce: string, talk: Talk): Promise<numbe
     return undefined;
   } finally {
     untell();
+    signal.removeEventListener('abort', leave);
     peer?.close();
   }
 };
@@ -223,16 +241,13 @@ const main = async (argv: string[]): Promise<number> => {
   const given = process.env.KHLONE_NONCE;
   delete process.env.KHLONE_NONCE;
   const nonce = given && /^[A-Za-z0-9._-]{8,80}$/.test(given) ? given : randomBytes(16).toString('hex');
-  const leave = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => leave.abort());
   const talk: Talk = {
     ...{ printed: 0, repeats: 0, any: false, marks: {}, heard: [] },
-    ...{ leave, hush: undefined, lost: undefined },
+    ...{ leaving: leaveAtSignals(), hush: undefined, isBegun: false, lost: undefined },
   };
   try {
     const code = await converse(argv, nonce, talk);
-    // The terminal has echoed ^C: what comes next begins a line of its own.
-    if (code === INTERRUPTED && !talk.hush && process.stderr.isTTY) process.stderr.write('\n');
+    if (code === INTERRUPTED) beginLine(talk);
     return code;
   } finally {
     talk.hush?.giveBack();

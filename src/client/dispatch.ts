@@ -6,7 +6,7 @@ import { oneLine } from '../protocol/sanitize.ts';
 import type { App } from './app.ts';
 import { type Binding, specOf } from './bindings.ts';
 import { call } from './call.ts';
-import type { Caller } from './caller.ts';
+import { type Caller, interrupted } from './caller.ts';
 import { environmentFor, pushEnvironment } from './environments.ts';
 import { AWAY_HINT } from './link/away.ts';
 import type { Connected, Lender, Link } from './link/link.ts';
@@ -29,6 +29,8 @@ export type Dispatch = {
   limitMs: number | undefined;
   /** The host has this long to answer; absent: the usual time. */
   withinMs?: number;
+  /** The line that tells a receipt to who interrupts when the task may have reached the server. */
+  tell: (receipt: Receipt) => string;
 };
 
 export type Receipt =
@@ -202,6 +204,13 @@ export const dispatch = async (app: App, caller: Caller, place: Place, wish: Dis
   let sentTo: string | undefined;
   let used: Connected | undefined;
   let end = Number.POSITIVE_INFINITY;
+  let kept: Receipt | undefined;
+  /** It may be with the server: kept here as well it is the same task, and surely there. */
+  const keep = (): string => {
+    kept = { type: 'queued-here', id, why: interrupted() };
+    queueHere(app, place, id, wish, sentTo);
+    return wish.tell(kept);
+  };
   const send = async (): Promise<Receipt> => {
     const connected = await connectWithin(link, caller, within);
     used = connected;
@@ -209,7 +218,9 @@ export const dispatch = async (app: App, caller: Caller, place: Place, wish: Dis
     const leftMs = (): number => Math.max(1, end - performance.now());
     if (!(await isFirstInLine(app, caller, binding.host, leftMs()))) throw notAnswering(link.name);
     if (firstHere) await pushEnvironment(app, connected.peer, binding.zone, false, leftMs());
+    if (caller.signal.aborted) throw interrupted();
     sentTo = connected.server.uuid;
+    caller.lastWords(keep);
     const params = paramsOf(place, id, wish);
     const answer = await sendTask(app, connected, params, wish.prompt, leftMs(), (why) =>
       caller.err(`⚠ ${id} waits for its environment: ${oneLine(why.message, 500)}\n`),
@@ -224,6 +235,7 @@ export const dispatch = async (app: App, caller: Caller, place: Place, wish: Dis
       throw thrown;
     });
   } catch (thrown) {
+    if (kept) return kept;
     const why = asKhloneError(thrown);
     if (!WAITS.has(why.code)) {
       if (place.isNew) await forgetUnmade(app, binding, link.current());

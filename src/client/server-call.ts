@@ -7,6 +7,7 @@ import { ago } from './duration.ts';
 import { environmentFor, pushEnvironment, recallEnvironment } from './environments.ts';
 import { AWAY_HINT } from './link/away.ts';
 import type { Connected, Link } from './link/link.ts';
+import { soonest } from './patience.ts';
 import type { Place } from './place.ts';
 
 /** How a command reaches the server of a zone, and for how long it waits for that. */
@@ -51,7 +52,10 @@ export const serverOf = async (
     // A try that ended meanwhile knows more than that nothing came.
     throw link.dialing() ? away(link, silence(host)) : away(link, thrown.message, thrown.hint);
   });
-  if (signMs === undefined || (await link.answers(signMs))) return link.current() ?? made;
+  if (signMs === undefined) return made;
+  // It ends by itself: who interrupts does not wait for it, and nothing more is begun for them.
+  const answers = await soonest(link.answers(signMs), 2 * signMs, caller.signal);
+  if (answers) return link.current() ?? made;
   throw away(link, silence(host));
 };
 

@@ -2,6 +2,7 @@ import { Command, Option } from 'clipanion';
 import { asKhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
 import { call } from '../call.ts';
+import { interrupted } from '../caller.ts';
 import { awayTask, type Located, locateTask } from '../find-task.ts';
 import { mark } from '../render/receipt.ts';
 import { serverOf } from '../server-call.ts';
@@ -31,6 +32,8 @@ export class CancelCommand extends KhloneCommand {
 
   override async execute(): Promise<number> {
     const { app, caller } = this;
+    const failed = mark(this.style('stderr'), 'failed');
+    caller.lastWords(() => `${failed} interrupted: nothing was cancelled`);
     const here = await this.hereOrNone();
     const found = await locateTask(app, caller, this.task, here).catch((thrown: unknown) =>
       awayTask(app, here?.host, this.task, thrown, HINT),
@@ -44,24 +47,33 @@ export class CancelCommand extends KhloneCommand {
     const host = hostOf(found);
     try {
       const { peer } = await serverOf(app, caller, host);
+      // It may reach the host all the same: once more from here is the same wish.
+      caller.lastWords(() => this.keep(id, host, 'had not answered'));
       // It may be on its way there: a cancel must not overtake its task.
       if (found.type === 'here') await app.flush(host);
       const { task } = await call(peer, 'task.cancel', { task: id });
       return this.tell(task.id, task.state);
     } catch (thrown) {
-      if (asKhloneError(thrown).code !== 'unreachable') throw thrown;
+      if (caller.signal.aborted || asKhloneError(thrown).code !== 'unreachable') throw thrown;
       return this.queueHere(id, host);
     }
   }
 
   queueHere(task: string, host: string): number {
+    if (this.caller.signal.aborted) throw interrupted();
+    const line = this.keep(task, host, 'unreachable');
+    if (this.json) this.give({ task, state: 'queued-here' });
+    this.say(line);
+    return 0;
+  }
+
+  /** Puts the wish into the outbox, and answers the line that says so. */
+  keep(task: string, host: string, why: string): string {
     const call = { name: 'task.cancel' as const, params: { task } };
     this.app.outbox.put({ host, queuedMs: Date.now(), say: `cancel ${task}`, call });
     void this.app.flush(host).catch(() => {});
-    if (this.json) this.give({ task, state: 'queued-here' });
-    const style = this.style('stderr');
-    this.say(`${mark(style, 'attention')} cancel ${task} [queued here: ${oneLine(host, 200)} unreachable]`);
-    return 0;
+    const sign = mark(this.style('stderr'), 'attention');
+    return `${sign} cancel ${task} [queued here: ${oneLine(host, 200)} ${why}]`;
   }
 
   tell(task: string, state: string): number {

@@ -5,7 +5,6 @@ import { parseWho } from '../../protocol/address.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { PROMPT_MAX_BYTES } from '../../protocol/limits.ts';
 import { awaitTask } from '../await-task.ts';
-import { styleOf } from '../caller.ts';
 import { dispatch, type Receipt } from '../dispatch.ts';
 import { durationMs } from '../duration.ts';
 import { beginCheck, type Sent, syncFirst, unsentFiles } from '../patches/unsent.ts';
@@ -62,6 +61,8 @@ export abstract class DispatchCommand extends KhloneCommand {
   }
 
   override async execute(): Promise<number> {
+    const style = this.style('stderr');
+    this.caller.lastWords(() => `${mark(style, 'failed')} interrupted: no task was queued`);
     // Whoever waits may wait for hours: the node command survives the hub, a shell's own path does not.
     if (this.wait || this.watch) this.caller.handOver?.();
     const who = this.who ?? (this.caller.env.KHLONE_WHO || undefined);
@@ -81,9 +82,11 @@ export abstract class DispatchCommand extends KhloneCommand {
       session,
       prioritize: this.prioritize,
       limitMs,
+      tell: (receipt) => this.receiptLines(place, receipt, who).join('\n'),
       // The host was just waited for in vain.
       ...(sent?.kind === 'queued' && { withinMs: 0 }),
     });
+    this.caller.lastWords(undefined);
     this.tellReceipt(place, receipt, who);
     if (checking) await this.tellUnsent(place, checking);
     if (!this.wait && !this.watch) return 0;
@@ -135,13 +138,16 @@ export abstract class DispatchCommand extends KhloneCommand {
     if (this.quiet && !waits) this.caller.out(`${receipt.id}\n`);
     // A repeat after the hub died: what was printed stands already.
     if (this.caller.repeated) return;
-    const lines = receiptLines(place, receipt, {
+    for (const line of this.receiptLines(place, receipt, who)) this.say(line);
+  }
+
+  receiptLines(place: Place, receipt: Receipt, who: string | undefined): string[] {
+    return receiptLines(place, receipt, {
       who,
       zone: this.zone ?? (this.caller.env.KHLONE_ZONE || undefined),
       prioritize: this.prioritize,
-      style: styleOf(this.caller, 'stderr'),
+      style: this.style('stderr'),
     });
-    for (const line of lines) this.say(line);
   }
 }
 

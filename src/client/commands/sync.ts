@@ -3,6 +3,7 @@ import { isTold } from '../../patch/left-out.ts';
 import { type Path, pathText } from '../../patch/listing.ts';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import type { Binding } from '../bindings.ts';
+import { interrupted } from '../caller.ts';
 import { asPath, assertKnown, asText, pathsFrom } from '../patches/named.ts';
 import { queueSync, settleStopped, syncZone, waitsFor } from '../patches/queue.ts';
 import type { Stepped } from '../patches/steps.ts';
@@ -51,9 +52,12 @@ export class SyncCommand extends KhloneCommand {
     if (this.auto) return this.setAuto(place.binding);
     const zone = patchZoneOf(place.binding, place.worktree, place.config);
     const files = pathsFrom(caller.cwd, place.worktree.root, this.files);
+    const style = this.style('stderr');
+    caller.lastWords(() => `${mark(style, 'failed')} interrupted: nothing was sent`);
     try {
       const connected = await serverOfZone(app, caller, place.binding, QUEUED_ELSE);
       await app.flush(place.binding.host);
+      this.goOn();
       const outcome = await syncZone(
         connected,
         zone,
@@ -72,6 +76,13 @@ export class SyncCommand extends KhloneCommand {
       if (!waitsFor(thrown)) throw thrown;
       return this.queue(zone, files);
     }
+  }
+
+  /** From here on it is sent or queued whether or not somebody waits. */
+  goOn(): void {
+    if (this.caller.signal.aborted) throw interrupted();
+    const sign = mark(this.style('stderr'), 'attention');
+    this.caller.lastWords(() => `${sign} the sync goes on: khlone status shows what is left of it`);
   }
 
   async setAuto(binding: Binding): Promise<number> {
@@ -93,6 +104,7 @@ export class SyncCommand extends KhloneCommand {
   }
 
   async queue(zone: PatchZone, named: readonly Path[] | undefined): Promise<number> {
+    this.goOn();
     const queued = await queueSync(this.app, zone, { yes: this.yes, files: named });
     this.app.known.touch(zone.binding.zone);
     if (this.json) this.give({ queued: queued.waits, files: queued.files });

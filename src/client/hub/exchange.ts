@@ -44,6 +44,9 @@ export type Said =
   | { hush: true }
   | { x: number };
 
+/** Exit code of a command that its caller interrupted. */
+const INTERRUPTED = 130;
+
 /** Text travels in pieces below the limit of an item. */
 const PIECE_CHARS = 64 * 1024;
 /** Text with marks stays in one piece up to here: harmless text takes three bytes a character at most. */
@@ -63,6 +66,8 @@ export type Exchange = {
   answer(n: number, value: unknown): void;
   /** The caller's terminal has this size now. */
   resize(size: unknown): void;
+  /** The caller interrupts: it is told the last words, and the command is on its own. */
+  leave(): void;
 };
 
 export const parseInvocation = (params: unknown): Invocation => {
@@ -104,10 +109,16 @@ const createSaid = (onOverflow: () => void) => {
     chars += sizeOf(said);
     if ('x' in said) over = true;
     if (chars > QUEUE_MAX_CHARS) {
-      over = true;
-      queue = structuredClone(UNREAD);
+      end(UNREAD);
       onOverflow();
     }
+    wake?.();
+  };
+  /** What was not read yet is not wanted any more: these are the last. */
+  const end = (last: readonly Said[]): void => {
+    if (over) return;
+    over = true;
+    queue = structuredClone([...last]);
     wake?.();
   };
   const take = (): Said | undefined => {
@@ -142,7 +153,7 @@ const createSaid = (onOverflow: () => void) => {
       for (const go of waiting) go();
     }
   }
-  return { push, drain, drained };
+  return { push, end, drain, drained };
 };
 
 /** The caller's terminal with the size that it has by now. */
@@ -173,18 +184,28 @@ const leavingWith = ({ signal }: Call): AbortController => {
   return left;
 };
 
-/** Starts a command for a caller; `run` gets the caller and answers the exit code. */
-export const startExchange = (
-  invocation: Invocation,
-  call: Call,
-  run: (caller: Caller) => Promise<number>,
-): Exchange => {
-  const left = leavingWith(call);
-  const { signal } = left;
-  const said = createSaid(() => left.abort());
+/** What a caller who interrupts is told. */
+const createLastWords = () => {
+  let words: (() => string) | undefined;
+  const tell = (make: () => string): string => {
+    try {
+      return make();
+    } catch (thrown) {
+      return `✗ it may have been sent, and could not be kept here: ${oneLine(asKhloneError(thrown).message, 500)}`;
+    }
+  };
+  return {
+    set: (make: (() => string) | undefined): void => {
+      words = make;
+    },
+    say: (): Said[] => (words ? [{ e: `${tell(words)}\n` }] : []),
+  };
+};
+
+/** What the caller is asked, and what it answers. */
+const createQuestions = (push: (said: Said) => void, signal: AbortSignal) => {
   const pending = new Map<number, Pending>();
   let next = 1;
-
   const request = <T>(make: (n: number) => Said): Promise<T> =>
     new Promise<T>((resolve, reject) => {
       const n = next++;
@@ -204,9 +225,23 @@ export const startExchange = (
         reject: (why) => settle(() => reject(why)),
       });
       signal.addEventListener('abort', onAbort);
-      said.push(make(n));
+      push(make(n));
     });
+  const answer = (n: number, value: unknown): void => pending.get(n)?.resolve(value);
+  return { request, answer };
+};
 
+/** Starts a command for a caller; `run` gets the caller and answers the exit code. */
+export const startExchange = (
+  invocation: Invocation,
+  call: Call,
+  run: (caller: Caller) => Promise<number>,
+): Exchange => {
+  const left = leavingWith(call);
+  const { signal } = left;
+  const said = createSaid(() => left.abort());
+  const { request, answer } = createQuestions(said.push, signal);
+  const last = createLastWords();
   const pieces = (stream: 'o' | 'e', text: string, marks: Marks | undefined): void => {
     const make = (piece: string): Said => (stream === 'o' ? { o: piece } : { e: piece });
     const last = marks ? Math.max(0, text.length - MARKED_CHARS) : text.length;
@@ -231,6 +266,7 @@ export const startExchange = (
       ? (q: Question) => request<string>((n) => ({ ask: n, text: q.text, secret: q.secret }))
       : undefined,
     hushKeys: invocation.terminal.stdout ? () => said.push({ hush: true }) : undefined,
+    lastWords: last.set,
     attach: hasScreen ? (attach) => said.push({ attach }) : undefined,
     run: hasTerminal ? (argv, cwd) => request<number>((n) => ({ run: n, argv, cwd })) : undefined,
   };
@@ -243,7 +279,11 @@ export const startExchange = (
   );
   return {
     items: said.drain(call.signal),
-    answer: (n, value) => pending.get(n)?.resolve(value),
+    answer,
     resize: screen.resize,
+    leave: () => {
+      said.end([...last.say(), { x: INTERRUPTED }]);
+      left.abort();
+    },
   };
 };

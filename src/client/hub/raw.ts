@@ -138,6 +138,8 @@ export const serveRaw = async (socket: Socket, run: (caller: Caller) => Promise<
     run: async () => handOver(),
     attach: handOver,
     hushKeys: handOver,
+    // Who hangs up hears nothing more.
+    lastWords: () => {},
     handOver,
     signal: left.signal,
   });

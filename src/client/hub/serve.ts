@@ -78,7 +78,7 @@ const perform = (hub: Hub, caller: Caller): Promise<number> =>
     void runCommand(hub.app, caller).then(resolve).finally(ended);
   });
 
-type Answers = Partial<Pick<Exchange, 'answer' | 'resize'>>;
+type Answers = Partial<Pick<Exchange, 'answer' | 'resize' | 'leave'>>;
 
 const begin = (hub: Hub, call: Call, answers: Answers): Answer => {
   const { build, ...rest } = call.params as { build?: unknown };
@@ -89,6 +89,7 @@ const begin = (hub: Hub, call: Call, answers: Answers): Answer => {
   const started = startExchange(invocation, call, (caller) => perform(hub, caller));
   answers.answer = started.answer;
   answers.resize = started.resize;
+  answers.leave = started.leave;
   return { value: {}, body: items(started.items), klass: 'interactive' };
 };
 
@@ -103,6 +104,10 @@ const serveFrames = (hub: Hub, socket: Socket): void => {
     },
     resize: (call) => {
       answers.resize?.(call.params);
+      return { value: {} };
+    },
+    leave: () => {
+      answers.leave?.();
       return { value: {} };
     },
     attach: (call) => relayAttach(hub, call),

@@ -47,7 +47,7 @@ export const receiptLines = (
   if (receipt.type === 'queued-here') {
     const who = oneLine(given.who ?? 'clone.0', 100);
     const host = oneLine(place.binding.host, 200);
-    const line = `${mark(style, 'attention')} ${receipt.id} ${to} ${who} (${address})${flags} [queued here: ${host} unreachable]`;
+    const line = `${mark(style, 'attention')} ${receipt.id} ${to} ${who} (${address})${flags} [queued here: ${host} ${receipt.why.code === 'interrupted' ? 'had not answered' : 'unreachable'}]`;
     // A host that is there and whose server cannot be set up or started is mended by a person, who has to know.
     return ['remote-setup', 'start-failed'].includes(receipt.why.code)
       ? [line, ...troubleOf(receipt.why, style)]

@@ -1,0 +1,92 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { type Ran, type RunWish, until } from '../fixtures/khlone.ts';
+import { sshdMissing } from '../fixtures/sshd.ts';
+import { createFarWorld, type FarWorld, idOf, write } from './far-world.ts';
+import { type FaultLine, faultLine } from './fault-line.ts';
+
+/** Ctrl-C on a command whose host has not answered: the person knows what became of it. */
+
+/** Nothing came for a while: a byte of just now would prove the line. */
+const QUIET_MS = 1_100;
+/** The command is at its call, and the host is given three seconds. */
+const UNDER_WAY_MS = 700;
+
+describe.skipIf(sshdMissing)(`Ctrl-C while a line is silent${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
+  let far: FarWorld;
+  let line: FaultLine;
+  const cut = (isCut: boolean): void => {
+    line.swallow = { up: isCut, down: isCut };
+  };
+  const lines = (file: string): string[] =>
+    existsSync(join(far.zone, file)) ? readFileSync(join(far.zone, file), 'utf8').trim().split('\n') : [];
+  const interrupted = async (args: readonly string[], wish?: RunWish): Promise<Ran> => {
+    await far.ok(['reconnect']);
+    await delay(QUIET_MS);
+    cut(true);
+    const running = far.start(args, wish);
+    await delay(UNDER_WAY_MS);
+    const begun = performance.now();
+    running.signal('SIGINT');
+    const ran = await running.ended;
+    expect(performance.now() - begun).toBeLessThan(1_000);
+    expect(ran.code).toBe(130);
+    return ran;
+  };
+
+  beforeAll(async () => {
+    far = await createFarWorld({ env: { KHLONE_WHO: '@sh' } });
+    line = await faultLine(far.sshd);
+    await far.ok(['act', '--who', '@sh', '--await', 'true']);
+  });
+  afterEach(() => cut(false));
+  afterAll(async () => {
+    await far?.dispose();
+    line?.close();
+  });
+
+  it.each([[[]], [['--quiet']], [['--await']]])(
+    'on act %s says that the task is kept, and it runs once',
+    async (flags) => {
+      const file = `once${flags.join('')}`;
+      const ran = await interrupted(['act', ...flags, `echo once >> ${file}`]);
+      expect(ran.stderr).toMatch(/^⚠ task-\w{10} → @sh \(@main\) \[queued here: zone had not answered\]\n$/);
+      expect(ran.stdout).toBe('');
+      cut(false);
+      expect(await far.khlone(['await', idOf(ran)])).toMatchObject({ code: 0 });
+      await far.ok(['act', '--await', 'true']);
+      expect(lines(file)).toEqual(['once']);
+    },
+  );
+
+  it('on act says that none is kept where none was sent yet', async () => {
+    const waiting = await interrupted(['act', 'echo first >> order']);
+    await until(
+      'it is known to be away',
+      async () => (await far.ok(['status'])).stdout.includes('offline'),
+      30_000,
+    );
+    const running = far.start(['act', 'echo never >> order']);
+    await delay(UNDER_WAY_MS);
+    running.signal('SIGINT');
+    expect(await running.ended).toMatchObject({ code: 130, stderr: '✗ interrupted: no task was queued\n' });
+    cut(false);
+    await far.ok(['await', idOf(waiting)]);
+    expect(lines('order')).toEqual(['first']);
+  }, 60_000);
+
+  it('on cancel says that the wish is kept, and on sync that it goes on', async () => {
+    const slow = idOf(await far.ok(['act', 'sleep 60']));
+    const cancel = await interrupted(['cancel', slow]);
+    expect(cancel.stderr).toBe('✗ interrupted: nothing was cancelled\n');
+    cut(false);
+    await far.ok(['reconnect']);
+    expect((await far.ok(['status'])).stdout).toContain('● mechanic.1');
+    await far.ok(['cancel', slow]);
+    write(far, 'mine', 'mine\n');
+    const sync = await interrupted(['sync']);
+    expect(sync.stderr).toMatch(/^(✗ interrupted: nothing was sent|⚠ the sync goes on: .*)\n$/);
+  });
+});
