@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { pipeline } from 'node:stream/promises';
+import { pipeline, promises } from 'node:stream';
 import { createGzip } from 'node:zlib';
 import { KhloneError } from '../protocol/error.ts';
 import { fitsHost, type HostProbe, NODE_MAJOR_MIN, PROBE_SCRIPT, parseProbe, usableNode } from './probe.ts';
@@ -130,7 +130,7 @@ export type Setup = {
 
 const sha256OfFile = async (path: string): Promise<string> => {
   const hash = createHash('sha256');
-  await pipeline(createReadStream(path), hash);
+  await promises.pipeline(createReadStream(path), hash);
   return hash.digest('hex');
 };
 
@@ -138,10 +138,11 @@ const sendNode = async (exec: Exec, host: string, probe: HostProbe, here: LocalN
   const name = `node-${here.version}-${here.platform}-${here.arch}`;
   const sha256 = await sha256OfFile(here.path);
   const file = createReadStream(here.path);
-  const gzip = createGzip({ level: 1 });
-  const body = probe.gzip ? file.pipe(gzip) : file;
-  file.once('error', (error) => gzip.destroy(error));
-  const result = await exec(nodeScript(name, sha256, probe.gzip, randomBytes(6).toString('hex')), body);
+  // Whoever reads the last of them is told of its error.
+  const body = probe.gzip ? pipeline(file, createGzip({ level: 1 }), () => {}) : file.on('error', () => {});
+  const script = nodeScript(name, sha256, probe.gzip, randomBytes(6).toString('hex'));
+  // A line that breaks is tried again for as long as it takes: what was not read to its end is closed all the same.
+  const result = await exec(script, body).finally(() => file.destroy());
   const path = result.stdout.match(/^path (\/[A-Za-z0-9/._+@ -]+)$/m)?.[1];
   if (result.code !== 0 || path === undefined) throw explain(host, result);
   return path;

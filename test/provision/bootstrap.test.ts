@@ -1,6 +1,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import {
   chmodSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -230,4 +231,31 @@ describe('the set-up of a host', () => {
       ['0.0.1-aaaaaaaa', '0.0.4-dddddddd', '0.0.5-eeeeeeee', build.name, 'node-24.0.0-linux-x64'].sort(),
     );
   });
+
+  it.each([true, false])(
+    'holds no file open when the line breaks while Node is sent (gzip %s)',
+    async (gzip) => {
+      const copy = join(home, 'a-node');
+      copyFileSync(process.execPath, copy);
+      const open = (): number =>
+        readdirSync('/proc/self/fd').filter((fd) => {
+          try {
+            return readlinkSync(`/proc/self/fd/${fd}`) === copy;
+          } catch {
+            return false;
+          }
+        }).length;
+      const said = `uname Linux x86_64\nlibc glibc 2.36\n${gzip ? 'has gzip\n' : ''}`;
+      const broken = new KhloneError('unreachable', 'the line broke');
+      const exec: Exec = async (_script, stdin) => {
+        if (stdin === undefined) return { code: 0, stdout: said, stderr: '' };
+        await new Promise((resolve) => (stdin as Readable).once('readable', resolve));
+        throw broken;
+      };
+      const node = { ...ownNode(), path: copy, platform: 'linux', arch: 'x64' };
+      const build = await readBuild(BUNDLE, '0.1.0');
+      await expect(bootstrap(exec, { host: 'zone', build, node })).rejects.toBe(broken);
+      await expect.poll(open).toBe(0);
+    },
+  );
 });
