@@ -60,6 +60,12 @@ export type Caller = Invocation & {
   signal: AbortSignal;
 };
 
+/** The words among which options stand: behind `--` nothing is one. */
+export const beforeDashes = (argv: readonly string[]): readonly string[] => {
+  const end = argv.indexOf('--');
+  return end < 0 ? argv : argv.slice(0, end);
+};
+
 /** A yes at the terminal. Without a terminal nobody said yes. */
 export const confirm = async (caller: Caller, text: string): Promise<boolean> => {
   if (!caller.ask) return false;

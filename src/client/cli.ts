@@ -2,7 +2,7 @@ import { PassThrough } from 'node:stream';
 import { type BaseContext, Cli, type CommandClass, type Definition, UsageError } from 'clipanion';
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
 import type { App } from './app.ts';
-import type { Caller } from './caller.ts';
+import { beforeDashes, type Caller } from './caller.ts';
 import { COMMANDS } from './commands/all.ts';
 import { commandPage, contentsPage } from './help.ts';
 import { fewWords } from './many-words.ts';
@@ -107,8 +107,7 @@ const usageOf = (error: Error, argv: readonly string[]): KhloneError => {
 
 /** An empty value, as of an unset variable, is none: nothing that takes one could mean it. */
 const refuseEmpty = (argv: readonly string[]): void => {
-  const end = argv.indexOf('--');
-  const words = end < 0 ? argv : argv.slice(0, end);
+  const words = beforeDashes(argv);
   if (!words.some((word) => word === '' || /^--[^=]+=$/.test(word))) return;
   const at = commandOf(words.filter((word) => !word.startsWith('-')));
   const valued = valuedIn((at && definitionOf(at)?.options) ?? []);
@@ -122,8 +121,7 @@ const refuseEmpty = (argv: readonly string[]): void => {
 
 /** `--help` before `--` asks for help wherever it stands. */
 const wantsHelp = (argv: readonly string[]): boolean => {
-  const end = argv.indexOf('--');
-  const words = end < 0 ? argv : argv.slice(0, end);
+  const words = beforeDashes(argv);
   return words.includes('--help') || words.includes('-h');
 };
 

@@ -1,4 +1,5 @@
 import { KhloneError } from '../protocol/error.ts';
+import { beforeDashes } from './caller.ts';
 import { nearest } from './nearest.ts';
 
 /** The parser's words for wrong use as an error of ours: what is wrong, what was probably meant, where to read more. */
@@ -45,8 +46,7 @@ const nameOf = (word: string): string => word.split('=')[0] ?? '';
  * not tell an option from a word too many.
  */
 const whatIsStrange = (argv: readonly string[], { all, valued }: Options): string | undefined => {
-  const end = argv.indexOf('--');
-  const words = end < 0 ? argv : argv.slice(0, end);
+  const words = beforeDashes(argv);
   const options = words.filter(isOption);
   const unknown = options.find((word) => !all.includes(nameOf(word)));
   if (unknown !== undefined) return `no option ${nameOf(unknown)}${meant(nameOf(unknown), all)}`;

@@ -73,6 +73,15 @@ describe('words that no command takes', () => {
     expect(await world.says(args)).toBe(`! ✗ ${what}\n!   ↳ ${hint}\n[exit 2]\n`);
   });
 
+  test('are words for a person where --json is a word of the prompt', async () => {
+    const ran = await world.khlone(['act', '--who', 'nobody@sh', '--', 'make', '--json']);
+    expect(ran).toMatchObject({
+      code: 2,
+      stdout: '',
+      stderr: expect.stringMatching(/^✗ no role named nobody/),
+    });
+  });
+
   test('with --json are one value on stdout', async () => {
     const ran = await world.khlone(['frob', '--json']);
     expect(JSON.parse(ran.stdout)).toEqual({

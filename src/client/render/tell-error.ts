@@ -1,6 +1,6 @@
 import type { KhloneError } from '../../protocol/error.ts';
 import { jsonLine, oneLine } from '../../protocol/sanitize.ts';
-import { type Caller, styleOf } from '../caller.ts';
+import { beforeDashes, type Caller, styleOf } from '../caller.ts';
 import { AWAY_HINT } from '../link/away.ts';
 import { mark } from './receipt.ts';
 
@@ -13,7 +13,7 @@ export const nextOf = ({ code, hint }: KhloneError): string | undefined =>
 /** One line that says what, one that says what to do; with --json one object on stdout. */
 export const tellError = (caller: Caller, error: KhloneError): void => {
   const next = nextOf(error);
-  if (caller.argv.includes('--json')) {
+  if (beforeDashes(caller.argv).includes('--json')) {
     caller.out(`${jsonLine({ code: error.code, message: error.message, hint: next })}\n`);
     return;
   }
