@@ -17,6 +17,8 @@ setFlagsFromString('--optimize-for-size');
 setFlagsFromString('--no-opt');
 process.chdir('/');
 process.umask(0o077);
+// The boot log lies on the disk that may be full: a line of it that is lost must not end the hub.
+process.stderr.on('error', () => {});
 await serveHub({
   home: homeOf(process.env),
   version: __KHLONE_VERSION__,

@@ -37,6 +37,8 @@ const stayLean = (): void => {
 const serveHere = async (): Promise<void> => {
   const { enterScope } = await import('./logout.ts');
   await enterScope([process.execPath, ...process.execArgv, bundle, 'serve'], process.env);
+  // The boot log lies on the disk that may be full: a line of it that is lost must not end the server.
+  process.stderr.on('error', () => {});
   stayLean();
   const { serve } = await import('./serve.ts');
   const idleMs = Number(process.env.KHLONE_CLONE_IDLE_MS);

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { statfsSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { ZoneSpec } from '../../src/protocol/calls.ts';
 import { processesOf } from '../../src/server/run-dir.ts';
@@ -25,6 +26,16 @@ const ZONE: ZoneSpec = { id: 'z-0123456789abcdef', address: 'a/b@c', branch: 'c'
 const { dir, isThere: mounted } = smallDisk('3m');
 
 const ballast = (bytes: number): void => writeFileSync(join(dir, 'ballast'), Buffer.alloc(bytes, 1));
+
+/** To the last byte. */
+const fillUp = (): void => {
+  const { bavail, bsize } = statfsSync(dir);
+  try {
+    ballast(bavail * bsize);
+  } catch {
+    // Full is full.
+  }
+};
 
 test.skipIf(!mounted)(
   'a full disk refuses writes by name, keeps every acknowledged one, and takes new ones when it has room',
@@ -96,12 +107,7 @@ test.skipIf(!mounted)(
     expect((await untilTask(peer, zone, task.id)).state).toBe('done');
     const mark = (await answerOf(peer, task.id)).answer;
     const pid = server.pid();
-    const { bavail, bsize } = statfsSync(dir);
-    try {
-      ballast(bavail * bsize);
-    } catch {
-      // Full is full.
-    }
+    fillUp();
     await expect(addTask(peer, zone, 'true')).rejects.toMatchObject({ code: 'disk-low' });
     await call(peer, 'stop', { keep: false }).catch(() => undefined);
     await until('the end of the server', () => server.pid() !== pid);
@@ -111,6 +117,33 @@ test.skipIf(!mounted)(
     const after = await addTask(next, zone, 'echo again');
     expect((await untilTask(next, zone, after.task.id)).state).toBe('done');
     expect(processesOf(mark)).toEqual([]);
+    await server.dispose();
+  },
+);
+
+test.skipIf(!mounted)(
+  'a server whose disk fills up under a run lives on, and goes on by itself when it has room',
+  { timeout: 90_000 },
+  async () => {
+    const home = join(dir, 'lives');
+    execFileSync('mount', ['-o', 'remount,size=160m', dir]);
+    const server = await startServer({ home });
+    const peer = await server.peer();
+    const zone = makeZone(server);
+    await bringEnvironment(peer, server, zone);
+    const { task } = await addTask(peer, zone, 'for i in $(seq 60); do echo tick $i; sleep 0.1; done');
+    await untilTask(peer, zone, task.id, ['active']);
+    const pid = server.pid();
+    fillUp();
+    await delay(3_000);
+    expect(server.pid()).toBe(pid);
+    unlinkSync(join(dir, 'ballast'));
+    expect((await untilTask(peer, zone, task.id)).state).toBe('done');
+    const ticks = Array.from({ length: 60 }, (_, n) => `tick ${n + 1}`);
+    expect((await answerOf(peer, task.id)).answer.trim().split('\n')).toEqual(ticks);
+    const after = await addTask(peer, zone, 'echo again');
+    expect((await untilTask(peer, zone, after.task.id)).state).toBe('done');
+    expect(server.pid()).toBe(pid);
     await server.dispose();
   },
 );
