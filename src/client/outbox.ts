@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
+import { tellFull } from '../patch/full-disk.ts';
 import { CALLS, Policy, ZoneSpec } from '../protocol/calls.ts';
 import { KhloneError } from '../protocol/error.ts';
 import { faultPoint } from '../protocol/fault-point.ts';
@@ -113,7 +114,19 @@ const syncDir = (dir: string): void => {
 
 const writeDurably = (dir: string, file: string, text: string): void => {
   const temp = join(dir, `.${file}.${process.pid}`);
-  const fd = openSync(temp, 'w', 0o600);
+  try {
+    writeTo(temp, text);
+  } catch (thrown) {
+    // Half an entry would hold the room that the disk has left.
+    rmSync(temp, { force: true });
+    throw tellFull(thrown, dir);
+  }
+  renameSync(temp, join(dir, file));
+  syncDir(dir);
+};
+
+const writeTo = (path: string, text: string): void => {
+  const fd = openSync(path, 'w', 0o600);
   try {
     const bytes = Buffer.from(text);
     let done = 0;
@@ -122,8 +135,6 @@ const writeDurably = (dir: string, file: string, text: string): void => {
   } finally {
     closeSync(fd);
   }
-  renameSync(temp, join(dir, file));
-  syncDir(dir);
 };
 
 /** A command that is repeated after the hub died names the same task. */

@@ -112,9 +112,12 @@ export const knownStatus = (
 
 export const zoneStatus = async (app: App, caller: Caller, binding: Binding): Promise<ZoneStatus> => {
   let view: ZoneView | undefined;
+  let answered = false;
   try {
     const { peer } = await serverOfZone(app, caller, binding, ASKED_ONCE);
     const { zone } = await call(peer, 'zone.get', { zone: binding.zone }, { timeoutMs: ANSWER_WITHIN_MS });
+    answered = true;
+    // A zone whose first task waits here is not known there yet.
     if (zone?.id === binding.zone) view = zone;
     if (view) app.known.put(view);
     if (view?.state === 'preparing') app.carrier.resume(binding.zone);
@@ -126,5 +129,5 @@ export const zoneStatus = async (app: App, caller: Caller, binding: Binding): Pr
   const ageMs = known ? Date.now() - known.atMs : 0;
   const status = knownStatus(app, binding, { view: known?.view ?? emptyView(binding), ageMs });
   // It did not answer us, whatever the link thinks of it at this moment.
-  return status.link === 'connected' ? { ...status, link: 'silent' } : status;
+  return !answered && status.link === 'connected' ? { ...status, link: 'silent' } : status;
 };
