@@ -77,7 +77,7 @@ describe.skipIf(sshdMissing)(`Ctrl-C while a line is silent${sshdMissing ? ` (${
     expect(lines('order')).toEqual(['first']);
   }, 60_000);
 
-  it('on cancel says that the wish is kept, and on sync that it goes on', async () => {
+  it('on cancel says that nothing was, and on sync what became of it', async () => {
     const slow = idOf(await far.ok(['act', 'sleep 60']));
     const cancel = await interrupted(['cancel', slow]);
     expect(cancel.stderr).toBe('✗ interrupted: nothing was cancelled\n');
