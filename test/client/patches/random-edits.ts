@@ -57,6 +57,9 @@ export const filesIn = (root: string, below = ''): string[] =>
     return entry.isDirectory() ? filesIn(root, path) : [path];
   });
 
+const editable = (root: string): string[] =>
+  filesIn(root).filter((path) => !/^(?:\.gitignore|\.env|ignored.*|khlone\.yml)$/u.test(path));
+
 /** Makes room for a path: what stands in its way goes. */
 const clear = (root: string, path: string): void => {
   const names = path.split('/');
@@ -117,6 +120,53 @@ const renameFolder: Edit = (root, _, random) => {
   if (!lstatSync(join(root, to), { throwIfNoEntry: false })) renameSync(join(root, from), join(root, to));
 };
 
+/** Another file of the worktree, if there is one. */
+const otherThan = (root: string, path: string, random: Random): string | undefined => {
+  const others = editable(root).filter((name) => name !== path);
+  return others.length > 0 ? random.of(others) : undefined;
+};
+
+/** Each takes the name of the next, and the last one that of the first. */
+const rotate = (root: string, paths: readonly string[]): void => {
+  const aside = join(root, '.git', 'aside');
+  const names = [aside, ...paths.map((path) => join(root, path)).reverse(), aside];
+  for (const [n, to] of names.slice(0, -1).entries()) renameSync(names[n + 1] ?? aside, to);
+};
+
+const swap: Edit = (root, path, random) => {
+  const other = otherThan(root, path, random);
+  if (other) rotate(root, [path, other]);
+};
+
+const rotateThree: Edit = (root, path, random) => {
+  const others = editable(root).filter((name) => name !== path);
+  const at = others.length < 2 ? 0 : random.below(others.length - 1);
+  if (others.length >= 2) rotate(root, [path, ...others.slice(at, at + 2)]);
+};
+
+/** Over another one, and often something new where it was. */
+const moveOver: Edit = (root, path, random) => {
+  const other = otherThan(root, path, random);
+  if (!other) return;
+  renameSync(join(root, path), join(root, other));
+  if (random.chance(0.5)) writeFileSync(join(root, path), `${newToken(root)}\n`);
+};
+
+const fileToFolder: Edit = (root, path, random) => {
+  const aside = join(root, '.git', 'aside');
+  renameSync(join(root, path), aside);
+  mkdirSync(join(root, path));
+  renameSync(aside, join(root, path, random.of(['index', 'y', 'z'])));
+};
+
+/** What both sides may write without knowing of each other. */
+const writeSame: Edit = (root, _, random) => {
+  const path = random.of(['same.txt', 'd/same.txt']);
+  clear(root, path);
+  writeFileSync(join(root, path), 'the same on each side\n'.repeat(3));
+  chmodSync(join(root, path), random.chance(0.5) ? 0o755 : 0o644);
+};
+
 const mode: Edit = (root, path) => {
   const facts = lstatSync(join(root, path));
   if (facts.isFile()) chmodSync(join(root, path), facts.mode & 0o100 ? 0o644 : 0o755);
@@ -129,6 +179,15 @@ const link: Edit = (root, _, random) => {
 };
 
 const remove: Edit = (root, path) => rmSync(join(root, path));
+
+const removeFolder: Edit = (root, _, random) => {
+  const folder = join(root, random.of(['d', 'd/e', 'x', 'm', 'moved']));
+  if (lstatSync(folder, { throwIfNoEntry: false })?.isDirectory()) rmSync(folder, { recursive: true });
+};
+
+const empty: Edit = (root, path) => {
+  if (lstatSync(join(root, path)).isFile()) writeFileSync(join(root, path), '');
+};
 
 const ignore: Edit = (root, _, random) => {
   appendFileSync(join(root, '.gitignore'), `${random.of(['gen-1', 'gen-2', newToken(root)])}\n`);
@@ -153,6 +212,28 @@ const switchBranch: Edit = (root, path, random) => {
   }
 };
 
+/** Somebody who gives up where git finds that something does not fit. */
+const tryGit = (root: string, ...args: string[]): void => {
+  try {
+    gitIn(root, ...args);
+  } catch {
+    gitIn(root, 'reset', '-q', '--hard');
+  }
+};
+
+const stash: Edit = (root, _, random) =>
+  tryGit(root, 'stash', 'push', '-q', ...(random.chance(0.6) ? ['-u'] : []));
+
+const unstash: Edit = (root) => {
+  if (gitIn(root, 'stash', 'list')) tryGit(root, 'stash', 'pop', '-q');
+};
+
+const amend: Edit = (root, path, random) => {
+  gitIn(root, 'add', '-A');
+  gitIn(root, 'commit', '-q', '--amend', '--allow-empty', '-m', 'work again');
+  collect(root, path, random);
+};
+
 const collect: Edit = (root) => {
   gitIn(root, 'reflog', 'expire', '--expire=now', '--all');
   gitIn(root, 'gc', '-q', '--prune=now');
@@ -164,25 +245,43 @@ const EDITS: Record<string, readonly [weight: number, Edit]> = {
   binary: [1, binary],
   rename: [4, rename],
   'rename folder': [3, renameFolder],
+  swap: [2, swap],
+  'rotate three': [1, rotateThree],
+  'move over': [2, moveOver],
+  'file to folder': [1, fileToFolder],
+  'write the same': [1, writeSame],
   mode: [1, mode],
   link: [2, link],
   remove: [3, remove],
+  'remove folder': [1, removeFolder],
+  empty: [1, empty],
   ignore: [1, ignore],
   commit: [1, commit],
+  amend: [1, amend],
+  stash: [1, stash],
+  unstash: [2, unstash],
   switch: [1, switchBranch],
   gc: [1, collect],
 };
 const BAG = Object.entries(EDITS).flatMap(([name, [weight]]) => Array<string>(weight).fill(name));
 
+/** The kinds of edits of a world: all of them, or few, which then meet more often. */
+export const kindsOfEdits = (random: Random): readonly string[] =>
+  random.chance(0.4) ? BAG : ['edit lines', 'edit lines', ...Array.from({ length: 3 }, () => random.of(BAG))];
+
 /** One random edit; answers its name. Only a zone takes ignore rules away: that is what must not widen what is sent. */
-export const editAtRandom = (root: string, random: Random, isZone: boolean): string => {
+export const editAtRandom = (
+  root: string,
+  random: Random,
+  isZone: boolean,
+  kinds: readonly string[] = BAG,
+): string => {
   if (isZone && random.chance(0.05)) {
     writeFileSync(join(root, '.gitignore'), `# ${newToken(root)}\n`);
     return 'empty .gitignore';
   }
-  const name = random.of(BAG);
-  const files = filesIn(root).filter((path) => !/^(?:\.gitignore|\.env|ignored.*)$/u.test(path));
-  if (files.length === 0) return editAtRandom(root, random, isZone);
-  EDITS[name]?.[1](root, random.of(files), random);
+  const files = editable(root);
+  const name = files.length === 0 ? 'write new' : random.of(kinds);
+  EDITS[name]?.[1](root, files.length === 0 ? '' : random.of(files), random);
   return name;
 };
