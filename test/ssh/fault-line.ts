@@ -17,6 +17,8 @@ export type FaultLine = {
   open(): number;
   /** Bytes that it took from either end so far. */
   readonly carried: Record<Way, number>;
+  /** Bytes that it was sent while it swallowed. */
+  readonly held: Record<Way, number>;
   /** Milliseconds that each byte takes, each way. */
   delayMs: number;
   /** Bytes a second, each way; Infinity: as fast as it goes. */
@@ -51,6 +53,7 @@ const carry = async (line: FaultLine, pair: Pair, way: Way, cut: Cut | undefined
   let left = cut?.way === way ? cut.bytes : Number.POSITIVE_INFINITY;
   const late: Promise<unknown>[] = [];
   for await (const chunk of from as AsyncIterable<Buffer>) {
+    if (line.swallow[way]) line.held[way] += chunk.length;
     for (let at = 0; at < chunk.length; ) {
       while (line.swallow[way] && !to.destroyed) await delay(10);
       if (to.destroyed) return;
@@ -107,6 +110,7 @@ export const faultLine = async (sshd: Sshd, given: Partial<FaultLine> = {}): Pro
     connections: () => count,
     open: () => pairs.size,
     carried: { up: 0, down: 0 },
+    held: { up: 0, down: 0 },
     delayMs: 0,
     rate: { up: Number.POSITIVE_INFINITY, down: Number.POSITIVE_INFINITY },
     swallow: { up: false, down: false },

@@ -39,7 +39,8 @@ describe.skipIf(sshdMissing)(`pulls that are cut${sshdMissing ? ` (${sshdMissing
     writeFileSync(join(far.zone, 'package.json'), '{"scripts":{"postinstall":"evil"}}\n');
     const running = await pulling('large');
     running.signal('SIGINT');
-    expect((await running.ended).code).toBe(130);
+    const { code, stderr } = await running.ended;
+    expect([code, stderr]).toEqual([130, '✗ interrupted: nothing was pulled\n']);
     line.heal();
     const said = await far.says(['pull']);
     expect(said).toContain('look at package.json: ');

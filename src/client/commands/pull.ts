@@ -4,6 +4,7 @@ import type { Flag } from '../../patch/policy.ts';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
 import type { Binding } from '../bindings.ts';
+import { interrupted } from '../caller.ts';
 import { pullCommits } from '../patches/commits.ts';
 import { agreeIfThere, type Far } from '../patches/far.ts';
 import { isNamed } from '../patches/judge.ts';
@@ -53,6 +54,7 @@ export class PullCommand extends KhloneCommand {
 
   /** What became of each zone, for programs. */
   readonly told: unknown[] = [];
+  isBegun = false;
 
   override async execute(): Promise<number> {
     if (this.all) return this.pullAll();
@@ -100,14 +102,16 @@ export class PullCommand extends KhloneCommand {
   async pullOne(zone: PatchZone, files: string[] | undefined): Promise<number> {
     const { app, caller } = this;
     const { binding } = zone;
+    const failed = mark(this.style('stderr'), 'failed');
+    const more = this.isBegun ? 'more ' : '';
+    caller.lastWords(() => `${failed} interrupted: nothing ${more}was pulled`);
     const connected = await needing(
       (why) => `nothing was pulled: ${why}`,
       () => serverOf(app, caller, binding.host),
     );
     await app.flush(binding.host);
     const far = farSide(zone, connected);
-    const { signal } = caller;
-    const wish = wishFor(zone, { ...(files && { files }), yes: this.yes, signal });
+    const wish = wishFor(zone, { ...(files && { files }), yes: this.yes, begin: () => this.begin() });
     const outcome = await pull(zone.place, far, wish);
     if ('halts' in outcome) throw haltError(outcome.halts);
     const forced = this.force ? await this.takeTheirs(zone, outcome, files) : [];
@@ -123,6 +127,14 @@ export class PullCommand extends KhloneCommand {
     // A script gets one value, which tells of the fault too.
     if (fault && !this.json) throw fault;
     return fault?.exit ?? code;
+  }
+
+  /** From here on it is written whether or not somebody waits. */
+  begin(): void {
+    if (this.caller.signal.aborted) throw interrupted();
+    this.isBegun = true;
+    const sign = mark(this.style('stderr'), 'attention');
+    this.caller.lastWords(() => `${sign} the pull goes on: khlone status shows what is left of it`);
   }
 
   /** The files are here already, so a branch that has to stay, or a line that broke, is told behind them. */

@@ -29,8 +29,8 @@ export type StepWish = {
   yes: boolean;
   /** The zone's branch; undefined where it follows none. */
   branch: Branch;
-  /** Of a pull: whoever wished it left. What comes then would be told to nobody, so nothing more is begun. */
-  signal?: AbortSignal;
+  /** Of a pull: called right before anything is written. Throws where whoever wished it has left: nothing is begun then. */
+  begin?: () => void;
 };
 
 /** What stopped a step; nothing moved. */
@@ -114,7 +114,7 @@ export const pull = (
     const { meeting: met, seen, leftOut } = await look(ground, far);
     const { meeting, halts } = await judge(ground, met, wishFor('toLocal', wish));
     if (halts.length > 0 && !wish.yes) return { halts, meeting };
-    if (wish.signal?.aborted) throw new KhloneError('interrupted', 'interrupted: nothing was pulled');
+    wish.begin?.();
     if (changesIgnoreRules(meeting.plan.toLocal))
       await keepState(ground, { ...ground.state, ignoredOnce: await ignoredBefore(ground) });
     const done = await pullInto(ground, meeting);
