@@ -39,6 +39,7 @@ export class CancelCommand extends KhloneCommand {
       awayTask(app, here?.host, this.task, thrown, HINT),
     );
     if (typeof found === 'string') return this.queueHere(found, here?.host ?? 'local');
+    this.assertWanted();
     if (found?.type === 'here' && (!found.queued.entry.sentTo || found.queued.entry.held)) {
       app.outbox.remove(found.queued);
       return this.tell(found.id, 'cancelled');
@@ -47,6 +48,7 @@ export class CancelCommand extends KhloneCommand {
     const host = hostOf(found);
     try {
       const { peer } = await serverOf(app, caller, host);
+      this.assertWanted();
       // It may reach the host all the same: once more from here is the same wish.
       caller.lastWords(() => this.keep(id, host, 'had not answered'));
       // It may be on its way there: a cancel must not overtake its task.
@@ -59,8 +61,13 @@ export class CancelCommand extends KhloneCommand {
     }
   }
 
-  queueHere(task: string, host: string): number {
+  /** Who was told that nothing was cancelled is right, though an answer came then. */
+  assertWanted(): void {
     if (this.caller.signal.aborted) throw interrupted();
+  }
+
+  queueHere(task: string, host: string): number {
+    this.assertWanted();
     const line = this.keep(task, host, 'unreachable');
     if (this.json) this.give({ task, state: 'queued-here' });
     this.say(line);
