@@ -1,18 +1,16 @@
 import { cpSync, existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { noteQueued, openGround, snapshotOf } from '../../../src/client/patches/ground.ts';
 import { inTurn } from '../../../src/client/patches/lock.ts';
 import { readState } from '../../../src/client/patches/state.ts';
 import { pull, sync } from '../../../src/client/patches/steps.ts';
 import { displacedIn } from '../../../src/patch/displaced.ts';
 import { MAX_NEW_FILES } from '../../../src/patch/holds.ts';
 import { readMadeBy } from '../../../src/patch/made-by.ts';
-import { pin } from '../../../src/patch/pins.ts';
 import { snapshotTree } from '../../../src/patch/snapshot.ts';
 import { KhloneError } from '../../../src/protocol/error.ts';
 import { commitAll, fingerprint, gitIn, makeDirty, put, snapshotWish, ZONE } from '../../patch/ground.ts';
-import { CHOICE, freely, makeTwoSides, placeAt, stepped, type TwoSides } from './two-sides.ts';
+import { CHOICE, freely, makeTwoSides, placeAt, queueState, stepped, type TwoSides } from './two-sides.ts';
 
 let sides: TwoSides;
 const start = async (prepare?: (root: string) => void): Promise<void> => {
@@ -203,14 +201,7 @@ describe('a sync', () => {
 });
 
 describe('a state that was queued', () => {
-  const queueNow = () =>
-    inTurn(sides.place.repository.gitDir, async () => {
-      const ground = await openGround(sides.place.repository, ZONE, CHOICE);
-      const { tree } = await snapshotOf(ground);
-      await pin(ground.shadow, `queued/${ZONE}/${tree}`, tree);
-      await noteQueued(ground, tree);
-      return tree;
-    });
+  const queueNow = () => queueState(sides);
 
   it('does not take back in the zone what a pull brought since', async () => {
     put(sides.near, 'long.txt', lines({ 2: 'near' }));

@@ -1,13 +1,10 @@
 import { readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { noteQueued, openGround, snapshotOf } from '../../../src/client/patches/ground.ts';
-import { inTurn } from '../../../src/client/patches/lock.ts';
 import { resolveConflict } from '../../../src/client/patches/resolve.ts';
 import { pull, sync } from '../../../src/client/patches/steps.ts';
-import { pin } from '../../../src/patch/pins.ts';
-import { put, ZONE } from '../../patch/ground.ts';
-import { CHOICE, freely, makeTwoSides, stepped, type TwoSides } from './two-sides.ts';
+import { put } from '../../patch/ground.ts';
+import { freely, makeTwoSides, queueState, stepped, type TwoSides } from './two-sides.ts';
 
 /** States that wait for their host, with tasks between them, while the person goes on here. */
 
@@ -21,14 +18,7 @@ beforeEach(async () => {
 });
 afterEach(() => sides.remove());
 
-const queueNow = () =>
-  inTurn(sides.place.repository.gitDir, async () => {
-    const ground = await openGround(sides.place.repository, ZONE, CHOICE);
-    const { tree } = await snapshotOf(ground);
-    await pin(ground.shadow, `queued/${ZONE}/${tree}`, tree);
-    await noteQueued(ground, tree);
-    return tree;
-  });
+const queueNow = () => queueState(sides);
 const there = (name: string): string => readFileSync(join(sides.far, name), 'utf8');
 const pullNow = async () => stepped(await pull(sides.place, sides.link, freely));
 

@@ -1,10 +1,13 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Choice, Far } from '../../../src/client/patches/far.ts';
+import { noteQueued, openGround, snapshotOf } from '../../../src/client/patches/ground.ts';
+import { inTurn } from '../../../src/client/patches/lock.ts';
 import { seedState } from '../../../src/client/patches/seed.ts';
 import type { Halted, StepPlace, StepWish } from '../../../src/client/patches/steps.ts';
 import { packWorktree } from '../../../src/patch/carry.ts';
 import { MAX_FILE_BYTES } from '../../../src/patch/left-out.ts';
+import { pin } from '../../../src/patch/pins.ts';
 import { unpackWorktree } from '../../../src/patch/unpack.ts';
 import { commits, common } from '../../../src/server/zone-commits.ts';
 import { agree, look, type PatchPlace, take } from '../../../src/server/zone-patches.ts';
@@ -74,3 +77,13 @@ export const stepped = <T extends object>(outcome: T | Halted): T => {
   if ('halts' in outcome) throw new Error(JSON.stringify(outcome.halts));
   return outcome;
 };
+
+/** Keeps the near side's present state as a sync does whose host is away; its tree. */
+export const queueState = ({ place }: Pick<TwoSides, 'place'>): Promise<string> =>
+  inTurn(place.repository.gitDir, async () => {
+    const ground = await openGround(place.repository, ZONE, CHOICE);
+    const { tree } = await snapshotOf(ground);
+    await pin(ground.shadow, `queued/${ZONE}/${tree}`, tree);
+    await noteQueued(ground, tree);
+    return tree;
+  });
