@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type BuildOptions, build, type Metafile } from 'esbuild';
+import { type BuildOptions, build, type Metafile, type Plugin } from 'esbuild';
 
 /** One program of khlone. `notAtStart` names packages that may not be loaded before they are needed. */
 type Program = { entry: string; output: string; options: BuildOptions; notAtStart: string[] };
@@ -30,6 +30,17 @@ function sourceHash(): string {
   return hash.digest('hex').slice(0, 8);
 }
 
+/** The part of ssh2 that makes packets gets its cryptography from a file of ours. */
+const ciphersAhead: Plugin = {
+  name: 'ciphers ahead',
+  setup: ({ onResolve }) => {
+    onResolve({ filter: /^crypto$/ }, ({ importer }) =>
+      importer.endsWith(PACKETS) ? { path: join(ROOT, 'src/client/link/ssh-ciphers.ts') } : undefined,
+    );
+  },
+};
+const PACKETS = join('ssh2', 'lib', 'protocol', 'crypto.js');
+
 const SHARED: BuildOptions = {
   absWorkingDir: ROOT,
   bundle: true,
@@ -40,6 +51,7 @@ const SHARED: BuildOptions = {
   charset: 'utf8',
   // ssh2's native parts are not carried along, and not found beside a bundle: Node's own cryptography does their work.
   external: ['cpu-features', 'node-pty', '*.node'],
+  plugins: [ciphersAhead],
   define: {
     __KHLONE_VERSION__: JSON.stringify(version),
     __KHLONE_BUILD__: JSON.stringify(`${version}+${sourceHash()}`),

@@ -13,8 +13,8 @@ import { faultLine } from '../test/ssh/fault-line.ts';
 import { median, percentile, type Row } from './row.ts';
 
 /**
- * A key's echo over a line of 50 ms, the whole way that a terminal's program has: hub, held link, server, script, a tmux
- * client, a shell; and back. Beside it `ssh -tt`, alone and with a tmux, over the same line in turns.
+ * A key's echo over a line of 50 ms, the whole way that a terminal's program has: hub, held link, sshd, the program that
+ * makes the terminal, a tmux client, a shell; and back. Beside it `ssh -tt`, alone and with a tmux, over the same line in turns.
  */
 
 const RTT_MS = 50;

@@ -111,6 +111,10 @@ type Watch = {
   words: (heard: Heard, host: string) => string | undefined;
   signal: AbortSignal;
   wants: ReturnType<typeof createWants>;
+  /** How far each zone was heard: one that is made again goes on behind what it told before. */
+  heard: Map<string, Cursor>;
+  /** When a zone was found to be deleted, in ms since the epoch: one that is used since is made again. */
+  gone: Map<string, number>;
 };
 
 const nobodyWords = ({ app, wish, style }: Watch, binding: Binding): string | undefined => {
@@ -137,12 +141,15 @@ const watchZone = async (watch: Watch, binding: Binding, from: Cursor): Promise<
     const words = watch.words(heard, binding.host);
     if (words) sink.note(words);
     if (heard.type === 'begin') {
+      watch.heard.set(binding.zone, heard.after);
       lines = linesFrom(heard.after, 0);
       sink.begin(binding);
       const nobody = nobodyWords(watch, binding);
       if (nobody) sink.note(nobody);
       sink.tell([], { [name]: lines.mark() });
     }
+    if (heard.type === 'item')
+      watch.heard.set(binding.zone, { epoch: heard.item.epoch, seq: heard.item.seq });
     if (heard.type === 'item' && (await watch.wants(binding, heard.item)))
       for (const told of lines.take(heard.item)) sink.tell(told.lines, { [name]: told.mark });
     if (!(await sink.reads())) return false;
@@ -150,9 +157,10 @@ const watchZone = async (watch: Watch, binding: Binding, from: Cursor): Promise<
   return true;
 };
 
-/** Begins with each zone that is made from now on, at its very first event. */
+/** Begins with each zone that is made from now on, at the first event that nobody heard. */
 const watchNew = async (
-  { wish, signal }: Watch,
+  { wish, signal, heard, gone }: Watch,
+  live: ReadonlySet<Binding>,
   begin: (binding: Binding, from: Cursor) => Promise<void>,
 ): Promise<void> => {
   const seen = new Set(wish.zones.map(({ zone }) => zone));
@@ -160,7 +168,11 @@ const watchNew = async (
   while (wish.all) {
     await soonest(failed.promise, LOOK_MS, signal);
     const there = wish.all();
-    for (const binding of there) if (!seen.has(binding.zone)) begin(binding, 'start').catch(failed.reject);
+    const watched = new Set([...live].map(({ zone }) => zone));
+    const isNew = ({ zone, usedMs }: Binding): boolean =>
+      !watched.has(zone) && (!seen.has(zone) || usedMs > (gone.get(zone) ?? Infinity));
+    for (const binding of there)
+      if (isNew(binding)) begin(binding, heard.get(binding.zone) ?? 'start').catch(failed.reject);
     // One that is deleted and made again is a new one.
     seen.clear();
     for (const { zone } of there) seen.add(zone);
@@ -184,6 +196,8 @@ export const watchZones = async (app: App, caller: Caller, wish: WatchWish): Pro
     words: createHostWords(style),
     signal,
     wants: createWants(app, caller, wish.who),
+    heard: new Map(),
+    gone: new Map(),
   };
   const one = async (binding: Binding, from: Cursor): Promise<void> => {
     live.add(binding);
@@ -192,6 +206,7 @@ export const watchZones = async (app: App, caller: Caller, wish: WatchWish): Pro
     } catch (thrown) {
       const isLeft = over.signal.aborted && !caller.signal.aborted;
       const isGone = isOfMany(wish) && asKhloneError(thrown).code === 'not-found';
+      if (isGone) watch.gone.set(binding.zone, Date.now());
       if (isGone) sink.note(`${oneLine(binding.address, 300)} was deleted`);
       else if (!isLeft) throw thrown;
     } finally {
@@ -199,7 +214,7 @@ export const watchZones = async (app: App, caller: Caller, wish: WatchWish): Pro
     }
   };
   try {
-    await Promise.all([...wish.zones.map((binding) => one(binding, 'live')), watchNew(watch, one)]);
+    await Promise.all([...wish.zones.map((binding) => one(binding, 'live')), watchNew(watch, live, one)]);
   } catch (thrown) {
     if (!over.signal.aborted || caller.signal.aborted) throw thrown;
   } finally {

@@ -5,6 +5,7 @@ import { lstat, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import * as z from 'zod';
+import { allOf } from '../protocol/all-of.ts';
 import { KhloneError } from '../protocol/error.ts';
 import { faultPoint } from '../protocol/fault-point.ts';
 import { inOrder, type Step } from './apply-order.ts';
@@ -100,6 +101,10 @@ const writeJournal = async (folder: string, journal: z.infer<typeof Journal>): P
   } finally {
     await file.close();
   }
+};
+
+/** From here on the changes are to be made, whoever dies. */
+const openJournal = async (folder: string): Promise<void> => {
   await rename(join(folder, 'journal.new'), join(folder, 'journal.json'));
   await syncFile(folder);
 };
@@ -186,14 +191,14 @@ export type Move = { from: Path; to: Path };
 /**
  * Changes a worktree. A path that is not as `before` says, or that is no path to write to, is refused and left as it
  * is; the others go on. `note` (any JSON) is kept with the journal and comes back from `recoverApplications` when this
- * process dies before `settle`. Throws `disk-low` before anything is changed where the new files do not find room,
- * `internal` where the shadow lacks an object.
+ * process dies before `settle`. `first` has ended before anything begins. Throws what it throws, `disk-low` before
+ * anything is changed where the new files do not find room, `internal` where the shadow lacks an object.
  */
 export const applyChanges = async (
   place: ApplyPlace,
   shadow: Shadow,
   changes: readonly Change[],
-  { note, moves }: { note: unknown; moves: readonly Move[] },
+  { note, moves, first }: { note: unknown; moves: readonly Move[]; first?: () => Promise<void> },
 ): Promise<Application> => {
   const target = new Map(moves.map(({ from, to }) => [from, to]));
   const steps = inOrder(
@@ -206,8 +211,6 @@ export const applyChanges = async (
   await mkdir(folder, { mode: 0o700 });
   const safe = steps.map((step) => (isSafePath(step.path) ? step : { ...step, after: undefined }));
   try {
-    await stage(place, shadow, folder, safe);
-    faultPoint('apply.staged');
     const plain = (entry: Entry | undefined) => entry && { mode: entry.mode, oid: entry.oid };
     const journal = Journal.parse({
       version: 1,
@@ -219,7 +222,10 @@ export const applyChanges = async (
         ...(to !== undefined && { to }),
       })),
     });
-    await writeJournal(folder, journal);
+    // All of this is on the disk before the journal has its name, in no order.
+    await allOf(stage(place, shadow, folder, safe), writeJournal(folder, journal), first?.());
+    faultPoint('apply.staged');
+    await openJournal(folder);
   } catch (thrown) {
     await rm(folder, { recursive: true, force: true });
     throw tellFull(thrown, place.worktree);

@@ -6,13 +6,10 @@ import { KhloneError } from '../protocol/error.ts';
 import type { Envelope } from '../protocol/patch.ts';
 import { git, gitFailed, gitStream } from './git.ts';
 import { copySnapshotIndex } from './last-snapshot.ts';
-import { FEW_PATHS, writeObject } from './objects.ts';
+import { applyByHand, patchByHand } from './patch-by-hand.ts';
 import type { Shadow } from './shadow.ts';
-import { smallFiles } from './small-edits.ts';
 import { commitOf } from './synthetic-commit.ts';
-import { applyHunks, readTextPatch } from './text-patch.ts';
-import { RENAME_LIMIT, type Wish } from './tree.ts';
-import { editTree, entriesAtHand } from './tree-edit.ts';
+import { RENAME_LIMIT } from './tree.ts';
 
 /**
  * What leads from one tree to another, made to travel: a git patch where that is small, else a git bundle with a thin
@@ -24,8 +21,6 @@ const GIT_DEADLINE_MS = 15 * 60_000;
 const MAX_PATCH_BYTES = 4 * 1024 * 1024;
 /** Below this no bundle is made to compare with: its three processes cost more than the bytes that it could save. */
 const SMALL_PATCH_BYTES = 2048;
-/** A patch of more bytes is applied by a git: nearly all syncs are far below. */
-const MAX_BY_HAND_BYTES = 256 * 1024;
 /** What a small payload may inflate to. */
 const MAX_INFLATED_BYTES = 64 * 1024 * 1024;
 /** What a zone sends in one piece: more travels as first code does. */
@@ -39,8 +34,10 @@ const PATCH = [
 /** A rename of a symbolic link: a patch does not tell of what kind it is, so git applies nothing below its old name. */
 const MOVED_LINK = /^:120000 \S+ \S+ \S+ R/mu;
 
+const packed = (text: Buffer): Promise<Buffer> => promisify(deflate)(text, { level: 9 });
+
 /** A rename is two lines (`-M`). Ids are told in full only where git needs them, which is at binary files. */
-const patchBetween = async (
+const patchByGit = async (
   shadow: Shadow,
   base: string,
   result: string,
@@ -54,12 +51,17 @@ const patchBetween = async (
     // Before the patch stands a line for each path, odd names in quotes.
     const patchAt = stdout.indexOf('\n\n') + 2;
     if (renames === '-M' && MOVED_LINK.test(stdout.subarray(0, patchAt).toString('latin1')))
-      return await patchBetween(shadow, base, result, '--no-renames');
-    return await promisify(deflate)(stdout.subarray(patchAt), { level: 9 });
+      return await patchByGit(shadow, base, result, '--no-renames');
+    return await packed(stdout.subarray(patchAt));
   } catch (thrown) {
     if (thrown instanceof KhloneError && thrown.code === 'too-large') return undefined;
     throw thrown;
   }
+};
+
+const patchBetween = async (shadow: Shadow, base: string, result: string): Promise<Buffer | undefined> => {
+  const text = await patchByHand(shadow, base, result).catch(() => undefined);
+  return text ? packed(text) : patchByGit(shadow, base, result);
 };
 
 /** A patch that is likely to be asked for: made while something else is waited for. */
@@ -166,33 +168,6 @@ const receive = async (
   }
   if (seen !== bytes) throw broken('it is shorter than announced');
   if (hash.digest('hex') !== sha256) throw broken('its bytes are not the ones that were sent');
-};
-
-/** The same without a git, for a small and plain patch; undefined where it takes one. */
-const applyByHand = async (shadow: Shadow, base: string, text: Buffer): Promise<string | undefined> => {
-  const files = text.length <= MAX_BY_HAND_BYTES ? readTextPatch(text.toString('latin1')) : undefined;
-  if (!files || files.length > FEW_PATHS) return undefined;
-  const there = await entriesAtHand(
-    shadow,
-    base,
-    files.map(({ path }) => path),
-  );
-  const olds = new Map([...(there ?? [])].map(([path, { oid }]) => [path, oid]));
-  const blobs = there && (await smallFiles(shadow, olds));
-  if (!blobs) return undefined;
-  const wishes: Wish[] = [];
-  for (const { path, before, after, hunks } of files) {
-    const was = there.get(path);
-    if (was?.mode !== before) return undefined;
-    const made = applyHunks(blobs.get(was?.oid ?? '')?.toString('latin1') ?? '', hunks);
-    if (made === undefined) return undefined;
-    const bytes = Buffer.from(made, 'latin1');
-    wishes.push({
-      path,
-      after: after ? { mode: after, oid: await writeObject(shadow, 'blob', bytes) } : undefined,
-    });
-  }
-  return editTree(shadow, base, wishes);
 };
 
 /** The tree that a patch makes of its base, in an index of its own. */

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import type { Stats } from 'node:fs';
+import { lstatSync, type Stats } from 'node:fs';
 import { lstat, readdir, stat, statfs } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import * as z from 'zod';
 import { isYoung } from './file-mark.ts';
 import { git } from './git.ts';
@@ -53,8 +54,39 @@ const within = (folder: Path, name: Path): Path => (folder === '' ? name : `${fo
 
 const factsOf = (path: string | Buffer): Promise<Stats | undefined> => lstat(path).catch(() => undefined);
 
+/** A disk of this machine whose times have parts of a second takes them from the kernel, ten milliseconds a tick at most. */
+const YOUNG_IN_PARTS_MS = 100;
+
+const isTooYoung = (ctimeMs: number): boolean =>
+  ctimeMs % 1_000 === 0 ? isYoung(ctimeMs) : ctimeMs > Date.now() - YOUNG_IN_PARTS_MS;
+
+/** Folders that are asked for at once without the thread pool, which takes ten times as long where the disk has no part. */
+const SYNC_AT_ONCE = 16;
+/** Such a turn that took longer waited for the disk: then the threads wait, and other work goes on. */
+const SYNC_MS = 3;
+
+const factsNow = (path: Buffer): Stats | undefined => {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
+};
+
+const factsOfEach = async (place: SettingsPlace, paths: readonly Path[]): Promise<(Stats | undefined)[]> => {
+  const found: (Stats | undefined)[] = [];
+  for (let isQuick = true; isQuick && found.length < paths.length; await setImmediate()) {
+    const begun = performance.now();
+    const some = paths.slice(found.length, found.length + SYNC_AT_ONCE);
+    found.push(...some.map((path) => factsNow(under(place, path))));
+    isQuick = performance.now() - begun < SYNC_MS;
+  }
+  const rest = await inTurns(paths.slice(found.length), (path) => factsOf(under(place, path)));
+  return [...found, ...rest];
+};
+
 /** The time of change, unlike that of modification, is nobody's to set; 0 where it is too young to tell anything. */
-const changedMs = ({ ctimeMs }: Stats): number => (isYoung(ctimeMs) ? 0 : ctimeMs);
+const changedMs = ({ ctimeMs }: Stats): number => (isTooYoung(ctimeMs) ? 0 : ctimeMs);
 
 const inTurns = async <P, T>(list: readonly P[], each: (one: P) => Promise<T>): Promise<T[]> => {
   const found: T[] = [];
@@ -179,14 +211,16 @@ const readAgain = async (
   { folders, rulesIn }: Walked,
 ): Promise<{ isSame: boolean; stale: number; fresh: Path[]; newRules: boolean }> => {
   const again = { isSame: true, stale: 0, fresh: [] as Path[], newRules: false };
-  await inTurns([...folders], async ([path, known]) => {
-    const facts = await factsOf(under(place, path));
+  const all = await factsOfEach(place, [...folders.keys()]);
+  const found = [...folders].map(([path, known], n) => ({ path, known, facts: all[n] }));
+  const isOther = ({ known, facts }: (typeof found)[number]): boolean =>
+    !facts?.isDirectory() || facts.ctimeMs !== known.changedMs || facts.ino !== known.ino;
+  await inTurns(found.filter(isOther), async ({ path, known, facts }) => {
     if (!facts?.isDirectory()) {
       folders.delete(path);
       again.isSame = false;
       return;
     }
-    if (facts.ctimeMs === known.changedMs && facts.ino === known.ino) return;
     again.stale += 1;
     const { hasRules, below, ...folder } = await readNames(place, path, facts);
     folders.set(path, folder);
@@ -229,9 +263,13 @@ export const lookAgain = async (
  * next look: what changed since, or is too young to tell, has names like no other's.
  */
 export const confirmed = async (place: SettingsPlace, noted: Folders): Promise<Folders> => {
-  const seen = await inTurns(noted.seen, async (one): Promise<Folders['seen'][number]> => {
+  const all = await factsOfEach(
+    place,
+    noted.seen.map(([path]) => path),
+  );
+  const seen = noted.seen.map((one, n): Folders['seen'][number] => {
     const [path, ino, changedMs] = one;
-    const facts = await factsOf(under(place, path));
+    const facts = all[n];
     return facts?.ino === ino && facts.ctimeMs === changedMs ? one : [path, ino, 0, ''];
   });
   return { ...noted, seen };

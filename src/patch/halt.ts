@@ -10,6 +10,8 @@ export type Halt = {
   message: string;
 };
 
+const AT_WORK = 'index.lock';
+
 /** Files of a git directory that say that git is in the middle of something. */
 const OPERATIONS: readonly (readonly [string, string])[] = [
   ['MERGE_HEAD', 'a merge is not finished'],
@@ -18,12 +20,11 @@ const OPERATIONS: readonly (readonly [string, string])[] = [
   ['rebase-merge', 'a rebase is not finished'],
   ['rebase-apply', 'a rebase or am is not finished'],
   ['BISECT_LOG', 'a bisect is not finished'],
-  ['index.lock', 'git is at work here (index.lock)'],
+  [AT_WORK, 'git is at work here (index.lock)'],
 ];
 
-/** What git is in the middle of, by the worktree's own git directory. */
-export const operationHalts = async (gitDir: string): Promise<Halt[]> => {
-  const found = OPERATIONS.map(([name, message]) =>
+const haltsOf = async (gitDir: string, operations: typeof OPERATIONS): Promise<Halt[]> => {
+  const found = operations.map(([name, message]) =>
     access(join(gitDir, name)).then(
       () => [{ why: 'operation' as const, message }],
       () => [],
@@ -31,6 +32,18 @@ export const operationHalts = async (gitDir: string): Promise<Halt[]> => {
   );
   return (await Promise.all(found)).flat();
 };
+
+/** What git is in the middle of, by the worktree's own git directory. */
+export const operationHalts = (gitDir: string): Promise<Halt[]> => haltsOf(gitDir, OPERATIONS);
+
+/** The same without what is over in a moment: a zone whose clones work has git at work all the time. */
+export const unfinishedIn = async (gitDir: string): Promise<string[]> =>
+  (
+    await haltsOf(
+      gitDir,
+      OPERATIONS.filter(([name]) => name !== AT_WORK),
+    )
+  ).map(({ message }) => message);
 
 /** What HEAD names: its branch (born or not), or nothing where it is detached. */
 export type Branch = string | undefined;

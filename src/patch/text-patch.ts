@@ -1,7 +1,7 @@
 import type { Path } from './listing.ts';
 
 /**
- * The plain kind of git patch, read and applied exactly: text under its own name, each line where the patch says it is.
+ * The plain kind of git patch, written, read and applied exactly: text under its own name, each line where the patch says it is.
  * Renames, binary files, quoted names and whatever else git can say are git's to read.
  */
 
@@ -118,4 +118,62 @@ export const applyHunks = (text: string, hunks: readonly Hunk[]): string | undef
   }
   made.push(...lines.slice(at));
   return made.join('');
+};
+
+/** Lines around a change that say where it is, as git has them. */
+const CONTEXT = 3;
+/** What lies between the first and the last change is told as one: above this git finds a shorter way to say it. */
+const MAX_LINES = 40;
+/** Names that git does not put in quotes, and ends without a tab. */
+const PLAIN_NAME = /^[\w./+@-]+$/u;
+const SHORT = 7;
+
+const marked = (mark: string, lines: readonly string[]): string[] =>
+  lines.map((line) => (line.endsWith('\n') ? `${mark}${line}` : `${mark}${line}\n${NO_END}\n`));
+
+/** How many lines two texts have in common, from the beginning of the one and the other. */
+const commonLines = (older: readonly string[], newer: readonly string[]): number => {
+  const most = Math.min(older.length, newer.length);
+  const at = older.slice(0, most).findIndex((line, i) => line !== newer[i]);
+  return at < 0 ? most : at;
+};
+
+const hunkOf = (older: readonly string[], newer: readonly string[]): string | undefined => {
+  const begin = commonLines(older, newer);
+  const [oldRest, newRest] = [older.slice(begin), newer.slice(begin)];
+  const end = commonLines(oldRest.toReversed(), newRest.toReversed());
+  const [gone, come] = [oldRest.slice(0, oldRest.length - end), newRest.slice(0, newRest.length - end)];
+  if (gone.length + come.length > MAX_LINES) return undefined;
+  const before = older.slice(Math.max(begin - CONTEXT, 0), begin);
+  const after = oldRest.slice(gone.length, gone.length + CONTEXT);
+  const around = before.length + after.length;
+  const range = (count: number): string => `${begin - before.length + (count > 0 ? 1 : 0)},${count}`;
+  const head = `@@ -${range(around + gone.length)} +${range(around + come.length)} @@\n`;
+  return [
+    head,
+    ...marked(' ', before),
+    ...marked('-', gone),
+    ...marked('+', come),
+    ...marked(' ', after),
+  ].join('');
+};
+
+type Version = readonly [oid: string, bytes: Buffer];
+
+/**
+ * The patch of one file whose mode stays, one character per byte; undefined where git has more to say, or says it
+ * shorter: binary files, odd names, changes far from each other.
+ */
+export const textPatchOf = (
+  path: Path,
+  mode: string,
+  [oldId, older]: Version,
+  [newId, newer]: Version,
+): string | undefined => {
+  if (!mode.startsWith('100') || !PLAIN_NAME.test(path)) return undefined;
+  if (older.includes(0) || newer.includes(0)) return undefined;
+  const hunk = hunkOf(linesOf(older.toString('latin1')), linesOf(newer.toString('latin1')));
+  if (hunk === undefined) return undefined;
+  const ids = `index ${oldId.slice(0, SHORT)}..${newId.slice(0, SHORT)} ${mode}`;
+  return `diff --git a/${path} b/${path}\n${ids}\n--- a/${path}\n+++ b/${path}\n${hunk}`;
 };

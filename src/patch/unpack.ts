@@ -62,6 +62,13 @@ const inspect = async (path: string, zone: string): Promise<MadeBy | undefined> 
   if (!facts || (facts.isDirectory() && (await readdir(path)).length === 0)) return undefined;
   const mark = await readMadeBy(path);
   if (mark?.zone === zone) return mark;
+  // Its work is somebody's: nobody is told to move it away.
+  if (mark)
+    throw new KhloneError(
+      'conflict',
+      `${path} is another zone's, for one of the same host by another name`,
+      'give the host its other name in khlone.yml to share that zone, or name another zone.path',
+    );
   throw new KhloneError(
     'conflict',
     `${path} is not empty and not khlone's`,

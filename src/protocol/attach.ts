@@ -43,6 +43,12 @@ const sight = { zone, viewer, sight: Sight, terminal: Terminal };
 export const Typed = z.object({ of: z.string().max(64), bytes: z.number().int().min(0) });
 export type Typed = z.infer<typeof Typed>;
 
+/** A program to run, and all of its environment. */
+const Program = z.object({
+  argv: z.array(z.string().max(4096)).min(1).max(64),
+  env: z.record(z.string().max(1024), z.string().max(4096)),
+});
+
 export const ATTACH_CALLS = {
   /**
    * Makes the viewer's tmux session where it is missing and answers the program that shows it, for a terminal on the
@@ -52,10 +58,7 @@ export const ATTACH_CALLS = {
    */
   'attach.prepare': {
     params: z.strictObject(sight),
-    answer: z.object({
-      argv: z.array(z.string().max(4096)).min(1).max(64),
-      env: z.record(z.string().max(1024), z.string().max(4096)),
-    }),
+    answer: Program,
   },
   /**
    * The same with a terminal made on the server's machine. The call's body is what is typed, the answer's body is
@@ -66,6 +69,15 @@ export const ATTACH_CALLS = {
    * `no-pty` where the host has no script(1) of util-linux: there a terminal of ssh's can run what `attach.prepare` says.
    */
   'attach.open': { params: z.strictObject(sight), answer: z.object({ typed: Typed.optional() }) },
+  /**
+   * The same for a program that makes the terminal itself and runs on a channel of sshd's: fewer hops for a key
+   * (src/protocol/pty-proxy.ts). It says `nonce` in a magic line first. Whoever had the viewer before is ended, and
+   * `typed` tells how far it came. Fails as `attach.prepare` does, and with `no-pty` where the host cannot run it.
+   */
+  'attach.proxy': {
+    params: z.strictObject(sight),
+    answer: Program.extend({ nonce: z.string().max(64), typed: Typed }),
+  },
   /** Only for a terminal of `attach.open`; any other knows its size by itself. */
   'attach.resize': {
     params: z.strictObject({ viewer, columns: cells, rows: cells }),

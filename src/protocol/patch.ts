@@ -68,6 +68,8 @@ export const PATCH_CALLS = {
       tree: objectId,
       head: objectId.optional(),
       branch: z.string().max(1000).optional(),
+      /** What git is in the middle of there, for people: its files are no state that anybody made. */
+      underway: z.array(z.string().max(200)).max(16).optional(),
       /** Paths that differ from the first of `known` that the zone has; absent where it has none. */
       changed: count.optional(),
       leftOut: z.array(z.object({ path: z.string().max(4096), why: z.string().max(500) })).max(200),

@@ -11,7 +11,7 @@ import { writeInput } from './run-dir.ts';
 import { noteInput } from './store/runs.ts';
 import { advance, headTask, promptOf, type TaskRow, taskRow } from './store/tasks.ts';
 import { endOfLines } from './tail.ts';
-import { beginAttempt, endAttempt, limitAtMs } from './time-limit.ts';
+import { beginAttempt, endAttempt, limitOf } from './time-limit.ts';
 import { followTurn, type TurnControl } from './turn.ts';
 import { keepWitness, violationOf, witnessed } from './witness.ts';
 
@@ -135,7 +135,7 @@ const follow = async (
   const result = await followTurn(deps, run, current, {
     cancelled: () => taskRow(deps.store, task.id)?.state === 'cancelling',
     stopped: () => worker.stopped,
-    limitAtMs: limitAtMs(deps.store, current),
+    timeIsOver: limitOf(deps.store, current),
     verify,
     nudge: () => worker.nudger.signal,
   });

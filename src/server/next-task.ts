@@ -16,13 +16,18 @@ export type NextDeps = {
 export type Job = { task: TaskRow; zone: ZoneRow; clone: CloneRow };
 export type Step = Job | { waitMs: number };
 
+/** Nothing is held longer by itself. */
+export const LONGEST_HOLD_MS = 60_000;
+
 /**
  * When a held task may go on, in milliseconds of the clock. An environment may have come while the hold was being
  * committed: then nobody says so again, and it is looked for here.
  */
 const dueMs = (deps: NextDeps, task: TaskRow, zone: ZoneRow): number => {
   if (task.hold === 'environment' && deps.environmentOf(zone) !== undefined) return 0;
-  return task.wake_ms ?? Infinity;
+  if (task.wake_ms === null) return Infinity;
+  // One that lies further ahead was set before the clock was set back.
+  return task.wake_ms - Date.now() > LONGEST_HOLD_MS ? 0 : task.wake_ms;
 };
 
 /** The task to work on, or how long to wait for a change. */

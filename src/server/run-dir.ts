@@ -93,7 +93,7 @@ const statOf = (pid: number | string): string[] | undefined => {
 };
 
 /** State letter and start time of a process: a pid alone may have been given to another, and a zombie is dead. */
-const processOf = (pid: number): { state: string; start: string } | undefined => {
+export const processOf = (pid: number): { state: string; start: string } | undefined => {
   const fields = statOf(pid);
   return fields && { state: fields[0] ?? '?', start: fields[19] ?? '' };
 };

@@ -13,11 +13,17 @@ type Time = { since_ms: number | null; ran_ms: number };
 export const beginAttempt = (store: Store, task: string, nowMs: number): void =>
   store.run('UPDATE tasks SET since_ms = ? WHERE id = ?', nowMs, task);
 
-/** When the running attempt of a task passes its limit, by the clock. */
-export const limitAtMs = (store: Store, task: TaskRow): number | undefined => {
-  if (task.limit_ms === null) return undefined;
+/**
+ * Whether the running attempt of a task has passed its limit, from now on. Not by the clock, which is set, and runs on
+ * while a laptop sleeps: that only tells what an attempt took under a server that is gone.
+ */
+export const limitOf = (store: Store, task: TaskRow): (() => boolean) => {
+  if (task.limit_ms === null) return () => false;
   const time = store.get<Time>('SELECT since_ms, ran_ms FROM tasks WHERE id = ?', task.id);
-  return (time?.since_ms ?? Date.now()) + task.limit_ms - (time?.ran_ms ?? 0);
+  const now = Date.now();
+  const leftMs = task.limit_ms - (time?.ran_ms ?? 0) - Math.max(0, now - (time?.since_ms ?? now));
+  const end = performance.now() + leftMs;
+  return () => performance.now() >= end;
 };
 
 /** The attempt is over, and the task is not: what it took is kept for the next one. */

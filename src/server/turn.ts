@@ -1,6 +1,7 @@
 import type { BrainEvent, TurnEnd } from '../protocol/event.ts';
 import { faultPoint } from '../protocol/fault-point.ts';
 import { fitEvent } from './fit-event.ts';
+import { LONGEST_HOLD_MS } from './next-task.ts';
 import type { TaskEvent } from './queue.ts';
 import { endRun, isFed, judge, type LiveRun, type RunDeps } from './run.ts';
 import { errTail, signalRun, writeInput } from './run-dir.ts';
@@ -18,7 +19,7 @@ import { openTail, type Tail } from './tail.ts';
 export type TurnControl = {
   cancelled(): boolean;
   stopped(): boolean;
-  limitAtMs: number | undefined;
+  timeIsOver(): boolean;
   /** Looks at the worktree before a turn is told as done: what it answers takes the place of that end. */
   verify: (() => Promise<TaskEvent | undefined>) | undefined;
   /** A signal that aborts at the next change of the above: waits end at once. */
@@ -29,7 +30,6 @@ export type TurnControl = {
 const ANSWER_MAX_CHARS = 4 * 1024 * 1024;
 const INTERRUPT_GRACE_MS = 10_000;
 const TERM_GRACE_MS = 5_000;
-const RATE_PAUSE_MS = 60_000;
 /** A brain that said nothing of its turn and whose input was cut off will not hear of it: it is ended after this. */
 const DEAF_MS = 10_000;
 /** What one turn may print: a brain that prints without end would fill the disk. */
@@ -85,7 +85,7 @@ const eventOfEnd = (end: TurnEnd, task: TaskRow, run: LiveRun, limit: TaskEvent 
     return { type: 'hold', hold: 'brain-auth', message, hint: faultHint('auth', name) };
   }
   if (kind === 'rate' && task.effect === 0 && task.attempt < 3) {
-    return { type: 'hold', hold: 'rate', message, wakeAtMs: Date.now() + RATE_PAUSE_MS };
+    return { type: 'hold', hold: 'rate', message, wakeAtMs: Date.now() + LONGEST_HOLD_MS };
   }
   return { type: 'failed', error: FAULT_CODES[kind], message, hint: faultHint(kind, name) };
 };
@@ -213,7 +213,7 @@ export const followTurn = async (
   const begun = run.row.out_offset;
   const isDeaf = createEar(run);
   const passed = (): TaskEvent | undefined => {
-    if (control.limitAtMs !== undefined && Date.now() >= control.limitAtMs) return TIME_PASSED;
+    if (control.timeIsOver()) return TIME_PASSED;
     return run.row.out_offset - begun > TURN_OUTPUT_MAX_BYTES ? OUTPUT_PASSED : undefined;
   };
 

@@ -7,6 +7,7 @@ import { asKnown, hiddenPaths } from '../patch/as-known.ts';
 import { sweepDisplaced } from '../patch/displaced.ts';
 import { openEnvelope, sealEnvelope } from '../patch/envelope.ts';
 import { tellFull } from '../patch/full-disk.ts';
+import { unfinishedIn } from '../patch/halt.ts';
 import { branchOf } from '../patch/head.ts';
 import { someOf } from '../patch/left-out.ts';
 import type { Path } from '../patch/listing.ts';
@@ -17,6 +18,7 @@ import { type Snapshot, snapshotTree } from '../patch/snapshot.ts';
 import { diffTrees, diffWithRenames, isComplete } from '../patch/tree.ts';
 import { treeTaken } from '../patch/tree-taken.ts';
 import { repositoryAt } from '../patch/unpack.ts';
+import { allOf } from '../protocol/all-of.ts';
 import type { AnswerOf, Params } from '../protocol/calls.ts';
 import { KhloneError } from '../protocol/error.ts';
 import { faultPoint } from '../protocol/fault-point.ts';
@@ -109,6 +111,8 @@ const carriedTree = async ({ place, shadow }: Ground): Promise<string | undefine
 
 /** Trees told to others that are held at most; who finds none of its own gets the whole state once more. */
 const MAX_HELD = 512;
+/** As many of its own, told before, are held on until something new is held: letting go of them is no work of its own. */
+const MAX_STALE = 8;
 
 /** Holds what the replica may count on at its next look: what it says it has, and what it is told now. */
 const holdFor = (
@@ -119,7 +123,10 @@ const holdFor = (
 ): Promise<void> => {
   const others = [...pins.keys()].filter((name) => name.startsWith('sent/') && !name.includes(replica));
   const dropped = others.length > MAX_HELD ? others : [];
-  const stale = [...sentTo(pins, replica)].filter((tree) => !wanted.has(tree));
+  const sent = sentTo(pins, replica);
+  const stale = [...sent].filter((tree) => !wanted.has(tree));
+  const isNew = [...wanted].some((tree) => !sent.has(tree));
+  if (!isNew && dropped.length === 0 && stale.length <= MAX_STALE) return Promise.resolve();
   return pinAll(
     shadow,
     pins,
@@ -166,8 +173,9 @@ const lookAt = async (place: PatchPlace, params: Params<'patch.look'>): Promise<
   const ground = await groundOf(place);
   const { shadow, dir } = ground;
   await recover(ground);
-  const [branch, pins, receipts] = await Promise.all([
+  const [branch, underway, pins, receipts] = await Promise.all([
     branchOf(ground.repository),
+    unfinishedIn(ground.repository.gitDir),
     pinned(shadow),
     readReceipts(dir),
   ]);
@@ -182,6 +190,7 @@ const lookAt = async (place: PatchPlace, params: Params<'patch.look'>): Promise<
     tree,
     ...(head && { head }),
     ...(branch && { branch }),
+    ...(underway.length > 0 && { underway }),
     ...(base && { changed: (await diffTrees(shadow, base, tree)).length }),
     leftOut: someOf(leftOut, MAX_LEFT_OUT),
     ...(receipt && { applied: { seq: receipt.seq, sha256: receipt.sha256 } }),
@@ -259,20 +268,23 @@ const takeIn = async (
   await openEnvelope(shadow, envelope, body, fresh(dir));
   faultPoint('patch.opened');
   const told = new Set([...sent, envelope.result]);
-  const [{ changes, renames }] = await Promise.all([
-    diffWithRenames(shadow, envelope.base, envelope.result),
-    holdFor(ground, pins, replica, told),
-  ]);
-  faultPoint('patch.held');
+  const { changes, renames } = await diffWithRenames(shadow, envelope.base, envelope.result);
+  const first = async (): Promise<void> => {
+    await holdFor(ground, pins, replica, told);
+    faultPoint('patch.held');
+  };
   const note = { replica, seq, sha256: envelope.sha256 };
-  const applied = await applyChanges(applyPlaceOf(ground), shadow, changes, { note, moves: renames });
+  const applied = await applyChanges(applyPlaceOf(ground), shadow, changes, { note, moves: renames, first });
   const failed = applied.refused.map(({ path }) => path);
   const taken = await treeTaken(shadow, envelope.result, changes, failed);
   if (taken !== envelope.result)
     await holdFor(ground, await pinned(shadow), replica, new Set([...told, taken]));
-  await keepReceipt(ground, applied);
+  const isSettled = params.settles && applied.refused.length === 0;
+  await allOf(
+    keepReceipt(ground, applied),
+    isSettled ? settle(ground, { tree: envelope.result }) : undefined,
+  );
   faultPoint('patch.settled');
-  if (params.settles && applied.refused.length === 0) await settle(ground, { tree: envelope.result });
   await Promise.all([sweepDisplaced(applyPlaceOf(ground), Date.now()), tidy(shadow)]);
   const { done, refused } = applied;
   return { answer: { done: done.length, repeated: false, copied: false }, refused };

@@ -1,4 +1,12 @@
-import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createWorld, type World } from '../fixtures/khlone.ts';
@@ -149,20 +157,35 @@ describe('patches, at their edges', () => {
     expect(await world.says(['pull', '--commits'])).toBe('! ✓ nothing to pull\n');
   });
 
-  it('a file outside of a sparse checkout is left, with the reason, and comes when it is taken in', async () => {
-    here('far-off/a b', 'before\n');
+  it('what the zone does to files outside of a sparse checkout waits, and no sync takes it back', async () => {
+    const names = ['far-off/a b', 'far-off/gone', 'far-off/moved'];
+    for (const name of names) here(name, `before ${name}\n`);
     world.git(['add', '-A']);
     world.git(['commit', '-qm', 'far-off']);
     await world.khlone(['sync']);
     world.git(['sparse-checkout', 'set', 'in']);
     expect(await world.says(['sync'])).toBe('! ✓ nothing to send\n');
     there('far-off/a b', 'theirs\n');
+    rmSync(join(zone, 'far-off/gone'));
+    renameSync(join(zone, 'far-off/moved'), join(zone, 'far-off/here now'));
+    there('far-off/new', 'new\n');
+    const outside = 'outside of the sparse checkout here; git sparse-checkout add takes it in';
     expect(await world.says(['pull'])).toBe(
-      '! ⚠ left far-off/a b: outside of the sparse checkout here; git sparse-checkout add takes it in\n! ✓ nothing to pull\n[exit 3]\n',
+      [
+        `! ⚠ held far-off/a b: ${outside}\n`,
+        `! ⚠ held far-off/gone: ${outside}\n`,
+        `! ⚠ held far-off/here now: moves with "far-off/moved": ${outside}\n`,
+        `! ⚠ held far-off/moved: ${outside}\n`,
+        '! ✓ 1 file pulled\n',
+      ].join(''),
     );
+    expect(readHere('far-off/new')).toBe('new\n');
+    await world.khlone(['sync']);
+    expect(readdirSync(join(zone, 'far-off')).sort()).toEqual(['a b', 'here now', 'new']);
     world.git(['sparse-checkout', 'add', 'far-off']);
-    expect(await world.says(['pull'])).toBe('! ✓ 1 file pulled\n');
+    expect(await world.says(['pull'])).toBe('! ✓ 4 files pulled\n');
     expect(readHere('far-off/a b')).toBe('theirs\n');
+    expect(readdirSync(join(world.repo, 'far-off')).sort()).toEqual(['a b', 'here now', 'new']);
     world.git(['sparse-checkout', 'disable']);
   });
 });

@@ -40,6 +40,28 @@ const two = async (): Promise<void> => {
 };
 
 describe('watch', () => {
+  test('ends with its zone, and tells of one that is made again once, from its beginning', async () => {
+    const cwd = world.repository('gone');
+    await act('@sh', 'echo before', cwd);
+    const one = world.start(['watch'], { cwd });
+    await until('one zone', () => one.stderr().includes('watching '));
+    const running = await begin(['--all'], 2);
+    await world.khlone(['zone', 'del', '--force', '--yes'], { cwd });
+    expect(await one.ended).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('has no zone any more'),
+    });
+    await until('the end of it', () => running.stderr().includes('was deleted'));
+    await act('@sh', 'echo again', cwd);
+    await until('the new one', () => running.stdout().includes('] again\n'));
+    await act('@sh', 'echo last', cwd);
+    await until('what came last', () => running.stdout().includes('] last\n'));
+    running.signal('SIGINT');
+    const { stdout } = await running.ended;
+    expect(stdout).not.toContain('before');
+    expect(stdout.match(/\] (again|last)$/gm)).toHaveLength(2);
+  });
+
   test('tells in a pipe what each clone does, and what becomes of its task', async () => {
     expect(await watched([], '✗', two)).toMatch(
       new RegExp(

@@ -5,7 +5,7 @@ import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { smallBlobs, treeAtHand, writeObject } from '../../src/patch/objects.ts';
 import { openShadow, type Shadow } from '../../src/patch/shadow.ts';
-import { applyHunks, readTextPatch } from '../../src/patch/text-patch.ts';
+import { applyHunks, readTextPatch, textPatchOf } from '../../src/patch/text-patch.ts';
 import type { Change, Wish } from '../../src/patch/tree.ts';
 import { fewChanges } from '../../src/patch/tree-diff.ts';
 import { editTree } from '../../src/patch/tree-edit.ts';
@@ -179,6 +179,35 @@ describe('a text patch', () => {
         }),
         { numRuns: RUNS, endOnFailure: !LONG },
       );
+    },
+    RUNS * 2_000,
+  );
+
+  it(
+    'written here makes the file for git as well',
+    async () => {
+      let written = 0;
+      await fc.assert(
+        fc.asyncProperty(texts, texts, async (older, newer) => {
+          const [oldId, newId] = [await blobOf(older), await blobOf(newer)];
+          const [from, to] = [oldId, newId].map((oid) =>
+            treeByGit(undefined, [{ path: 't', after: { mode: '100644', oid } }]),
+          );
+          if (from === undefined || to === undefined || from === to) return;
+          const bytes = (text: string): Buffer => Buffer.from(text, 'latin1');
+          const patch = textPatchOf('t', '100644', [oldId, bytes(older)], [newId, bytes(newer)]);
+          if (patch === undefined) return;
+          written += 1;
+          const [file] = readTextPatch(patch) ?? [];
+          expect(file && applyHunks(older, file.hunks)).toBe(newer);
+          rmSync(join(ground.dir, 'index'), { force: true });
+          inShadow(['read-tree', from]);
+          inShadow(['apply', '--cached', '--whitespace=nowarn', '-'], patch);
+          expect(inShadow(['write-tree']).trim()).toBe(to);
+        }),
+        { numRuns: RUNS, endOnFailure: !LONG },
+      );
+      expect(written).toBeGreaterThan(RUNS / 2);
     },
     RUNS * 2_000,
   );

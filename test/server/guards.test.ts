@@ -57,7 +57,7 @@ test('lines whose commit failed are read again by the next look at the same run'
   const row = taskRow(store, id);
   if (!row) throw new Error('no task');
   const control = {
-    ...{ cancelled: () => false, stopped: () => false, limitAtMs: undefined, verify: undefined },
+    ...{ cancelled: () => false, stopped: () => false, timeIsOver: () => false, verify: undefined },
     nudge: () => new AbortController().signal,
   };
   await expect(followTurn(broken, run, row, control)).rejects.toThrow('failed once');

@@ -9,6 +9,7 @@ import { createPeer } from '../../src/protocol/peer.ts';
 import { socketPathIn } from '../../src/protocol/resident.ts';
 import { until } from '../fixtures/khlone.ts';
 import { openPersonTerminal, type PersonTerminal } from '../fixtures/person-terminal.ts';
+import { kill9, processesWith } from '../fixtures/server.ts';
 import { sshdMissing } from '../fixtures/sshd.ts';
 import { createFarWorld, type FarWorld } from './far-world.ts';
 import { type FaultLine, faultLine } from './fault-line.ts';
@@ -29,6 +30,26 @@ const answers = (at: PersonTerminal, text: string): Promise<void> =>
     },
     30_000,
   );
+
+/** Types a line while nothing arrives: its keys are lost on the way, or come as late as the line lets them. */
+const hasEveryKey = async (line: FaultLine, at: PersonTerminal, end = (): unknown => 0): Promise<void> => {
+  await at.line('word=kept; clear');
+  await at.line('echo is-$word');
+  await at.until(/\nis-kept/);
+  line.swallow = { up: true, down: true };
+  await at.type('echo whole-');
+  // Each in a packet of its own, as a person types.
+  await delay(200);
+  await at.type('$word');
+  await delay(200);
+  await at.press('Enter');
+  await at.until(/reconnecting to zone…/, 15_000);
+  end();
+  line.heal();
+  expect((await at.until(/^whole-kept/m, 20_000)).match(/^whole-kept/gm)).toHaveLength(1);
+  await at.line('exit 6');
+  await at.until(/code=6/);
+};
 
 describe.skipIf(sshdMissing)(`attach over ssh${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
   let far: FarWorld;
@@ -139,24 +160,29 @@ describe.skipIf(sshdMissing)(`attach over ssh${sshdMissing ? ` (${sshdMissing})`
     await at.until(/code=0/);
   });
 
-  it('has every key once that was typed into a line which had just fallen silent', async () => {
+  it.each([
+    ['and was given up', () => line.reset()],
+    ['and speaks again', () => {}],
+  ])('has every key once that was typed into a line which had just fallen silent %s', async (_how, end) => {
     const at = await shell();
-    line.swallow = { up: true, down: true };
-    await at.type('echo whole-');
-    await at.line('$word');
-    await at.until(AWAY, 15_000);
-    line.reset();
-    line.heal();
-    expect((await at.until(/^whole-kept/m, 20_000)).match(/^whole-kept/gm)).toHaveLength(1);
-    await at.line('exit 6');
-    await at.until(/code=6/);
+    await hasEveryKey(line, at, end);
   });
 
-  it('outlives the hub here and the server there', async () => {
+  it('outlives the hub here, the server there and the program that makes its terminal', async () => {
     const at = await shell();
-    const deaths = { hub: () => far.hubPid(), server: () => far.farServerPid() };
+    const program = join(far.farHome, 'server/viewers/pty-proxy.pl');
+    const deaths = {
+      hub: () => far.hubPid(),
+      server: () => far.farServerPid(),
+      proxy: () => processesWith(program).at(-1),
+    };
     for (const [name, pid] of Object.entries(deaths)) {
-      await far.kill(pid());
+      // What died last may just be on its way back, and take this one along.
+      await until(`the ${name} is there`, () => {
+        const found = pid();
+        kill9(found === undefined ? [] : [found]);
+        return found !== undefined;
+      });
       await answers(at, name);
     }
     await at.line('exit 3');
@@ -169,8 +195,8 @@ describe.skipIf(sshdMissing)(`attach over ssh${sshdMissing ? ` (${sshdMissing})`
     const peer = createPeer(connect(socketPathIn(far.farHome, 'server')), {});
     await peer.call('stop', { keep: true });
     peer.close();
+    await until('another server is there', () => ![undefined, before].includes(far.farServerPid()));
     await answers(at, 'next');
-    expect(far.farServerPid()).not.toBe(before);
     await at.line('exit 4');
     await at.until(/code=4/);
   });
@@ -197,20 +223,26 @@ describe.skipIf(sshdMissing)(`attach over ssh${sshdMissing ? ` (${sshdMissing})`
 /** Longer than keys may be without any sign of life. */
 const SILENT_S = 7;
 
-const BACKENDS = ['ssh2', 'openssh'] as const;
+/** Where terminals come from, by what a host lacks: twice from sshd, then from the server. */
+const POOR_HOSTS = [
+  ['script(1) and perl', 'ssh2', ['script', 'perl']],
+  ['script(1)', 'openssh', ['script']],
+  ['perl', 'ssh2', ['perl']],
+] as const;
 
-describe.skipIf(sshdMissing).each(BACKENDS)(
-  `a host without script(1), by %s${sshdMissing ? ` (${sshdMissing})` : ''}`,
-  (backend) => {
+describe.skipIf(sshdMissing).each(POOR_HOSTS)(
+  `a host without %s, by %s${sshdMissing ? ` (${sshdMissing})` : ''}`,
+  (_name, backend, lacking) => {
     let far: FarWorld;
     let at: PersonTerminal;
 
     let bin = '';
 
     beforeAll(async () => {
-      // As on BSD: there is a program of that name, which cannot do it.
+      // As script on BSD: there is a program of that name, which cannot do it.
       bin = mkdtempSync(join(tmpdir(), 'khlone-bin-'));
-      writeFileSync(join(bin, 'script'), '#!/bin/sh\necho usage >&2\nexit 1\n', { mode: 0o755 });
+      for (const program of lacking)
+        writeFileSync(join(bin, program), '#!/bin/sh\necho usage >&2\nexit 1\n', { mode: 0o755 });
       far = await createFarWorld({
         sshd: { path: `${bin}:/usr/local/bin:/usr/bin:/bin` },
         files: { 'khlone.yml': `zone: { mode: ssh, host: zone, backend: ${backend} }\n` },
@@ -240,7 +272,7 @@ describe.skipIf(sshdMissing).each(BACKENDS)(
       rmSync(bin, { recursive: true, force: true });
     });
 
-    it('is looked into at a terminal of sshd’s, which has sizes, codes and drops as well', async () => {
+    it('is looked into at a terminal that has sizes, codes and drops as well', async () => {
       await at.line('clear; khlone attach --shell; echo "code=$?"');
       await at.until(/org\/app\/main/);
       await at.line('word=kept; clear; stty size');
@@ -271,5 +303,16 @@ describe.skipIf(sshdMissing).each(BACKENDS)(
       expect(await at.until(/code=5/)).toContain('the shell of @main ended');
       await until('the terminal’s own login is over', () => far.sshd.sessions().length === 1);
     });
+
+    // A terminal of sshd's does not tell how much was typed.
+    if (!lacking.some((program) => program === 'script'))
+      it('has every key once that was typed into a line which had just fallen silent and speaks again', async () => {
+        const line = await faultLine(far.sshd);
+        await far.ok(['stop']);
+        await at.line('clear; khlone attach --shell; echo "code=$?"');
+        await at.until(/org\/app\/main/);
+        await hasEveryKey(line, at);
+        line.close();
+      });
   },
 );

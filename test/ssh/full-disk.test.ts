@@ -59,4 +59,15 @@ describe.skipIf(sshdMissing)(`a full disk here${sshdMissing ? ` (${sshdMissing})
       expect((await far.ok(['act', '--await', 'cat order'])).stdout).toBe('kept\n');
     },
   );
+
+  it.skipIf(!isThere)('does not end the hub by a line of its own log', async () => {
+    await far.kill(far.hubPid());
+    // A hub that has much to say.
+    await far.ok(['reconnect'], { env: { NODE_DEBUG: 'net' } });
+    const hub = far.hubPid();
+    fillUp();
+    for (let n = 0; n < 3; n += 1) await far.khlone(['status']);
+    unlinkSync(ballast);
+    expect([far.hubPid(), (await far.ok(['act', '--await', 'echo here'])).stdout]).toEqual([hub, 'here\n']);
+  });
 });

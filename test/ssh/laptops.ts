@@ -1,83 +1,32 @@
-import { execFileSync } from 'node:child_process';
-import { lstatSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { changedPaths, contentsOf, momentOf, nearSide } from '../client/patches/invariants.ts';
+import {
+  type Contents,
+  changedPaths,
+  contentsOf,
+  expectNothingLost,
+  nearSide,
+  type Side,
+} from '../client/patches/invariants.ts';
 import { editAtRandom, filesIn, kindsOfEdits, type Random } from '../client/patches/random-edits.ts';
 import { type Ran, until } from '../fixtures/khlone.ts';
 import { kill9 } from '../fixtures/server.ts';
 import { gitIn } from '../patch/ground.ts';
 import { createFarWorld, type FarWorld } from './far-world.ts';
 import { hubsOf, type Troubles, troublesOn } from './laptop-troubles.ts';
+import { type Conflict, conflictsOf, type Laptop, pathsOf, verdictsOn, wordsOf } from './laptop-verdicts.ts';
+import { bookOfWords, WORD, wordsIn } from './laptop-words.ts';
 
 /**
  * Two laptops on one zone, by the real command line over a real sshd, each with a home of its own. Each write holds a
  * word that is nowhere else; what became of it is known until a person decides a conflict that holds it.
  */
 
-export type Laptop = { name: string; root: string; env: Record<string, string> };
-type Conflict = { paths: string[]; stages: Staged; contents: Staged };
-type Staged = [path: string, stage: Record<string, { oid: string }>][];
-
-const WORD = /token-\d+-\w+/gu;
 const COMMAND_MS = 60_000;
 const OUTBOX_MS = 40_000;
 /** How the end by a signal is told. */
 const KILLED = 143;
-/** What one side ignores and the other may not: it need not be the same on both. */
-const OFTEN_IGNORED = /^gen-\d$/u;
-
-const textAt = (path: string): string =>
-  lstatSync(path).isSymbolicLink() ? readlinkSync(path) : readFileSync(path, 'utf8');
-
-const wordsIn = (root: string): Map<string, string[]> => {
-  const found = new Map<string, string[]>();
-  for (const path of filesIn(root))
-    for (const word of textAt(join(root, path)).match(WORD) ?? [])
-      found.set(word, [...(found.get(word) ?? []), path]);
-  return found;
-};
-
-/** What became of every word that somebody wrote. */
-const bookOfWords = () => {
-  const known = new Set<string>();
-  const removed = new Map<string, string>();
-  const free = new Set<string>();
-  return {
-    /** Where these end is a person's decision from here on. */
-    decide: (words: Iterable<string>): void => {
-      for (const word of words) free.add(word);
-    },
-    /** Notes what an edit of a worktree wrote, and took away. */
-    noting: (root: string, edit: () => string): string => {
-      const before = wordsIn(root);
-      const what = edit();
-      const after = wordsIn(root);
-      for (const word of before.keys()) if (!after.has(word)) removed.set(word, what);
-      for (const [word, paths] of after) {
-        // Written twice, brought back by git, or in a file that may not travel.
-        if (paths.length > 1 || paths.some((path) => OFTEN_IGNORED.test(path))) free.add(word);
-        if (before.has(word)) continue;
-        if (known.has(word)) free.add(word);
-        removed.delete(word);
-        known.add(word);
-      }
-      return what;
-    },
-    problems: (zone: string): string[] => {
-      const there = wordsIn(zone);
-      return [...known]
-        .filter((word) => !free.has(word))
-        .flatMap((word) => {
-          const paths = there.get(word) ?? [];
-          const gone = removed.get(word);
-          if (!gone && paths.length === 0) return [`lost ${word}`];
-          if (gone && paths.length > 0) return [`${word} is back in ${paths}, removed by: ${gone}`];
-          return paths.length > 1 ? [`doubled ${word} in ${paths}`] : [];
-        });
-    },
-  };
-};
 
 const files = (): Record<string, string> => {
   const text = (name: string): string =>
@@ -108,23 +57,7 @@ const editors = (far: FarWorld): string[] => {
   return [all, 'true', 'false', 'rm'];
 };
 
-const conflictsOf = ({ root }: Laptop): Conflict[] => {
-  const { zones } = JSON.parse(readFileSync(join(root, '.git/khlone/state.json'), 'utf8')) as {
-    zones: Record<string, { conflicts: Conflict[] }>;
-  };
-  return Object.values(zones).flatMap(({ conflicts }) => conflicts);
-};
-
-const spelled = (path: string): string => Buffer.from(path, 'latin1').toString('utf8');
-
-/** The words in all that a conflict is about, as the three sides had it when it was found. */
-const wordsOf = ({ root }: Laptop, { stages, contents }: Conflict): string[] =>
-  [...stages, ...contents].flatMap(([, stage]) =>
-    Object.values(stage).flatMap(({ oid }) => {
-      const git = [`--git-dir=${join(root, '.git/khlone/shadow.git')}`, 'cat-file', 'blob', oid];
-      return execFileSync('git', git, { encoding: 'utf8' }).match(WORD) ?? [];
-    }),
-  );
+export type { Laptop };
 
 export const makeLaptops = async (random: Random, share: number) => {
   const far = await createFarWorld({ files: files() });
@@ -139,11 +72,18 @@ export const makeLaptops = async (random: Random, share: number) => {
 };
 
 type Share = Troubles & { share: number };
+/** What an act told of the zone's words is in `saw`; its laptop sent these first. */
+type Act = { saw: string; words: string[] };
+export type Step = 'pull' | 'sync' | 'act';
 
 const laptopsOn = (far: FarWorld, laptops: Laptop[], random: Random, troubles: Share | undefined) => {
   const zone: Laptop = { name: 'zone', root: far.zone, env: {} };
   const places = [...laptops, zone];
   const book = bookOfWords();
+  const verdicts = verdictsOn(zone, laptops);
+  const acts: Act[] = [];
+  /** Decided off line: a state that was queued before that finds them once more. */
+  let away: Conflict[] = [];
   const log: string[] = [];
   const kinds = kindsOfEdits(random);
   const editorsHere = editors(far);
@@ -165,26 +105,51 @@ const laptopsOn = (far: FarWorld, laptops: Laptop[], random: Random, troubles: S
     }
   };
 
-  const edit = (place: Laptop): void => {
+  const edit = (place: Laptop, kindsNow = kinds, among?: string[]): void => {
+    const before = filesOf(place);
     const what = still(() =>
       book.noting(place.root, () => {
-        const name = editAtRandom(place.root, random, place === zone, kinds);
+        const name = editAtRandom(place.root, random, place === zone, kindsNow, among);
         // Where files were in the way of the way back, only the name of the branch is taken back.
         gitIn(place.root, 'symbolic-ref', 'HEAD', 'refs/heads/main');
         return name;
       }),
     );
-    log.push(`${place.name}: ${what}`);
+    log.push(`${place.name}: ${what}${among ? ` (${among})` : ''}`);
+    if (place === zone) verdicts.changed(changedPaths(before, filesOf(zone)));
+  };
+
+  /** Files that the laptop and the zone both have. */
+  const shared = (laptop: Laptop): string[] => {
+    const there = new Set(filesIn(zone.root));
+    return filesIn(laptop.root).filter((path) => there.has(path) && /^[a-z/]+\.txt$|^é$/u.test(path));
+  };
+
+  const fileOf = (laptop: Laptop): string | undefined => {
+    const files = shared(laptop);
+    return files.length > 0 ? random.of(files) : undefined;
+  };
+
+  /** Both sides change one file so that they often do not agree. */
+  const meet = (laptop: Laptop): void => {
+    const path = fileOf(laptop);
+    if (path === undefined) return;
+    for (const place of [laptop, zone]) edit(place, ['edit lines', 'edit lines', 'binary'], [path]);
+  };
+
+  /** Edits or moves a file; answers its name from then on. */
+  const goOn = (laptop: Laptop, path: string): string => {
+    const before = new Set(filesIn(laptop.root));
+    if (before.has(path)) edit(laptop, [random.of(['rename', 'edit lines'])], [path]);
+    return filesIn(laptop.root).find((name) => !before.has(name)) ?? path;
   };
 
   /** All that was under way has ended, so that what an edit finds is what it changes. */
   const calm = async (): Promise<void> => {
     isCalm = true;
     for (const laptop of laptops) await run(laptop, ['reconnect'], [0, 3]);
-    for (const { name, env } of laptops) {
-      const waiting = () => readdirSync(join(env.KHLONE_HOME ?? '', 'outbox')).filter(isQueued).length;
-      await until(`all that ${name} queued is sent`, () => waiting() === 0, OUTBOX_MS);
-    }
+    for (const laptop of laptops)
+      await until(`all that ${laptop.name} queued is sent`, () => waiting(laptop) === 0, OUTBOX_MS);
     for (let before = ''; ; await delay(300)) {
       const now = JSON.stringify(places.map(({ root }) => [...contentsOf(root)]));
       if (before === now) break;
@@ -218,33 +183,54 @@ const laptopsOn = (far: FarWorld, laptops: Laptop[], random: Random, troubles: S
 
   /** What is in a conflict is decided by a person: by a command, or by what they edit before that. */
   const letDecide = (laptop: Laptop, conflicts: readonly Conflict[]): void => {
-    const names = conflicts.flatMap(({ paths }) => paths.map(spelled));
+    const names = pathsOf(conflicts);
     for (const conflict of conflicts) book.decide(wordsOf(laptop, conflict));
     for (const { root } of places)
       for (const [word, paths] of wordsIn(root))
         if (paths.some((path) => names.includes(path))) book.decide([word]);
   };
 
-  /** One exchange; nothing moves but what it may. */
-  const exchange = async (
-    laptop: Laptop,
-    what: 'pull' | 'sync',
-    yes = random.chance(0.7),
-  ): Promise<number> => {
-    const moments = places.map((place) => momentOf(nearSide(place.root)));
+  /** What an exchange is called by; an act tells which words are in the zone when it runs. */
+  const wordsFor = (what: Step, yes: boolean): string[] => {
+    if (what === 'act') return ['act', '--who', '@sh', '--sync', tellsWords(saw())];
     const commits = what === 'pull' && random.chance(0.1) ? ['--commits'] : [];
-    await run(laptop, [what, ...(yes ? ['--yes'] : []), ...commits], online ? [0, 3] : [0, 3, 4]);
+    return [what, ...(yes ? ['--yes'] : []), ...commits];
+  };
+  let told = 0;
+  const saw = (): string => join(zone.root, '.git', `act-${told}`);
+
+  /** What changed since; what was displaced for that is kept. */
+  const keeping = (place: Laptop, before: Contents | undefined): string[] => {
+    const now = filesOf(place);
+    if (!before) return [];
+    if (!troubles) expectNothingLost(place === zone ? zoneSide(far) : nearSide(place.root), before, now);
+    return changedPaths(before, now);
+  };
+
+  /** One exchange; nothing moves but what it may. */
+  const exchange = async (laptop: Laptop, what: Step, yes = random.chance(0.7)): Promise<number> => {
+    const moments = places.map(filesOf);
+    const [waited, before] = [verdicts.unmoved(laptop), conflictsOf(laptop)];
+    const words = [...wordsIn(laptop.root).keys()];
+    const { code } = await run(laptop, wordsFor(what, yes), online ? [0, 3] : [0, 3, 4]);
+    if (what === 'act' && code === 0) acts.push({ saw: saw(), words });
+    told += 1;
     letDecide(laptop, conflictsOf(laptop));
     let moved = 0;
     for (const [n, place] of places.entries()) {
-      const before = moments[n];
-      const changed = before ? changedPaths(before, momentOf(nearSide(place.root))) : [];
+      const changed = keeping(place, moments[n]);
       moved += changed.length;
       // What was cut before is finished by whatever comes next.
       const may = troubles
         ? place === laptop || place === auto || place === zone
         : place === (what === 'pull' ? laptop : zone);
       if (!may && changed.length > 0) throw new Error(`${what} of ${laptop.name} changed ${place.name}`);
+      if (place === zone) verdicts.changed(changed, laptop);
+    }
+    if (online && !troubles) {
+      verdicts.expectTwo(laptop, before);
+      verdicts.expectBoth(laptop, waited);
+      if (what === 'pull') verdicts.pulled(laptop);
     }
     return moved;
   };
@@ -254,10 +240,14 @@ const laptopsOn = (far: FarWorld, laptops: Laptop[], random: Random, troubles: S
     if (conflicts.length === 0) return;
     const conflict = random.of(conflicts);
     letDecide(laptop, [conflict]);
-    const file = ['--', random.of(conflict.paths.map(spelled))];
+    const before = filesOf(laptop);
+    const file = ['--', random.of(pathsOf([conflict]))];
     if (only || random.chance(0.5))
       await run(laptop, ['resolve', '--keep', random.of(['local', 'remote']), ...file], [0, 3]);
     else await run(laptop, ['resolve', '--merge', ...file], [0, 1, 3], random.of(editorsHere));
+    keeping(laptop, before);
+    if (!online) away.push(conflict);
+    verdicts.decided(laptop, conflict);
   };
 
   const goOffline = async (): Promise<void> => {
@@ -269,10 +259,23 @@ const laptopsOn = (far: FarWorld, laptops: Laptop[], random: Random, troubles: S
   const goOnline = async (): Promise<void> => {
     if (online) return;
     log.push('--- on line');
+    const before = filesOf(zone);
+    const known = laptops.map((laptop) => ({
+      laptop,
+      conflicts: conflictsOf(laptop),
+      queued: waiting(laptop),
+    }));
     await far.sshd.open();
     online = true;
     await calm();
-    for (const laptop of laptops) letDecide(laptop, conflictsOf(laptop));
+    const changed = changedPaths(before, filesOf(zone));
+    for (const { laptop, conflicts } of known) {
+      const others = known.some((one) => one.laptop !== laptop && one.queued > 0);
+      if (others) verdicts.changed(changed);
+      if (!troubles) verdicts.expectTwo(laptop, [...conflicts, ...away]);
+      letDecide(laptop, conflictsOf(laptop));
+    }
+    away = [];
   };
 
   const killHub = (laptop: Laptop): void => {
@@ -292,6 +295,21 @@ const laptopsOn = (far: FarWorld, laptops: Laptop[], random: Random, troubles: S
     if (troubles) await calm();
   };
 
+  /** Each act ran once, and after what was sent before it. */
+  const problemsOfActs = async (): Promise<string[]> => {
+    const saidBy = ({ saw }: Act): string => (existsSync(saw) ? readFileSync(saw, 'utf8') : '');
+    await until('every act ran', () => acts.every((act) => saidBy(act).endsWith(END)), OUTBOX_MS);
+    return acts.flatMap((act, n) => {
+      const seen = new Set(saidBy(act).match(WORD));
+      const missing = act.words.filter((word) => book.stays(word) && !seen.has(word));
+      const often = saidBy(act).split(END).length - 1;
+      return [
+        ...missing.map((word) => `act ${n} ran without ${word}`),
+        ...(often === 1 ? [] : [`act ${n} ran ${often} times`]),
+      ];
+    });
+  };
+
   return {
     ...{
       far,
@@ -299,6 +317,9 @@ const laptopsOn = (far: FarWorld, laptops: Laptop[], random: Random, troubles: S
       zone,
       log,
       edit,
+      meet,
+      goOn,
+      fileOf,
       exchange,
       resolve,
       goOffline,
@@ -309,7 +330,7 @@ const laptopsOn = (far: FarWorld, laptops: Laptop[], random: Random, troubles: S
     },
     conflictsOf,
     isOnline: () => online,
-    problems: () => book.problems(zone.root),
+    problems: async () => [...(await problemsOfActs()), ...book.problems(zone.root)],
   };
 };
 
@@ -322,6 +343,28 @@ const signal = (pids: readonly number[], name: NodeJS.Signals): void => {
     }
   }
 };
+
+/** The only zone of the host. */
+const zoneSide = ({ zone, farHome }: FarWorld): Side => {
+  const zones = join(farHome, 'server/zones');
+  const [id = ''] = readdirSync(zones);
+  return {
+    root: zone,
+    shadow: join(zones, id, 'shadow.git'),
+    displaced: join(zones, id, 'patches/displaced'),
+  };
+};
+
+const filesOf = ({ root }: Laptop): Contents => ({ contents: contentsOf(root) });
+
+const END = 'that was all\n';
+
+/** Looks twice: what another laptop moves just now may be at neither name. */
+const tellsWords = (file: string): string =>
+  `for n in 1 2; do grep -rhoaE 'token-[0-9]+-[a-z]+' --exclude-dir=.git .; find . -type l -printf '%l\\n'; done >> '${file}'; echo ${END.trim()} >> '${file}'`;
+
+const waiting = ({ env }: Laptop): number =>
+  readdirSync(join(env.KHLONE_HOME ?? '', 'outbox')).filter(isQueued).length;
 
 const isQueued = (name: string): boolean => /^\d+\.json$/u.test(name);
 

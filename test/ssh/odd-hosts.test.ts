@@ -12,6 +12,7 @@ import { basename, dirname, join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { khloneProgram } from '../fixtures/built.ts';
 import { until } from '../fixtures/khlone.ts';
+import { openPersonTerminal } from '../fixtures/person-terminal.ts';
 import { makeUserKey, sshdMissing } from '../fixtures/sshd.ts';
 import { SHELLS } from '../shell/fake-khlone.ts';
 import { openTerminal, type Terminal } from '../shell/terminal.ts';
@@ -49,6 +50,16 @@ const terminal = async (far: FarWorld): Promise<Terminal> => {
   return made;
 };
 
+/** A person looks into the zone, whatever makes the terminal there. */
+const looksIn = async (far: FarWorld): Promise<void> => {
+  const at = await openPersonTerminal(far);
+  cleanups.push(at.end);
+  await at.line('khlone attach --shell; echo "code=$?"');
+  await at.until(/org\/app\/main/);
+  await at.line('exit 3');
+  expect(await at.until(/code=3/)).not.toMatch(/welcome|oops|khlone-wire/);
+};
+
 const useKey = (far: FarWorld, key: string): void => {
   const text = readFileSync(far.sshd.sshConfig, 'utf8');
   writeFileSync(
@@ -62,6 +73,7 @@ describe.skipIf(sshdMissing)(`a host${sshdMissing ? ` (${sshdMissing})` : ''}`, 
     const far = await world({ sshd: { config: ['MaxSessions 1'] } });
     expect((await far.ok(act('echo one', '--await'))).stdout).toBe('one\n');
     expect((await far.ok(['doctor'])).stdout).toContain('server on zone');
+    await looksIn(far);
   });
 
   it('whose .bashrc is noisy and slow is waited for', async () => {
@@ -69,6 +81,7 @@ describe.skipIf(sshdMissing)(`a host${sshdMissing ? ` (${sshdMissing})` : ''}`, 
       sshd: { bashrc: 'echo welcome; echo oops >&2; printf "\\0\\377"; sleep 0.3\n' },
     });
     expect((await far.ok(act('echo clean', '--await'))).stdout).toBe('clean\n');
+    await looksIn(far);
   });
 
   it('whose .bashrc takes longer than an act waits has it queued here, and sent by itself', async () => {
@@ -88,6 +101,7 @@ describe.skipIf(sshdMissing)(`a host${sshdMissing ? ` (${sshdMissing})` : ''}`, 
     const far = await world({ sshd: { keyOptions } });
     expect((await far.ok(act('echo forced', '--await'))).stdout).toBe('forced\n');
     expect(existsSync(join(far.farHome, 'server/versions'))).toBe(false);
+    await looksIn(far);
   });
 
   it('with another host key than known is refused, and nothing is queued', async () => {

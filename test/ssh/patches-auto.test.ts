@@ -76,6 +76,23 @@ describe.skipIf(sshdMissing)(`patches by themselves${sshdMissing ? ` (${sshdMiss
     await says(/^.─ sync {2}auto$/m);
   });
 
+  it('wait while git is in the middle of something in the zone, which a command says and does not mind', async () => {
+    await far.ok(['act', '--who', '@sh', '--await', 'git add -A && git commit -qm now && echo x > later']);
+    await arrives('later', 'x\n', here);
+    const rebase =
+      'git add -A && git commit -qm later && GIT_SEQUENCE_EDITOR="sed -i 1s/pick/edit/" git rebase -qi HEAD~2 2>&1';
+    await far.ok(['act', '--who', '@sh', '--await', rebase]);
+    await says(/^.─ sync {2}auto, paused: in the zone a rebase is not finished$/m);
+    expect([there('later'), here('later')]).toEqual([undefined, 'x\n']);
+    write(far, 'meanwhile', '1\n');
+    expect(await far.says(['sync', 'meanwhile'])).toBe(
+      '! ⚠ in the zone a rebase is not finished\n! ✓ 1 file sent\n',
+    );
+    await far.ok(['act', '--who', '@sh', '--await', 'git rebase --continue 2>&1']);
+    await says(/^.─ sync {2}auto$/m);
+    expect([there('later'), here('later')]).toEqual(['x\n', 'x\n']);
+  });
+
   it('survive a hub that is killed', async () => {
     await far.kill(far.hubPid());
     await far.ok(['status']);

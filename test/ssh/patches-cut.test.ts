@@ -10,6 +10,7 @@ import { type FaultLine, faultLine } from './fault-line.ts';
 /** A pull that ends in the middle, by the person or by the line. */
 
 const SLOW_BYTES_A_SECOND = 1_000_000;
+const ANSWER_MS = 1_000;
 
 describe.skipIf(sshdMissing)(`pulls that are cut${sshdMissing ? ` (${sshdMissing})` : ''}`, () => {
   let far: FarWorld;
@@ -45,6 +46,19 @@ describe.skipIf(sshdMissing)(`pulls that are cut${sshdMissing ? ` (${sshdMissing
     const said = await far.says(['pull']);
     expect(said).toContain('look at package.json: ');
     expect(said).toContain('✓ 2 files pulled\n');
+  });
+
+  it('says that it goes on for a person who left when it had begun to write, and is over then', async () => {
+    writeFileSync(join(far.zone, 'written'), 'theirs\n');
+    line.delayMs = ANSWER_MS / 2;
+    const running = far.start(['pull']);
+    // What is told to the zone behind that is not answered yet.
+    await until('it is written', () => existsSync(join(far.repo, 'written')));
+    running.signal('SIGINT');
+    const { code, stderr } = await running.ended;
+    line.heal();
+    expect([code, stderr]).toEqual([130, '⚠ the pull goes on: khlone status shows what is left of it\n']);
+    expect(await far.says(['pull'])).toBe('! ✓ nothing to pull\n');
   });
 
   it('says what to do where the line broke, and brings the file the next time', async () => {

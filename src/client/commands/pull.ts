@@ -20,7 +20,15 @@ import {
   wishFor,
 } from '../patches/zone.ts';
 import { placeOf } from '../place.ts';
-import { conflictLines, conflictsText, haltError, named, reasonLines, shownPath } from '../render/patches.ts';
+import {
+  conflictLines,
+  conflictsText,
+  haltError,
+  named,
+  reasonLines,
+  shownPath,
+  underwayLines,
+} from '../render/patches.ts';
 import { mark } from '../render/receipt.ts';
 import { nextOf } from '../render/tell-error.ts';
 import { needing, serverOf } from '../server-call.ts';
@@ -189,6 +197,7 @@ export class PullCommand extends KhloneCommand {
     if (this.json && !this.all) this.give(this.told[0]);
     const standing = { cwd: this.caller.cwd, root: binding.root };
     for (const line of conflictLines(conflicts, style, standing)) this.say(line);
+    for (const line of underwayLines(outcome.seen, style)) this.say(line);
     for (const line of reasonLines('held', named(meeting.plan.held), style)) this.say(line);
     for (const line of reasonLines('left', refused, style)) this.say(line);
     for (const line of reasonLines('look at', flags, style)) this.say(line);

@@ -7,7 +7,7 @@ import { callServer } from '../call.ts';
 import { AWAY_HINT } from '../link/away.ts';
 import type { Connected, Link } from '../link/link.ts';
 import { soonest } from '../patience.ts';
-import type { Channels } from './attach-channel.ts';
+import type { Channels, Opened } from './attach-channel.ts';
 
 /**
  * What a terminal's program and a zone's server say to each other about an attach goes through here, over the one
@@ -43,7 +43,7 @@ type Relayed = z.infer<typeof Relayed>;
 
 export type RelayFloor = {
   app: App;
-  /** Terminals on hosts that cannot make one otherwise. */
+  /** Terminals on channels of their own. */
   channels: Channels;
   /** Aborts as soon as the person stopped khlone. */
   stopping: AbortSignal;
@@ -165,14 +165,21 @@ async function* untilLost(
 type Passing = { relayed: Relayed; keys: Body | undefined; signal: AbortSignal };
 
 /** One call to the server with the bytes behind it, or its like on a channel where the host makes no terminal. */
-const pass = async (floor: RelayFloor, connected: Connected, passing: Passing): Promise<Answer> => {
+const pass = async (
+  floor: RelayFloor,
+  connected: Connected,
+  passing: Passing,
+): Promise<Answer & Partial<Opened>> => {
   const { channels } = floor;
   const { keys, signal } = passing;
   const { host, name, params } = passing.relayed;
   const { openPty, peer } = connected;
   if (name === 'attach.resize' && channels.resize(params)) return { value: {} };
-  if (name === 'attach.open' && openPty && channels.isChosen(host)) {
-    return channels.open(connected, openPty, { params, keys, signal, withinMs: ANSWER_WITHIN_MS });
+  if (name === 'attach.open') {
+    const wish = { params, keys, signal, withinMs: ANSWER_WITHIN_MS };
+    const proxied = await channels.openProxied(connected, wish);
+    if (proxied) return proxied;
+    if (openPty && channels.isChosen(host)) return channels.open(connected, openPty, wish);
   }
   const options = { signal, timeoutMs: ANSWER_WITHIN_MS };
   const typed = keys && { body: keys, klass: 'interactive' as const };
@@ -225,9 +232,13 @@ export const relayAttach = async (floor: RelayFloor, call: Call): Promise<Answer
     if (relayed.name === 'attach.open' && relayed.host !== 'local') {
       leave = lookOn(link, { ...signs, isCalm: () => link.state() === 'online' }, call.signal);
     }
-    const { value, body } = await pass(floor, connected, { relayed, keys, signal });
+    const { value, body, over } = await pass(floor, connected, { relayed, keys, signal });
     if (!body) leave();
-    return { value, ...(body && { body: untilLost(body, onHeard, lossOfIt, leave), klass: 'interactive' }) };
+    const onEnd = (): void => {
+      leave();
+      over?.();
+    };
+    return { value, ...(body && { body: untilLost(body, onHeard, lossOfIt, onEnd), klass: 'interactive' }) };
   } catch (thrown) {
     leave();
     throw await lossOfIt(thrown);

@@ -4,12 +4,11 @@ import { KhloneError } from '../../protocol/error.ts';
 import { HELLO_DEADLINE_MS, PROTOCOL } from '../../protocol/limits.ts';
 import { createPeer } from '../../protocol/peer.ts';
 import type { Connected } from './link.ts';
-import type { OpenPty } from './ssh-pty.ts';
 
 /** The first words of a connection: who the server is, and whether our build takes its place. */
 
 /** `rttMs`: one round trip, where the way there measured it. */
-export type Wire = { duplex: Duplex; close(): void; rttMs?: number; openPty?: OpenPty };
+export type Wire = { duplex: Duplex; close(): void; rttMs?: number } & Pick<Connected, 'openPty' | 'spawn'>;
 
 export type Greeted = { made: Connected; wire: Wire };
 
@@ -44,7 +43,8 @@ const shouldReplace = ({ build, local }: Greeter, theirs: string): boolean => {
 
 const helloOver = async (wire: Wire, build: string): Promise<Connected> => {
   try {
-    return { ...(await hello(wire.duplex, build)), ...(wire.openPty && { openPty: wire.openPty }) };
+    const { openPty, spawn } = wire;
+    return { ...(await hello(wire.duplex, build)), ...(openPty && { openPty }), ...(spawn && { spawn }) };
   } catch (error) {
     wire.close();
     throw error;

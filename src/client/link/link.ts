@@ -3,6 +3,7 @@ import type { Peer } from '../../protocol/peer.ts';
 import type { Question } from '../caller.ts';
 import type { LinkState } from './link-state.ts';
 import type { OpenPty } from './ssh-pty.ts';
+import type { Spawn } from './ssh-relay.ts';
 
 /** The way to a zone's server: local by its socket, or the one SSH connection to its host. */
 
@@ -23,6 +24,8 @@ export type Connected = {
   server: ServerFacts;
   /** Makes a terminal on the host without its server's help; absent where the way there cannot. */
   openPty?: OpenPty;
+  /** Runs a command on a channel of its own; absent where that would be a login of its own. */
+  spawn?: Spawn;
 };
 
 export type Link = {

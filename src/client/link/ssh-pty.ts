@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { KhloneError } from '../../protocol/error.ts';
-import { shCommand } from '../../provision/remote-shell.ts';
+import { COMMAND_MAX_BYTES, shCommand } from '../../provision/remote-shell.ts';
 
 /** A terminal that the host's sshd makes, on a channel of the connection that is there: where the host has no script(1). */
 
@@ -42,7 +42,9 @@ const quoted = (word: string): string => {
 /** The line for the host's login shell; `before` is said to sh first. Throws `no-pty` where a word cannot be said in all of them. */
 export const ptyCommand = ({ argv, env }: Pick<PtySpec, 'argv' | 'env'>, before = ''): string => {
   const named = Object.entries(env).map(([name, value]) => quoted(`${name}=${value}`));
-  return shCommand(`${before}exec env -i ${[...named, ...argv.map(quoted)].join(' ')}`);
+  const script = `${before}exec env -i ${[...named, ...argv.map(quoted)].join(' ')}`;
+  if (script.length <= COMMAND_MAX_BYTES) return shCommand(script);
+  throw new KhloneError('no-pty', 'the words and paths for a terminal are too long for every login shell');
 };
 
 /** Its reader sets the pace: ssh's own window holds what is not read yet. */

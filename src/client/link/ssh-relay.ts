@@ -52,7 +52,11 @@ type Opening =
   | { readonly kind: 'too-noisy' };
 
 /** Reads up to the magic line. When it is found, stdout is paused and its next byte is the first after that line. */
-const awaitMagic = (process: RemoteProcess, nonce: string): Promise<Opening & { noise: Buffer }> =>
+export const awaitMagic = (
+  process: RemoteProcess,
+  nonce: string,
+  withinMs = MAGIC_DEADLINE_MS,
+): Promise<Opening & { noise: Buffer }> =>
   new Promise((resolve) => {
     const scanner = createMagicScanner(nonce);
     const settle = (opening: Opening, noise = scanner.noise()) => {
@@ -60,7 +64,7 @@ const awaitMagic = (process: RemoteProcess, nonce: string): Promise<Opening & { 
       process.stdout.off('data', onData);
       resolve({ ...opening, noise });
     };
-    const timer = setTimeout(() => settle({ kind: 'silent' }), MAGIC_DEADLINE_MS);
+    const timer = setTimeout(() => settle({ kind: 'silent' }), withinMs);
     const onData = (chunk: Buffer) => {
       const scan = scanner.push(chunk);
       if (scan === undefined) return;

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type { SshSettings } from './ssh-config.ts';
 import type { OpenPty } from './ssh-pty.ts';
+import type { Spawn } from './ssh-relay.ts';
 
 /** Asks the person at the terminal of the command that needs the link; undefined: there is no terminal. */
 export type Asker = { ask(question: { text: string; secret: boolean }): Promise<string> } | undefined;
@@ -24,6 +25,8 @@ export type Wire = {
   readonly rttMs?: number;
   /** Opens a terminal on the host, on a channel beside this one or over a login of its own; absent where there is no way. */
   readonly openPty?: OpenPty;
+  /** Runs a command on a channel beside this one; absent where that would take a login of its own. */
+  readonly spawn?: Spawn;
   /** Settles when the connection is gone, with the reason if there was one. */
   readonly closed: Promise<Error | undefined>;
 };

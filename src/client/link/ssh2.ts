@@ -273,14 +273,15 @@ export const openSshWire = async (target: SshTarget, asker: Asker, deps: WireDep
       throw new KhloneError('config', `no way to ${target.host}`);
     const closed = whenClosed(client);
     void closed.then(close);
-    const duplex = await startRelay(spawnOver(client, settings), {
+    const spawn = spawnOver(client, settings);
+    const duplex = await startRelay(spawn, {
       host: target.host,
       build,
       node: ownNode(),
       progress: deps.progress,
     });
     const openPty = ptyOver(client, settings);
-    return { duplex, close, closed, openPty, ...(rttMs === undefined ? {} : { rttMs }) };
+    return { duplex, close, closed, openPty, spawn, ...(rttMs === undefined ? {} : { rttMs }) };
   } catch (error) {
     close();
     throw deps.signal.aborted ? deps.signal.reason : error;

@@ -25,12 +25,13 @@ const overLink = async (
   // What was queued before goes first, tasks too.
   await app.flush(zone.binding.host);
   const far = farSide(zone, connected);
+  const wish = wishFor(zone, { yes: false, alone: true });
   const send = async (): Promise<string | undefined> => {
-    const synced = await sync(zone.place, far, wishFor(zone, { yes: false }));
+    const synced = await sync(zone.place, far, wish);
     return 'halts' in synced ? reasonOf(synced) : undefined;
   };
   const early = whence === 'here' ? await send() : undefined;
-  const pulled = await pull(zone.place, far, wishFor(zone, { yes: false }));
+  const pulled = await pull(zone.place, far, wish);
   if ('halts' in pulled) return { paused: early ?? reasonOf(pulled), flags: [] };
   const { flags } = pulled;
   const paused = whence === 'here' ? early : await send();

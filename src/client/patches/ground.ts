@@ -8,6 +8,7 @@ import { replicaOf } from '../../patch/replica.ts';
 import { openShadow, type Repository, type Shadow, shadowDirOf } from '../../patch/shadow.ts';
 import { type Snapshot, snapshotTree } from '../../patch/snapshot.ts';
 import { isComplete } from '../../patch/tree.ts';
+import { allOf } from '../../protocol/all-of.ts';
 import { faultPoint } from '../../protocol/fault-point.ts';
 import type { Choice } from './far.ts';
 import { readState, writeState, type ZoneState } from './state.ts';
@@ -29,6 +30,8 @@ export type Ground = {
   ahead?: PatchAhead;
   /** What the shadow holds, once it was asked: nobody else changes it while this worktree is locked. */
   pins?: Map<string, string>;
+  /** The last that holds trees there: one at a time. It fails for whoever asked for it. */
+  holding?: Promise<unknown>;
 };
 
 const GIT_DEADLINE_MS = 15 * 60_000;
@@ -58,16 +61,38 @@ const pinsOf = (zone: string, { base, remote, pending, queued = [] }: ZoneState)
   return new Map(wishes.flatMap(([name, tree]) => (tree ? [[`zone/${zone}/${name}`, tree] as const] : [])));
 };
 
-/** Holds what a state names. May be asked for before it is stored, while something else is waited for. */
-export const holdFor = async (ground: Ground, next: ZoneState): Promise<void> => {
+/** The same list for all who ask at once: what one of them changes, the others see. */
+const pinsIn = async (ground: Ground): Promise<Map<string, string>> => {
+  const found = ground.pins ?? (await pinned(ground.shadow));
+  ground.pins ??= found;
+  return ground.pins;
+};
+
+const hold = async (ground: Ground, next: ZoneState): Promise<void> => {
   const { shadow, zone } = ground;
-  ground.pins ??= await pinned(shadow);
+  const pins = await pinsIn(ground);
   const wishes = pinsOf(zone, next);
-  const over = [...ground.pins.keys()].filter(
+  const over = [...pins.keys()].filter(
     (name) => name.startsWith(`zone/${zone}/${QUEUED}`) && !wishes.has(name),
   );
   const dropped = over.map((name) => [name, undefined] as const);
-  await pinAll(shadow, ground.pins, new Map([...wishes, ...dropped]));
+  await pinAll(shadow, pins, new Map([...wishes, ...dropped]));
+};
+
+/** Holds what a state names. May be asked for before it is stored, while something else is waited for. */
+export const holdFor = (ground: Ground, next: ZoneState): Promise<void> => {
+  const turn = (ground.holding ?? Promise.resolve()).then(() => hold(ground, next));
+  ground.holding = turn.catch(() => undefined);
+  return turn;
+};
+
+/** Whether all that a state names is held, be it under other names. */
+const isHeld = async (ground: Ground, next: ZoneState): Promise<boolean> => {
+  await ground.holding;
+  const { zone } = ground;
+  const own = [...(await pinsIn(ground))].filter(([name]) => name.startsWith(`zone/${zone}/`));
+  const trees = new Set(own.map(([, tree]) => tree));
+  return [...pinsOf(zone, next).values()].every((tree) => trees.has(tree));
 };
 
 /** Whether a state holds the very values of another, which is stored already. */
@@ -80,9 +105,11 @@ const isSameState = (one: ZoneState, other: ZoneState): boolean => {
 export const keepState = async (ground: Ground, next: ZoneState): Promise<void> => {
   const { zone, repository } = ground;
   if (isSameState(ground.state, next)) return;
-  await holdFor(ground, next);
+  const held = await isHeld(ground, next);
+  const named = holdFor(ground, next);
+  if (!held) await named;
   faultPoint('patch.pinned');
-  await writeState(repository.gitDir, zone, next);
+  await allOf(named, writeState(repository.gitDir, zone, next));
   faultPoint('patch.state');
   ground.state = next;
 };
@@ -132,7 +159,6 @@ export const present = async (
 ): Promise<string | undefined> => {
   const { shadow } = ground;
   if (tree === undefined) return undefined;
-  ground.pins ??= await pinned(shadow);
-  if (!doubted && [...ground.pins.values()].includes(tree)) return tree;
+  if (!doubted && [...(await pinsIn(ground)).values()].includes(tree)) return tree;
   return (await isComplete(shadow, tree)) ? tree : undefined;
 };

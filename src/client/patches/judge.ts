@@ -17,6 +17,7 @@ import { type Flag, packageChanges, policyFlags } from '../../patch/policy.ts';
 import { blobSizes, type Change, listTree, readBlob } from '../../patch/tree.ts';
 import { type Ground, keepState } from './ground.ts';
 import type { Meeting } from './meet.ts';
+import { heldBySparse } from './sparse.ts';
 
 /** What of a meeting may happen without a word of the person: some of it waits, some of it stops the whole step. */
 
@@ -115,7 +116,8 @@ export const judge = async (ground: Ground, met: Meeting, wish: Wish): Promise<J
     ...{ changes, base, sizes, choice, maxFileBytes: choice.maxFileBytes },
     ...(files && { isNamed: (path) => isNamed(files, path) }),
   });
-  meeting = planAgain(meeting, [...held, ...unnamed(changes, files)]);
+  const kept = direction === 'toLocal' ? await heldBySparse(repository, changes) : [];
+  meeting = planAgain(meeting, [...held, ...kept, ...unnamed(changes, files)]);
   const receiver = direction === 'toLocal' ? meeting.local : meeting.remote;
   const halts = [
     ...(wish.isQueued ? [] : await operationHalts(repository.gitDir)),

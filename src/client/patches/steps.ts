@@ -11,11 +11,10 @@ import { KhloneError } from '../../protocol/error.ts';
 import { agreedBase } from './agreed-base.ts';
 import { type Done, pullInto, recoverExchange, seenState, syncTo } from './exchange.ts';
 import { agreeIfThere, type Choice, type Far, type Look } from './far.ts';
-import { type Ground, keepState, openGround, present, snapshotOf } from './ground.ts';
+import { type Ground, holdFor, keepState, openGround, present, snapshotOf } from './ground.ts';
 import { type Direction, flagsOf, forgetNamed, ignoredBefore, judge, type Wish } from './judge.ts';
 import { inTurn } from './lock.ts';
 import { fetchRemote, type Meeting, meet } from './meet.ts';
-import { tellSparse } from './sparse.ts';
 import { type ToldConflict, tellConflicts } from './told.ts';
 
 /** A whole pull or sync: what was begun before is finished, both sides are looked at, and then one of them changes. */
@@ -27,6 +26,8 @@ export type StepWish = {
   files?: readonly Path[];
   /** The person meant it: what would stop the step does not. */
   yes: boolean;
+  /** Nobody typed it: it waits while git is in the middle of something in the zone. */
+  alone?: boolean;
   /** The zone's branch; undefined where it follows none. */
   branch: Branch;
   /** Of a pull: called right before anything is written. Throws where whoever wished it has left: nothing is begun then. */
@@ -47,10 +48,15 @@ export type Stepped = Done & {
 /** A worktree whose id was taken by a copy sends again under a new one: once is enough. */
 const TRIES = 2;
 
-/** Begins the patch of a sync: most often the zone is as it was seen last, and has not answered yet. */
-const beginPatch = (ground: Ground, local: string): void => {
-  const { remote } = ground.state;
-  if (remote !== undefined && remote !== local) ground.ahead = patchAhead(ground.shadow, remote, local);
+/** Begins what a sync sends: most often the zone is as it was seen last, and has not answered yet. */
+const beginSync = (ground: Ground, local: string): void => {
+  const { base, remote } = ground.state;
+  if (remote === undefined || [base, remote].includes(local)) return;
+  ground.ahead = patchAhead(ground.shadow, remote, local);
+  // Where it fails, the step that asks for it again says so.
+  holdFor(ground, { ...ground.state, pending: { kind: 'sync', base, local, remote, held: [] } }).catch(
+    () => {},
+  );
 };
 
 /**
@@ -80,8 +86,12 @@ const isClear = ({ plan }: Meeting, { refused }: Pick<Done, 'refused'>): boolean
 const withGround = <T>(place: StepPlace, far: Far, work: (ground: Ground) => Promise<T>): Promise<T> =>
   inTurn(place.repository.gitDir, async () => {
     const ground = await openGround(place.repository, place.zone, place.choice);
-    await recoverExchange(ground, far);
-    return work(ground);
+    try {
+      await recoverExchange(ground, far);
+      return await work(ground);
+    } finally {
+      await ground.holding;
+    }
   });
 
 const forgetQueued = async (ground: Ground, localTree: string | undefined): Promise<void> => {
@@ -94,6 +104,13 @@ const forgetQueued = async (ground: Ground, localTree: string | undefined): Prom
 const wishFor = (direction: Direction, { files, branch }: StepWish, isQueued = false): Wish => ({
   ...{ direction, files, branch, isQueued },
 });
+
+/**
+ * Half of a rebase there takes the files of its later commits away, and a file that is sent into it stops it. Who types
+ * a command may mean just that; an exchange by itself waits.
+ */
+const zoneHalts = ({ underway = [] }: Look, { alone }: StepWish): Halt[] =>
+  alone ? underway.map((what) => ({ why: 'operation', message: `in the zone ${what}` })) : [];
 
 /** What does not travel from here is never as the zone knew it: that is told instead of an edit that nobody made. */
 const tellLeftOut = (refused: Done['refused'], leftOut: readonly LeftOut[]): Done['refused'] => {
@@ -112,7 +129,8 @@ export const pull = (
 ): Promise<(Stepped & { flags: Flag[] }) | Halted> =>
   withGround(place, far, async (ground) => {
     const { meeting: met, seen, leftOut } = await look(ground, far);
-    const { meeting, halts } = await judge(ground, met, wishFor('toLocal', wish));
+    const { meeting, halts: here } = await judge(ground, met, wishFor('toLocal', wish));
+    const halts = [...here, ...zoneHalts(seen, wish)];
     if (halts.length > 0 && !wish.yes) return { halts, meeting };
     wish.begin?.();
     if (changesIgnoreRules(meeting.plan.toLocal))
@@ -122,7 +140,7 @@ export const pull = (
     if (clear) await agreeIfThere(far, { tree: meeting.remote });
     const conflicts = await tellConflicts(ground.shadow, meeting.merge.conflicts);
     const flags = await flagsOf(ground, done.done, meeting);
-    const refused = await tellSparse(ground.repository, tellLeftOut(done.refused, leftOut));
+    const refused = tellLeftOut(done.refused, leftOut);
     return { ...done, refused, seen, leftOut, conflicts, isClear: clear, flags };
   });
 
@@ -143,13 +161,11 @@ export const sync = (
         leftOut,
       } = await look(ground, far, {
         localTree: wish.localTree,
-        onLocal: (tree) => beginPatch(ground, tree),
+        onLocal: (tree) => beginSync(ground, tree),
       });
-      const { meeting, halts } = await judge(
-        ground,
-        met,
-        wishFor('toRemote', wish, wish.localTree !== undefined),
-      );
+      const isQueued = wish.localTree !== undefined;
+      const { meeting, halts: here } = await judge(ground, met, wishFor('toRemote', wish, isQueued));
+      const halts = [...here, ...zoneHalts(seen, wish)];
       if (halts.length > 0 && !wish.yes) return { halts, meeting };
       const done = await syncTo(ground, far, meeting);
       if (done === 'copied') continue;

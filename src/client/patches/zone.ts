@@ -63,7 +63,7 @@ export const farSide = ({ place, binding }: PatchZone, { peer }: Connected): Far
 /** Whether the zone follows a branch: a detached one has the digits of its commit for a name. */
 export const wishFor = (
   { binding }: PatchZone,
-  more: { files?: readonly string[]; yes: boolean; begin?: () => void },
+  more: { files?: readonly string[]; yes: boolean; alone?: boolean; begin?: () => void },
 ): StepWish => ({
   ...more,
   branch: /^[0-9a-f]{7}$/u.test(binding.branch) ? undefined : binding.branch,

@@ -4,6 +4,7 @@ import { type LineRange, rangeText } from '../../patch/ranges.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
 import type { Style } from '../caller.ts';
+import type { Look } from '../patches/far.ts';
 import { NOT_NAMED } from '../patches/judge.ts';
 import type { ToldConflict } from '../patches/told.ts';
 import { fileWord, type Standing } from './file-word.ts';
@@ -80,6 +81,10 @@ export const reasonLines = (
     ? [...lines, `  and ${counted(paths.length - MAX_NAMED, 'more path')}`]
     : lines;
 };
+
+/** What git is in the middle of in the zone, which says so itself. */
+export const underwayLines = ({ underway = [] }: Look, style: Style): string[] =>
+  underway.map((what) => `${mark(style, 'attention')} in the zone ${oneLine(what, 200)}`);
 
 /** What stopped a step, as the error that it ends with: nothing moved. */
 export const haltError = (halts: readonly Halt[]): KhloneError => {

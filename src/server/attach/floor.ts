@@ -5,6 +5,7 @@ import { cloneByName, type ZoneRow, zoneRow } from '../store/zones.ts';
 import type { Holder } from '../tmux/panes.ts';
 import { createPartings, type End } from './partings.ts';
 import type { Pty } from './pty.ts';
+import { forgetProxy } from './pty-proxy.ts';
 import type { Seen } from './session.ts';
 import { forgetExit, shellExit } from './shell.ts';
 
@@ -28,6 +29,10 @@ export type Known = Seen & {
   turn: number;
   typed?: Typed;
   pty?: Pty | undefined;
+  /** Its terminal is a proxy's, which counts what is typed in the place of `typed`. */
+  proxied?: boolean;
+  /** Settles when the last terminal that had to make room is gone. */
+  vacated?: Promise<Typed>;
   unseenSinceMs?: number | undefined;
 };
 
@@ -75,9 +80,10 @@ export const conclude = (floor: Floor, known: Known, end: End): End => {
   floor.known.delete(known.viewer);
   floor.partings.note(known.viewer, end);
   forgetExit(floor.deps.dir, known.viewer);
+  forgetProxy(floor.deps.dir, known.viewer);
   const { pty } = known;
   if (pty) {
-    const timer = setTimeout(pty.end, FAREWELL_MS);
+    const timer = setTimeout(() => void pty.end(), FAREWELL_MS);
     void pty.closed.then(() => clearTimeout(timer));
   }
   return end;

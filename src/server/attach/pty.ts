@@ -1,11 +1,14 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import { createAnswerFilter } from '../../protocol/answers.ts';
 import { KhloneError } from '../../protocol/error.ts';
-import { createAnswerFilter } from './answers.ts';
 
 /** A tmux client on a terminal of its own that script(1) makes: bytes in, bytes out, and a size. */
 
+/** What was typed passes a pipe, script and the terminal until the client has it. */
+const READ_WITHIN_MS = 50;
 const MAX_STDERR_CHARS = 2_000;
 const MAX_TTY_CHARS = 100;
 const STTY_DEADLINE_MS = 2_000;
@@ -40,8 +43,11 @@ export type Pty = {
    */
   type(bytes: Uint8Array): Promise<boolean>;
   resize(size: Size): void;
-  /** Ends the client at once; the session stays, and what was drawn may still be read. */
-  end(): void;
+  /**
+   * Ends the client as soon as it had a moment to read what was typed last: it counts as typed. The session stays, and
+   * what was drawn may still be read. Resolves when the client is gone.
+   */
+  end(): Promise<void>;
   /** The same where nobody reads any more. */
   drop(): void;
   /** Resolves when the client and its terminal are gone, with what it said instead of drawing, if anything. */
@@ -112,7 +118,13 @@ export const openPty = (argv: readonly string[], env: Record<string, string>, si
   const over = Promise.withResolvers<KhloneError | undefined>();
   const begun = Promise.withResolvers<void>();
   const answers = createAnswerFilter();
+  const exited = new Promise<void>((resolve) => {
+    child.on('exit', resolve);
+    child.on('error', resolve);
+  });
   let drew = false;
+  let typedMs = Number.NEGATIVE_INFINITY;
+  let isEnding = false;
 
   stdin.on('error', () => undefined); // A client that is gone is told by `closed`.
   child.on('error', (error) => over.resolve(new KhloneError('tmux-failed', error.message)));
@@ -128,25 +140,31 @@ export const openPty = (argv: readonly string[], env: Record<string, string>, si
       yield chunk as Buffer;
     }
   };
-  const end = (): void => {
+  const end = async (): Promise<void> => {
+    isEnding = true;
+    const leftMs = typedMs + READ_WITHIN_MS - performance.now();
+    if (leftMs > 0) await Promise.race([delay(leftMs), exited]);
     if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    process.kill(-child.pid, 'SIGKILL');
+    try {
+      process.kill(-child.pid, 'SIGKILL');
+    } catch {
+      // It has just ended.
+    }
+    await exited;
   };
   return {
     drawn: drawn(),
     type: async (bytes) => {
       await Promise.race([begun.promise, over.promise]);
-      if (!stdin.writable) return false;
+      if (isEnding || !stdin.writable) return false;
+      typedMs = performance.now();
       if (stdin.write(answers(bytes))) return true;
       await Promise.race([once(stdin, 'drain'), over.promise]).catch(() => undefined);
       return true;
     },
     resize: createResizer(env, firstLine(child.stdio[3] as Readable)),
     end,
-    drop: () => {
-      end();
-      stdout.destroy();
-    },
+    drop: () => void end().finally(() => stdout.destroy()),
     closed: over.promise,
   };
 };

@@ -17,6 +17,7 @@ import {
 } from './floor.ts';
 import type { End } from './partings.ts';
 import { openPty, type Pty, type Size } from './pty.ts';
+import { createProxyMaker, endProxy } from './pty-proxy.ts';
 import { clientArgv, endSession, findsertSession, listSessions, serverPid } from './session.ts';
 import { forgetExit, shellExit, shellOfPerson, shellProgram } from './shell.ts';
 import { createSweeper, recover } from './sweep.ts';
@@ -36,6 +37,8 @@ export type Wish = { zone: string; viewer: string; sight: Sight; terminal: Termi
 
 export type Viewers = {
   prepare(wish: Wish): Promise<AnswerOf<'attach.prepare'>>;
+  /** The same for a terminal on a channel of sshd's, whose program then shows it. */
+  proxy(wish: Wish): Promise<AnswerOf<'attach.proxy'>>;
   /** What the client draws, until it ends. `signal`: its terminal is gone. */
   open(wish: Wish, keys: Body | undefined, signal: AbortSignal): Promise<{ typed: Typed; drawn: Body }>;
   resize(viewer: string, size: Size): void;
@@ -145,7 +148,7 @@ const typeAll = async (known: Known, pty: Pty, typed: Typed, keys: Body | undefi
     if (known.pty !== pty || !(await pty.type(bytes))) return;
     typed.bytes += bytes.byteLength;
   }
-  pty.end();
+  await pty.end();
 };
 
 /** What a client draws. Its end is told only when `attach.end` knows why. */
@@ -169,19 +172,68 @@ const connect = (
   env: Record<string, string>,
   size: Size,
 ): Pty => {
-  // Whoever had the terminal before is gone: its session stays, since nothing ends it while it is unattended now.
-  known.pty?.end();
   known.pty = openPty(argv, env, size);
   floor.deps.log(`viewer ${known.viewer}: opened`);
   return known.pty;
 };
 
+const endTerminal = async ({ deps }: Floor, known: Known): Promise<Typed> => {
+  const { pty, proxied } = known;
+  known.pty = undefined;
+  await pty?.end();
+  const past = await endProxy(deps.dir, known.viewer);
+  // Of a proxy that died while it typed nobody knows, and what was true before it is no longer.
+  known.typed = past ?? (proxied ? undefined : known.typed) ?? freshCount();
+  known.proxied = false;
+  return known.typed;
+};
+
+const freshCount = (): Typed => ({ of: randomBytes(8).toString('hex'), bytes: 0 });
+
+/**
+ * Ends the terminal that the viewer had, of either kind, and answers how far it came with typing. The session stays,
+ * since nothing ends it while it is unattended now. One at a time: a line that comes back may bring several openings.
+ */
+const vacate = (floor: Floor, known: Known): Promise<Typed> => {
+  const next = () => endTerminal(floor, known);
+  known.vacated = known.vacated ? known.vacated.then(next, next) : next();
+  return known.vacated;
+};
+
 const ignore = (): void => undefined;
+
+/** A viewer with its place in tmux, whose turn it is, and the program that shows it. */
+type Present = { known: Known; turn: number; argv: string[]; env: Record<string, string> };
+
+type Opening = { wish: Wish; keys: Body | undefined; signal: AbortSignal };
+
+/** A terminal of ours for as long as the call lives. */
+const openOwn = async (
+  floor: Floor,
+  { known, turn, argv, env }: Present,
+  { wish, keys, signal }: Opening,
+): ReturnType<Viewers['open']> => {
+  const replaced = (): boolean => known.turn !== turn;
+  const typed = await vacate(floor, known);
+  if (signal.aborted || replaced()) {
+    if (!replaced()) await settle(floor, known, turn);
+    throw gone();
+  }
+  const pty = connect(floor, known, argv, env, wish.terminal);
+  signal.addEventListener('abort', pty.drop, { once: true });
+  const before = { ...typed };
+  typeAll(known, pty, typed, keys).catch(ignore);
+  const settled = pty.closed.then(() => settle(floor, known, turn)).catch(ignore);
+  return { typed: before, drawn: drawnBy(pty, settled, replaced) };
+};
+
+const gone = (): KhloneError => new KhloneError('interrupted', 'the terminal is gone');
 
 export const createViewers = (deps: ViewersDeps): Viewers => {
   const floor = createFloor(deps);
   const env = { PATH: deps.baseEnvironment.PATH ?? '' };
   const termOf = createTermFinder(env);
+  const proxies = createProxyMaker(deps.dir, env);
   const checkPty = createPtyCheck(env);
   const sweeper = createSweeper(floor);
   const recovered = recover(floor).then(() => {
@@ -189,7 +241,7 @@ export const createViewers = (deps: ViewersDeps): Viewers => {
   });
 
   /** The viewer with its place in tmux, and the program that shows it. */
-  const present = async (wish: Wish) => {
+  const present = async (wish: Wish): Promise<Present> => {
     await recovered;
     const place = await enter(floor, wish);
     sweeper.look();
@@ -203,22 +255,19 @@ export const createViewers = (deps: ViewersDeps): Viewers => {
       const shown = await present(wish);
       return { argv: shown.argv, env: shown.env };
     },
+    proxy: async (wish) => {
+      await proxies.check();
+      const { known, turn, argv: client, env: seen } = await present(wish);
+      const typed = { ...(await vacate(floor, known)) };
+      if (known.turn !== turn) throw gone();
+      const { viewer, terminal: size } = wish;
+      const proxy = proxies.admit({ viewer, typed, size, client });
+      known.proxied = true;
+      return { ...proxy, env: seen, typed };
+    },
     open: async (wish, keys, signal) => {
       await checkPty();
-      const { known, turn, ...client } = await present(wish);
-      const replaced = (): boolean => known.turn !== turn;
-      if (signal.aborted || replaced()) {
-        if (!replaced()) await settle(floor, known, turn);
-        throw new KhloneError('interrupted', 'the terminal is gone');
-      }
-      const pty = connect(floor, known, client.argv, client.env, wish.terminal);
-      signal.addEventListener('abort', pty.drop, { once: true });
-      known.typed ??= { of: randomBytes(8).toString('hex'), bytes: 0 };
-      const { typed } = known;
-      const before = { ...typed };
-      typeAll(known, pty, typed, keys).catch(ignore);
-      const settled = pty.closed.then(() => settle(floor, known, turn)).catch(ignore);
-      return { typed: before, drawn: drawnBy(pty, settled, replaced) };
+      return openOwn(floor, await present(wish), { wish, keys, signal });
     },
     resize: (viewer, size) => floor.known.get(viewer)?.pty?.resize(size),
     end: async (viewer) => {
@@ -241,7 +290,7 @@ export const createViewers = (deps: ViewersDeps): Viewers => {
       for (const known of floor.known.values()) {
         // The viewer goes on with the next server, so its bytes break off here and do not end.
         known.turn += 1;
-        known.pty?.end();
+        void known.pty?.end();
       }
     },
   };

@@ -6,6 +6,7 @@ import { route } from './route.ts';
 
 export const attachRoutes = (viewers: Viewers) => [
   route('attach.prepare', ({ params }) => viewers.prepare(params)),
+  route('attach.proxy', ({ params }) => viewers.proxy(params)),
   route('attach.open', async ({ params, body, signal }) => {
     const { typed, drawn } = await viewers.open(params, body, signal);
     return { answer: { typed }, body: drawn, klass: 'interactive' as const };

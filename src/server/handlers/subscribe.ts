@@ -5,6 +5,7 @@ import { giveWay } from '../give-way.ts';
 import type { Line, Position } from '../journal-lines.ts';
 import { type About, aboutOf, itemIn } from '../line-head.ts';
 import type { Store } from '../store/store.ts';
+import { zoneRow } from '../store/zones.ts';
 import { bytesPassed } from '../tidy.ts';
 import { isFarBehind, passOver } from './newest.ts';
 
@@ -136,6 +137,8 @@ export async function* follow(store: Store, sub: Subscribe, signal: AbortSignal)
     if (sub.until === 'now') return;
     const now = store.head(sub.zone);
     if (now && now.seq > seq) continue;
+    // What comes in this journal after a deletion is another zone's, whose watchers begin anew.
+    if (!zoneRow(store, sub.zone)) return;
     await nextCommit();
   }
 }

@@ -212,6 +212,8 @@ export const deleteZone = async (
     cancelAll(store, tx, crewRows(store, id), false);
     store.run('UPDATE clones SET gone_ms = ? WHERE zone = ? AND gone_ms IS NULL', Date.now(), id);
     store.run('UPDATE zones SET deleted_ms = ? WHERE id = ?', Date.now(), id);
+    // Whoever watches it hears so, and watches nothing from here on.
+    tx.emit(id, { atMs: Date.now(), event: { type: 'note', text: 'the zone was deleted' } });
     forgetGitDirs(store, id);
   });
   await endRuns(deps, crew, 'the zone was deleted');

@@ -87,7 +87,11 @@ describe('what ssh -G says', () => {
         await expect(routeOf(['Host *', 'ProxyJump bastion'], 'd')).rejects.toMatchObject({ code: 'config' });
         await expect(routeOf(['Host a', 'ProxyJump b', 'Host b', 'ProxyJump a'], 'a')).rejects.toMatchObject({
           code: 'config',
+          message: 'more than 8 jumps to a',
         });
+        const row = Array.from({ length: 8 }, (_, n) => [`Host h${n}`, `ProxyJump h${n + 1}`]).flat();
+        expect(await routeOf(row, 'h1')).toHaveLength(8);
+        await expect(routeOf(row, 'h0')).rejects.toMatchObject({ message: 'more than 8 jumps to h0' });
         await expect(routeOf(['Host evil', 'HostName -oProxyCommand=x'], 'evil')).rejects.toMatchObject({
           code: 'config',
         });

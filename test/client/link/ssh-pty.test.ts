@@ -26,3 +26,8 @@ test.each(['$HOME', '`id`', "it's", 'a"b', 'a\\b', 'a!b', 'a\nb', 'ä'])('%j is 
   expect(() => ptyCommand({ argv: ['echo', word], env: {} })).toThrow(/not every login shell/);
   expect(() => ptyCommand({ argv: ['echo'], env: { A: word } })).toThrow(/not every login shell/);
 });
+
+test('more words than every login shell takes are told as such', () => {
+  const env = { PATH: '/opt/tools/bin:'.repeat(300) };
+  expect(() => ptyCommand({ argv: ['tmux'], env })).toThrow(expect.objectContaining({ code: 'no-pty' }));
+});

@@ -74,17 +74,18 @@ const gitFacts = (root: string): string[] => {
   ];
 };
 
-export type Moment = { contents: Map<string, string>; git: string[] };
+export type Contents = { contents: Map<string, string> };
+export type Moment = Contents & { git: string[] };
 
 export const momentOf = ({ root }: Side): Moment => ({ contents: contentsOf(root), git: gitFacts(root) });
 
 /** Paths that are not as they were. */
-export const changedPaths = (before: Moment, after: Moment): string[] =>
+export const changedPaths = (before: Contents, after: Contents): string[] =>
   [...new Set([...before.contents.keys(), ...after.contents.keys()])].filter(
     (path) => before.contents.get(path) !== after.contents.get(path),
   );
 
-const idsIn = ({ contents }: Moment): string[] =>
+const idsIn = ({ contents }: Contents): string[] =>
   [...contents.values()].map((content) => content.split(' ')[1] ?? '');
 
 /**
@@ -93,8 +94,8 @@ const idsIn = ({ contents }: Moment): string[] =>
  */
 export const expectNothingLost = (
   side: Side,
-  before: Moment,
-  after: Moment,
+  before: Contents,
+  after: Contents,
   owed: Set<string> = new Set(),
 ): void => {
   const now = new Set(idsIn(after));

@@ -269,18 +269,21 @@ const BAG = Object.entries(EDITS).flatMap(([name, [weight]]) => Array<string>(we
 export const kindsOfEdits = (random: Random): readonly string[] =>
   random.chance(0.4) ? BAG : ['edit lines', 'edit lines', ...Array.from({ length: 3 }, () => random.of(BAG))];
 
-/** One random edit; answers its name. Only a zone takes ignore rules away: that is what must not widen what is sent. */
+/**
+ * One random edit, of one of `files` where they are given; answers its name. Only a zone takes ignore rules away: that
+ * is what must not widen what is sent.
+ */
 export const editAtRandom = (
   root: string,
   random: Random,
   isZone: boolean,
   kinds: readonly string[] = BAG,
+  files = editable(root),
 ): string => {
   if (isZone && random.chance(0.05)) {
     writeFileSync(join(root, '.gitignore'), `# ${newToken(root)}\n`);
     return 'empty .gitignore';
   }
-  const files = editable(root);
   const name = files.length === 0 ? 'write new' : random.of(kinds);
   EDITS[name]?.[1](root, files.length === 0 ? '' : random.of(files), random);
   return name;

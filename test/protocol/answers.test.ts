@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { createAnswerFilter } from '../../src/server/attach/answers.ts';
+import { createAnswerFilter } from '../../src/protocol/answers.ts';
 
 /** What a terminal says of itself when a tmux client asks: typed to the client, and never to what is looked at. */
 
