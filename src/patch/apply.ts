@@ -1,13 +1,14 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import type { Stats } from 'node:fs';
-import { lstat, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import * as z from 'zod';
 import { allOf } from '../protocol/all-of.ts';
 import { KhloneError } from '../protocol/error.ts';
 import { faultPoint } from '../protocol/fault-point.ts';
+import { lstat, readText, stat } from '../protocol/near-disk.ts';
 import { inOrder, type Step } from './apply-order.ts';
 import { tellFull } from './full-disk.ts';
 import { type Path, pathText } from './listing.ts';
@@ -68,8 +69,10 @@ export const Journal = z.strictObject({
 });
 
 const makePrivate = async (dir: string): Promise<Stats> => {
-  await mkdir(dir, { recursive: true, mode: 0o700 });
-  const facts = await lstat(dir);
+  const facts = await lstat(dir).catch(async () => {
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    return lstat(dir);
+  });
   if (!facts.isDirectory()) throw new KhloneError('internal', `${dir} is no folder`);
   return facts;
 };
@@ -239,7 +242,7 @@ const readJournal = async (folder: string): Promise<z.infer<typeof Journal> | un
   const facts = await lstat(path).catch(() => undefined);
   if (!facts?.isFile() || facts.size > MAX_JOURNAL_BYTES) return undefined;
   try {
-    return Journal.parse(JSON.parse(await readFile(path, 'utf8')));
+    return Journal.parse(JSON.parse(await readText(path)));
   } catch {
     // A journal is moved in place whole: this one was written by somebody else.
     return undefined;

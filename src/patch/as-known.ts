@@ -1,4 +1,4 @@
-import { lstat } from 'node:fs/promises';
+import { lstat } from '../protocol/near-disk.ts';
 import { foldersOf } from './groups.ts';
 import { type Path, pathText, toBytes } from './listing.ts';
 import type { Shadow } from './shadow.ts';

@@ -1,5 +1,5 @@
-import { access } from 'node:fs/promises';
 import { join } from 'node:path';
+import { exists } from '../protocol/near-disk.ts';
 import { foldersOf } from './groups.ts';
 import { type Path, toBytes } from './listing.ts';
 import { personalFolder, type SettingsPlace, SYSTEM_FOLDERS, settingPath, settingsMark } from './settings.ts';
@@ -17,12 +17,6 @@ const sharedFiles = ({ commonDir }: SettingsPlace): string[] => [
   join(personalFolder(), 'attributes'),
   ...SYSTEM_FOLDERS.map((folder) => join(folder, 'gitattributes')),
 ];
-
-const exists = (path: string | Buffer): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
-  );
 
 const anyExists = async (paths: readonly (string | Buffer)[]): Promise<boolean> =>
   (await Promise.all(paths.map(exists))).some(Boolean);

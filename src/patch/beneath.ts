@@ -1,5 +1,6 @@
 import { constants } from 'node:fs';
-import { type FileHandle, lstat, mkdir, open, readdir, readlink, realpath, rmdir } from 'node:fs/promises';
+import { mkdir, open, readdir, rmdir } from 'node:fs/promises';
+import { alsoNamed, lstat, type OpenFile, openRead, readlink, realpath } from '../protocol/near-disk.ts';
 import { type Path, toBytes } from './listing.ts';
 
 /**
@@ -15,6 +16,7 @@ export type Folder = {
 };
 
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
+const AS_FOLDER = O_DIRECTORY | O_NOFOLLOW;
 const NO_SUCH = new Set(['ENOENT', 'ENOTDIR', 'ELOOP']);
 
 let procWorks: boolean | undefined;
@@ -22,9 +24,9 @@ let procWorks: boolean | undefined;
 /** Whether an open folder can be named: /proc may be absent or masked. Asked again where that could not be told. */
 const hasProc = async (): Promise<boolean> => {
   if (procWorks !== undefined) return procWorks;
-  const handle = await open('/', O_RDONLY | O_DIRECTORY);
+  const handle = await openRead('/', AS_FOLDER);
   try {
-    procWorks = (await readlink(`/proc/self/fd/${handle.fd}`).catch(() => '')) === '/';
+    procWorks = (await readlink(`/proc/self/fd/${handle.fd}`).catch(() => '')).toString() === '/';
   } finally {
     await handle.close();
   }
@@ -35,13 +37,18 @@ const join = (base: Buffer, name: Path): Buffer => Buffer.concat([base, Buffer.f
 
 const codeOf = (thrown: unknown): string => (thrown as NodeJS.ErrnoException).code ?? '';
 
-const openFolder = (path: Buffer | string): Promise<FileHandle> =>
-  open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-
-const byHandle = (handle: FileHandle): Folder => ({
-  at: (name) => join(Buffer.from(`/proc/self/fd/${handle.fd}`), name),
-  close: () => handle.close(),
-});
+/** `path` is the one by which it was found, be it that of another folder by now. */
+const byHandle = (handle: OpenFile, path: Buffer): Folder => {
+  const name = `/proc/self/fd/${handle.fd}`;
+  const forget = alsoNamed(name, path);
+  return {
+    at: (below) => join(Buffer.from(name), below),
+    close: () => {
+      forget();
+      return handle.close();
+    },
+  };
+};
 
 /**
  * Makes a folder where none is; somebody else may have been quicker. As open as git would make it below a worktree of
@@ -54,7 +61,7 @@ const makeFolder = async (path: Buffer, rootMode: number): Promise<void> => {
     if (codeOf(thrown) === 'EEXIST') return;
     throw thrown;
   }
-  const handle = await openFolder(path);
+  const handle = await open(path, O_RDONLY | AS_FOLDER);
   try {
     await handle.chmod((rootMode & 0o755) | 0o700);
   } finally {
@@ -63,18 +70,24 @@ const makeFolder = async (path: Buffer, rootMode: number): Promise<void> => {
 };
 
 const descend = async (root: string, names: readonly Path[], make: boolean): Promise<Folder> => {
-  let handle = await openFolder(await realpath(root));
+  let path: Buffer = Buffer.from(await realpath(root));
+  let handle = await openRead(path, AS_FOLDER);
   const { mode } = await handle.stat();
   for (const name of names) {
-    const here = byHandle(handle);
+    const here = byHandle(handle, path);
     try {
-      if (make) await makeFolder(here.at(name), mode);
-      handle = await openFolder(here.at(name));
+      const below = here.at(name);
+      handle = await openRead(below, AS_FOLDER).catch(async (thrown: unknown) => {
+        if (!make || codeOf(thrown) !== 'ENOENT') throw thrown;
+        await makeFolder(below, mode);
+        return openRead(below, AS_FOLDER);
+      });
+      path = join(path, name);
     } finally {
       await here.close();
     }
   }
-  return byHandle(handle);
+  return byHandle(handle, path);
 };
 
 const descendByName = async (root: string, names: readonly Path[], make: boolean): Promise<Folder> => {

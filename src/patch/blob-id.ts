@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { lstat, open, readlink } from 'node:fs/promises';
+import { lstat, openRead, readlink } from '../protocol/near-disk.ts';
 
 /** What git would call the bytes at a path: its mode and the id of its blob, without asking git. */
 
@@ -22,7 +22,7 @@ const newHash = (idLength: number, bytes: number) =>
   createHash(ALGORITHM.get(idLength) ?? 'sha1').update(`blob ${bytes}\0`);
 
 const fileId = async (path: Buffer, idLength: number): Promise<{ oid: string; stat: Stats } | undefined> => {
-  const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  const handle = await openRead(path, constants.O_NOFOLLOW);
   try {
     const stat = await handle.stat();
     if (!stat.isFile()) return undefined;
@@ -52,7 +52,7 @@ const lookAt = async (path: Buffer, idLength: number): Promise<BlobFacts | NoBlo
   }
   if (stat.isDirectory()) return 'folder';
   if (stat.isSymbolicLink()) {
-    const target = await readlink(path, { encoding: 'buffer' });
+    const target = await readlink(path);
     return { mode: '120000', oid: newHash(idLength, target.length).update(target).digest('hex'), stat };
   }
   if (!stat.isFile()) return 'other';

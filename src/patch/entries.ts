@@ -1,4 +1,5 @@
-import { gitFailed } from './git.ts';
+import { availableParallelism } from 'node:os';
+import { gitFailed, verbOf } from './git.ts';
 import { type Path, records, toBytes } from './listing.ts';
 import type { Shadow } from './shadow.ts';
 
@@ -9,16 +10,20 @@ export type Work = { shadow: Shadow; index: string };
 /** What git says with this index. Throws `internal` with git's words, `disk-low`. */
 export const said = async ({ shadow, index }: Work, args: string[], input?: Buffer): Promise<Buffer> => {
   const answer = await shadow.run(args, { index, ...(input && { input }) });
-  if (answer.code !== 0) throw gitFailed(`git ${args[0]} failed in the shadow repository`, answer.stderr);
+  if (answer.code !== 0)
+    throw gitFailed(`git ${verbOf(args)} failed in the shadow repository`, answer.stderr);
   return answer.stdout;
 };
 
 export const heldPaths = async (work: Work): Promise<Set<Path>> =>
   new Set(records(await said(work, ['ls-files', '-z'])));
 
+/** Git asks for files in up to twenty threads: where no processor is free for them, they only get in each other's way. */
+const IN_ONE_THREAD = availableParallelism() > 2 ? [] : ['-c', 'core.preloadIndex=false'];
+
 /** Where the worktree differs from the shadow's index: by stat, the files are not read. "<facts> <status>", path, … */
 export const lookAtFiles = async (work: Work): Promise<Path[]> =>
-  records(await said(work, ['diff-files', '-z', '--raw', '--no-renames']));
+  records(await said(work, [...IN_ONE_THREAD, 'diff-files', '-z', '--raw', '--no-renames']));
 
 /** Sets entries without a look at any file; a line is "<mode> <id> 0\t<path>", mode 0 removes. */
 export const setEntries = async (work: Work, lines: readonly string[]): Promise<void> => {

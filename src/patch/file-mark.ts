@@ -1,8 +1,8 @@
-import { stat } from 'node:fs/promises';
+import { statBig } from '../protocol/near-disk.ts';
 
 /** Tells one state of a file from another that took its place: git writes an index anew and renames it. */
 export const fileMark = (path: string): Promise<string | undefined> =>
-  stat(path, { bigint: true }).then(
+  statBig(path).then(
     ({ dev, ino, size, mtimeNs, ctimeNs }) => [dev, ino, size, mtimeNs, ctimeNs].join(' '),
     () => undefined,
   );

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import { lstatSync, type Stats } from 'node:fs';
-import { lstat, readdir, stat, statfs } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import * as z from 'zod';
+import { isLocal, lstat, stat } from '../protocol/near-disk.ts';
 import { isYoung } from './file-mark.ts';
 import { git } from './git.ts';
 import { type Path, records, toBytes } from './listing.ts';
@@ -22,12 +23,6 @@ const MAX_LEVELS = 64;
 const AT_ONCE = 64;
 /** A note is written anew once so many folders were read although their names are the same. */
 const STALE_MARKS = 16;
-/** File systems of this machine that keep the times of folders, by statfs(2): a server's or a program's may not. */
-const KEEPS_TIMES: ReadonlySet<number> = new Set([
-  ...[0xef53 /* ext2 to ext4 */, 0x58465342 /* xfs */, 0x9123683e /* btrfs */, 0x01021994 /* tmpfs */],
-  ...[0xf2f52010 /* f2fs */, 0x2fc12fc1 /* zfs */, 0xca451a4e /* bcachefs */, 0x794c7630 /* overlay */],
-]);
-
 /** What was seen of a worktree's folders. None: it is listed each time. */
 export const Folders = z.strictObject({
   /** What decides of names whether they are ignored, by its marks. */
@@ -185,19 +180,13 @@ const notedAs = async (
   };
 };
 
-/** Whether the disk that a folder is on keeps the times of folders. */
-export const keepsTimes = async (folder: string): Promise<boolean> =>
-  statfs(folder).then(
-    ({ type }) => KEEPS_TIMES.has(type),
-    () => false,
-  );
-
 /**
  * A note of all folders, to be taken before git lists the files and to be confirmed afterwards: names that come in
  * between are in the list then, and the note does not know them.
  */
 export const noteFolders = async (place: SettingsPlace): Promise<Folders> => {
-  if (!(await keepsTimes(place.worktree))) return NONE;
+  // What another machine or a program serves may keep no times.
+  if (!(await isLocal(place.worktree))) return NONE;
   const set = await settingPath(place, 'core.excludesFile');
   if (set === '') return NONE;
   const walked: Walked = { folders: new Map(), rulesIn: [] };

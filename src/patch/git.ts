@@ -95,7 +95,7 @@ const collectStderr = (child: ChildProcessWithoutNullStreams): (() => string) =>
 };
 
 /** The verb among the words: what stands before it are settings. */
-const verbOf = (args: readonly string[]): string =>
+export const verbOf = (args: readonly string[]): string =>
   args.find((word, i) => word !== '-c' && args[i - 1] !== '-c') ?? '';
 
 /** A failure of git in our words; a full disk is told apart because a person can do something about it. */

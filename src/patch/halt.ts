@@ -1,5 +1,5 @@
-import { access } from 'node:fs/promises';
 import { join } from 'node:path';
+import { exists } from '../protocol/near-disk.ts';
 import type { Plan } from './plan.ts';
 
 /** What stops a whole step until a person says that it is meant. */
@@ -24,11 +24,8 @@ const OPERATIONS: readonly (readonly [string, string])[] = [
 ];
 
 const haltsOf = async (gitDir: string, operations: typeof OPERATIONS): Promise<Halt[]> => {
-  const found = operations.map(([name, message]) =>
-    access(join(gitDir, name)).then(
-      () => [{ why: 'operation' as const, message }],
-      () => [],
-    ),
+  const found = operations.map(async ([name, message]) =>
+    (await exists(join(gitDir, name))) ? [{ why: 'operation' as const, message }] : [],
   );
   return (await Promise.all(found)).flat();
 };

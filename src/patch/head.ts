@@ -1,5 +1,5 @@
-import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readText, stat } from '../protocol/near-disk.ts';
 import { git } from './git.ts';
 import type { Repository } from './shadow.ts';
 
@@ -15,7 +15,7 @@ const BRANCH = /^ref: refs\/heads\/(.+)$/u;
 const ELSEWHERE = '.invalid';
 
 const textOf = (path: string): Promise<string> =>
-  readFile(path, 'utf8').then(
+  readText(path).then(
     (text) => text.trim(),
     () => '',
   );

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { copyFile, link, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { copyFile, link, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
+import { readNames, readText, stat, statBig } from '../protocol/near-disk.ts';
 import { Folders } from './folders.ts';
 import type { Shadow } from './shadow.ts';
 
@@ -49,12 +50,12 @@ const noteIn = (shadowDir: string): string => join(shadowDir, 'index-note.json')
 
 /** A copy has the time of its original, and a name of its own. */
 const indexMark = async (path: string): Promise<string> => {
-  const { ino, size, mtimeNs } = await stat(path, { bigint: true });
+  const { ino, size, mtimeNs } = await statBig(path);
   return [ino, size, mtimeNs].join(' ');
 };
 
 const readNote = async (shadowDir: string): Promise<Note | undefined> => {
-  const text = await readFile(noteIn(shadowDir), 'utf8').catch(() => '');
+  const text = await readText(noteIn(shadowDir)).catch(() => '');
   if (text === '' || text.length > MAX_NOTE_BYTES) return undefined;
   try {
     return Note.parse(JSON.parse(text));
@@ -135,7 +136,7 @@ const writeNote = (dir: string, note: Note): Promise<void> =>
 
 /** Removes index copies that a killed process left behind. */
 export const sweepIndexes = async (dir: string): Promise<void> => {
-  const names = await readdir(dir).catch(() => []);
+  const names = await readNames(dir).catch(() => []);
   for (const name of names.filter((one) => one.startsWith('index.'))) {
     const facts = await stat(join(dir, name)).catch(() => undefined);
     if (facts && Date.now() - facts.mtimeMs > STALE_INDEX_MS) await rm(join(dir, name), { force: true });

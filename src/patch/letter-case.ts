@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readText } from '../protocol/near-disk.ts';
 import { type Conflict, conflictOf } from './conflict.ts';
 import { foldersOf, type Sides } from './groups.ts';
 import { type Path, pathText } from './listing.ts';
@@ -13,7 +13,7 @@ export const folded = (path: Path): string => pathText(path).normalize('NFC').to
 
 /** Whether the disk under the shadow takes `A` for `a`, as git found when it made the shadow there. */
 export const ignoresCase = async ({ dir }: Shadow): Promise<boolean> =>
-  /^\s*ignorecase = true$/mu.test(await readFile(join(dir, 'config'), 'utf8'));
+  /^\s*ignorecase = true$/mu.test(await readText(join(dir, 'config')));
 
 /** The path itself and every folder that it lies in. */
 const prefixes = (path: Path): Path[] => [path, ...foldersOf(path)];

@@ -1,6 +1,7 @@
-import { lstat, mkdir, open, readFile, rename } from 'node:fs/promises';
+import { mkdir, open, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import * as z from 'zod';
+import { exists, lstat, readText } from '../protocol/near-disk.ts';
 
 /** The mark of a repository that khlone made for a zone: only such a folder is ever reused or removed. */
 
@@ -33,7 +34,7 @@ export const readMadeBy = async (worktree: string): Promise<MadeBy | undefined> 
   const facts = await lstat(markPath(worktree)).catch(() => undefined);
   if (!facts?.isFile() || facts.size > MAX_MARK_BYTES) return undefined;
   try {
-    return MadeBy.parse(JSON.parse(await readFile(markPath(worktree), 'utf8')));
+    return MadeBy.parse(JSON.parse(await readText(markPath(worktree))));
   } catch {
     return undefined;
   }
@@ -42,7 +43,7 @@ export const readMadeBy = async (worktree: string): Promise<MadeBy | undefined> 
 /** Writes the mark durably: whole or not at all. */
 export const writeMadeBy = async (worktree: string, mark: MadeBy): Promise<void> => {
   const path = markPath(worktree);
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  if (!(await exists(dirname(path)))) await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const file = await open(`${path}.new`, 'w', 0o600);
   try {
     await file.writeFile(`${JSON.stringify(mark)}\n`);

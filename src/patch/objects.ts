@@ -1,8 +1,9 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { access, mkdir, open, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, open, rename, rm, utimes, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import { deflate, deflateSync, inflate } from 'node:zlib';
+import { deflate, deflateSync, inflate, inflateSync } from 'node:zlib';
+import { exists, readFile, stat } from '../protocol/near-disk.ts';
 import { type Path, toBytes } from './listing.ts';
 import type { Shadow } from './shadow.ts';
 
@@ -49,6 +50,11 @@ const remember = (oid: string, bytes: Buffer): void => {
   }
 };
 
+const INFLATED = { maxOutputLength: MAX_SMALL_BYTES + 64 };
+
+const inflated = (packed: Buffer): Buffer | Promise<Buffer> =>
+  packed.length <= AT_ONCE_BYTES ? inflateSync(packed, INFLATED) : promisify(inflate)(packed, INFLATED);
+
 /** An object that lies in a file of its own; undefined where it does not, is large, or is not what its name says. */
 const readLoose = async (
   { stores, zeroId }: Shadow,
@@ -60,7 +66,7 @@ const readLoose = async (
     const facts = await stat(path).catch(() => undefined);
     if (!facts?.isFile() || facts.size > MAX_SMALL_BYTES) continue;
     const whole = await readFile(path)
-      .then((packed) => promisify(inflate)(packed, { maxOutputLength: MAX_SMALL_BYTES + 64 }))
+      .then(inflated)
       .catch(() => undefined);
     if (!whole) continue;
     const bytes = whole.subarray(whole.indexOf(0) + 1);
@@ -143,11 +149,15 @@ export const smallBlobs = async (
 };
 
 /** Under a name that git sweeps where we die; then moved in place, so that whoever sees it sees it whole. */
-const putInStore = async (folder: string, path: string, packed: Buffer): Promise<void> => {
-  const temp = join(folder, `tmp_obj_${randomBytes(6).toString('hex')}`);
+const putInStore = async (store: string, path: string, packed: Buffer): Promise<void> => {
+  const temp = join(store, `tmp_obj_${randomBytes(6).toString('hex')}`);
   try {
     await writeFile(temp, packed, { mode: 0o444, flag: 'wx' });
-    await rename(temp, path);
+    await rename(temp, path).catch(async (thrown: NodeJS.ErrnoException) => {
+      if (thrown.code !== 'ENOENT') throw thrown;
+      await mkdir(dirname(path), { recursive: true });
+      await rename(temp, path);
+    });
   } catch (thrown) {
     await rm(temp, { force: true });
     throw thrown;
@@ -169,36 +179,23 @@ export const renewObject = async ({ dir }: Shadow, oid: string): Promise<boolean
 /** Stores an object in the shadow and answers its id. It is on the disk only after `syncObjects`. */
 export const writeObject = async (shadow: Shadow, kind: Kind, bytes: Buffer): Promise<string> => {
   const oid = idOf(kind, bytes, shadow.zeroId.length);
-  const path = fileOf(join(shadow.dir, 'objects'), oid);
+  const store = join(shadow.dir, 'objects');
+  const path = fileOf(store, oid);
   if (kind === 'tree') remember(oid, bytes);
-  if (await renewObject(shadow, oid)) return oid;
-  const folder = join(shadow.dir, 'objects', oid.slice(0, 2));
+  if ((await exists(path)) && (await renewObject(shadow, oid))) return oid;
   const whole = Buffer.concat([Buffer.from(`${kind} ${bytes.length}\0`), bytes]);
   // A thread would take longer than this.
   const packed =
     whole.length <= AT_ONCE_BYTES
       ? deflateSync(whole, { level: LEVEL })
       : await promisify(deflate)(whole, { level: LEVEL });
-  try {
-    await putInStore(folder, path, packed);
-  } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code !== 'ENOENT') throw thrown;
-    await mkdir(folder, { recursive: true });
-    await putInStore(folder, path, packed);
-  }
+  await putInStore(store, path, packed);
   return oid;
 };
 
 /** Whether each of these lies in a file of the shadow's own store. */
 export const areOwn = async ({ dir }: Shadow, oids: readonly string[]): Promise<boolean> => {
-  const found = await Promise.all(
-    oids.map((oid) =>
-      access(fileOf(join(dir, 'objects'), oid)).then(
-        () => true,
-        () => false,
-      ),
-    ),
-  );
+  const found = await Promise.all(oids.map((oid) => exists(fileOf(join(dir, 'objects'), oid))));
   return found.every(Boolean);
 };
 

@@ -1,6 +1,7 @@
-import { lstat, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
+import { lstat, readNames, readText } from '../protocol/near-disk.ts';
 import { type GitOptions, git, gitStream } from './git.ts';
 import { forgetIndex } from './last-snapshot.ts';
 import { areOwn, syncObjects } from './objects.ts';
@@ -32,7 +33,7 @@ export const pinned = async (shadow: Shadow, prefix?: string): Promise<Map<strin
   const path = fileIn(shadow);
   const facts = await lstat(path).catch(() => undefined);
   if (!facts?.isFile() || facts.size > MAX_PINS_BYTES) return new Map();
-  const text = await readFile(path, 'utf8').catch(() => '');
+  const text = await readText(path).catch(() => '');
   let all: Record<string, string> = {};
   try {
     all = Pins.parse(JSON.parse(text));
@@ -150,8 +151,8 @@ const nameForGit = async (shadow: Shadow, options: GitOptions): Promise<boolean>
 /** Whether the store is worth a tidying: many packs, or many objects in files of their own, of which one folder tells. */
 const isUntidy = async ({ dir }: Shadow): Promise<boolean> => {
   const [packs, some] = await Promise.all([
-    readdir(join(dir, 'objects/pack')).catch(() => []),
-    readdir(join(dir, 'objects/17')).catch(() => []),
+    readNames(join(dir, 'objects/pack')).catch(() => []),
+    readNames(join(dir, 'objects/17')).catch(() => []),
   ]);
   return packs.filter((name) => name.endsWith('.pack')).length > MAX_PACKS || some.length > MAX_LOOSE / 256;
 };

@@ -1,8 +1,9 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { lstat, mkdir, open, readFile, realpath, rename } from 'node:fs/promises';
+import { mkdir, open, rename } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import * as z from 'zod';
+import { lstat, readText, realpath } from '../protocol/near-disk.ts';
 
 /**
  * Which worktree this is, among all that share a zone. The id lies in the worktree's git directory and is bound to the
@@ -19,7 +20,7 @@ const MAX_BYTES = 4_096;
 
 /** What tells machines apart; a container often has only its name. */
 const machineOf = async (): Promise<string> => {
-  const id = await readFile('/etc/machine-id', 'utf8').catch(() => '');
+  const id = await readText('/etc/machine-id').catch(() => '');
   return `${id.trim()} ${hostname()}`;
 };
 
@@ -32,7 +33,7 @@ const read = async (file: string): Promise<z.infer<typeof Replica> | undefined> 
   try {
     const facts = await lstat(file);
     if (!facts.isFile() || facts.size > MAX_BYTES) return undefined;
-    return Replica.parse(JSON.parse(await readFile(file, 'utf8')));
+    return Replica.parse(JSON.parse(await readText(file)));
   } catch {
     return undefined;
   }

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { access, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { exists, readText } from '../protocol/near-disk.ts';
 import { type GitOptions, type GitResult, git, gitFailed } from './git.ts';
 
 /**
@@ -53,12 +54,6 @@ const CONFIG = [
 export const quotedFolder = (path: string): string =>
   `"${path.replace(/[\\"]/gu, '\\$&').replaceAll('\n', '\\n')}"`;
 
-const exists = (path: string): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
-  );
-
 /** Made under another name and moved in place: whoever sees it, sees it whole. */
 const makeShadow = async (dir: string, format: string, deadlineMs: number): Promise<void> => {
   const temp = `${dir}.${randomBytes(6).toString('hex')}`;
@@ -104,7 +99,7 @@ const KNOWN_CONFIG =
  * here would run outside of its view.
  */
 const ownConfig = async (dir: string): Promise<string | undefined> => {
-  const read = (name: string): Promise<string> => readFile(join(dir, name), 'utf8').catch(() => '?');
+  const read = (name: string): Promise<string> => readText(join(dir, name)).catch(() => '?');
   const [isElsewhere, attributes, config] = await Promise.all([
     exists(join(dir, 'commondir')),
     read('info/attributes'),
@@ -118,7 +113,7 @@ const ownConfig = async (dir: string): Promise<string | undefined> => {
 const makeAnew = async (repository: Repository, dir: string, deadlineMs: number): Promise<string> => {
   await rm(dir, { recursive: true, force: true });
   await makeShadow(dir, await objectFormat(repository, deadlineMs), deadlineMs);
-  return readFile(join(dir, 'config'), 'utf8');
+  return readText(join(dir, 'config'));
 };
 
 /** Opens the shadow of a worktree, made when there is none. `deadlineMs` bounds each git that runs in it. */

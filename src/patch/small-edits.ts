@@ -1,5 +1,5 @@
 import { constants, type Stats } from 'node:fs';
-import { type FileHandle, lstat, open, readlink } from 'node:fs/promises';
+import { lstat, type OpenFile, openRead, readlink } from '../protocol/near-disk.ts';
 import { enter } from './beneath.ts';
 import { isYoung } from './file-mark.ts';
 import { type Path, toBytes } from './listing.ts';
@@ -18,7 +18,7 @@ const markOf = ({ dev, ino, size, ctimeMs }: Stats): string | undefined =>
   isYoung(ctimeMs) ? undefined : [dev, ino, size, ctimeMs].join(' ');
 
 /** The bytes of an open file; undefined where it grew while it was read, or is too large. */
-const readAll = async (handle: FileHandle): Promise<Read | undefined> => {
+const readAll = async (handle: OpenFile): Promise<Read | undefined> => {
   const facts = await handle.stat();
   if (!facts.isFile() || facts.size > MAX_SMALL_BYTES) return undefined;
   const bytes = Buffer.alloc(facts.size + 1);
@@ -36,9 +36,9 @@ const readAll = async (handle: FileHandle): Promise<Read | undefined> => {
 
 const readFileAt = async (path: Buffer): Promise<Read | undefined> => {
   const facts = await lstat(path);
-  if (facts.isSymbolicLink()) return { mode: '120000', bytes: await readlink(path, { encoding: 'buffer' }) };
+  if (facts.isSymbolicLink()) return { mode: '120000', bytes: await readlink(path) };
   if (!facts.isFile()) return undefined;
-  const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  const handle = await openRead(path, constants.O_NOFOLLOW);
   try {
     return await readAll(handle);
   } finally {

@@ -1,5 +1,6 @@
-import { link, lstat, readFile, readlink, rename, symlink, unlink, writeFile } from 'node:fs/promises';
+import { link, rename, symlink, unlink, writeFile } from 'node:fs/promises';
 import { faultPoint } from '../protocol/fault-point.ts';
+import { lstat, readlink, readText } from '../protocol/near-disk.ts';
 import { enter, type Folder, removeEmpty, removeFolders } from './beneath.ts';
 import { type BlobFacts, blobAt, type NoBlob } from './blob-id.ts';
 import { isOurs } from './left-out.ts';
@@ -55,7 +56,7 @@ const place = async (from: string, to: Buffer): Promise<boolean> => {
   try {
     const facts = await lstat(from);
     // link(2) would follow a symbolic link on some systems.
-    if (facts.isSymbolicLink()) await symlink(await readlink(from, { encoding: 'buffer' }), to);
+    if (facts.isSymbolicLink()) await symlink(await readlink(from), to);
     else if (facts.isDirectory()) await rename(from, to);
     else await link(from, to);
     return true;
@@ -188,7 +189,7 @@ const attempt = async (swap: Swap, n: number, change: Change): Promise<string | 
  * left as it is: then it was changed by somebody else, or is no path for us. Throws what the file system says.
  */
 export const swapPath = async (swap: Swap, n: number, change: Change): Promise<string | undefined> => {
-  const refused = await readFile(noMark(swap, n), 'utf8').catch(() => undefined);
+  const refused = await readText(noMark(swap, n)).catch(() => undefined);
   if (refused !== undefined) return refused || CHANGED;
   const isOpen = isSafePath(change.path) && !isOurs(change.path);
   const why = isOpen ? await attempt(swap, n, change) : UNSAFE;

@@ -1,4 +1,4 @@
-import { lstat } from 'node:fs/promises';
+import { lstat } from '../protocol/near-disk.ts';
 import { git, gitFailed } from './git.ts';
 import { isOurs } from './left-out.ts';
 import { type Path, records, toBytes } from './listing.ts';

@@ -1,7 +1,8 @@
-import { open, readFile, rename } from 'node:fs/promises';
+import { open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { faultPoint } from '../protocol/fault-point.ts';
+import { readText } from '../protocol/near-disk.ts';
 import { Refusal } from '../protocol/patch.ts';
 
 /** The last change of each replica that a zone has taken in: what makes a repeated one harmless. */
@@ -22,7 +23,7 @@ const fileIn = (dir: string): string => join(dir, 'receipts.json');
 
 /** Throws where the file is not what we wrote: a change could be applied a second time. */
 export const readReceipts = async (dir: string): Promise<Receipt[]> => {
-  const text = await readFile(fileIn(dir), 'utf8').catch((thrown: NodeJS.ErrnoException) => {
+  const text = await readText(fileIn(dir)).catch((thrown: NodeJS.ErrnoException) => {
     if (thrown.code === 'ENOENT') return '[]';
     throw thrown;
   });

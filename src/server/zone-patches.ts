@@ -22,6 +22,7 @@ import { allOf } from '../protocol/all-of.ts';
 import type { AnswerOf, Params } from '../protocol/calls.ts';
 import { KhloneError } from '../protocol/error.ts';
 import { faultPoint } from '../protocol/fault-point.ts';
+import { exists } from '../protocol/near-disk.ts';
 import type { Refusal } from '../protocol/patch.ts';
 import { Receipt, readReceipts, writeReceipt } from './patch-receipts.ts';
 import { zoneShadowDir } from './zone-removal.ts';
@@ -48,7 +49,7 @@ type Ground = {
 const groundOf = async (place: PatchPlace): Promise<Ground> => {
   const repository = repositoryAt(place.path);
   const dir = join(place.zonesDir, place.zone, 'patches');
-  await mkdir(dir, { recursive: true, mode: 0o700 });
+  if (!(await exists(dir))) await mkdir(dir, { recursive: true, mode: 0o700 });
   const shadow = await openShadow(repository, zoneShadowDir(place.zonesDir, place.zone), GIT_DEADLINE_MS);
   return { place, repository, shadow, dir };
 };

@@ -1,7 +1,7 @@
 import { mkdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { confirmed, keepsTimes, lookAgain, noteFolders } from '../../src/patch/folders.ts';
+import { confirmed, lookAgain, noteFolders } from '../../src/patch/folders.ts';
 import { snapshotTree } from '../../src/patch/snapshot.ts';
 import { gitIn, makeGround, makeRepo, nextTick, put, snapshotWish } from './ground.ts';
 
@@ -163,8 +163,6 @@ it('forgets a folder that is gone', async () => {
 });
 
 it('lists the files each time where the disk may not keep times, or nothing was noted', async () => {
-  expect(await keepsTimes(root)).toBe(true);
-  expect(await keepsTimes('/proc')).toBe(false);
   const none = await noteFolders({ ...place(), worktree: '/proc' });
   expect(none.seen).toEqual([]);
   expect(await lookAgain(place(), none)).toEqual({ isSame: false, now: none });

@@ -10,6 +10,7 @@ import { type Snapshot, snapshotTree } from '../../patch/snapshot.ts';
 import { isComplete } from '../../patch/tree.ts';
 import { allOf } from '../../protocol/all-of.ts';
 import { faultPoint } from '../../protocol/fault-point.ts';
+import { exists } from '../../protocol/near-disk.ts';
 import type { Choice } from './far.ts';
 import { readState, writeState, type ZoneState } from './state.ts';
 
@@ -122,7 +123,7 @@ export const applyPlaceOf = ({ repository, keep }: Ground): ApplyPlace => ({
 /** Opens the ground. What an earlier process left in the middle is still there: recover.ts finishes it. */
 export const openGround = async (repository: Repository, zone: string, choice: Choice): Promise<Ground> => {
   const dir = join(repository.gitDir, 'khlone');
-  await mkdir(dir, { recursive: true, mode: 0o700 });
+  if (!(await exists(dir))) await mkdir(dir, { recursive: true, mode: 0o700 });
   const [shadow, replica, state] = await Promise.all([
     openShadow(repository, shadowDirOf(repository.gitDir), GIT_DEADLINE_MS),
     replicaOf(repository.gitDir),

@@ -1,6 +1,7 @@
-import { lstat, readdir, readFile, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DISPLACED_KEPT } from '../../patch/displaced.ts';
+import { lstat, readNames, readText } from '../../protocol/near-disk.ts';
 import { stillRuns } from './maker.ts';
 
 /** Files beside a worktree's state that belong to nobody any more, because who made them was killed. */
@@ -18,7 +19,7 @@ type Rule = {
 };
 
 const makerInside: Rule['maker'] = async (_, path) => {
-  const [, pid, start] = /^(\d+) (\S+) \d+\n$/u.exec(await readFile(path, 'utf8')) ?? [];
+  const [, pid, start] = /^(\d+) (\S+) \d+\n$/u.exec(await readText(path)) ?? [];
   return pid && start ? [pid, start] : undefined;
 };
 
@@ -41,7 +42,7 @@ const RULES: readonly Rule[] = [
 const SHADOW_RULES: readonly Rule[] = [{ name: /^marked-\w{6}$/u, afterMs: HOUR_MS }];
 
 const sweepBy = async (dir: string, rules: readonly Rule[]): Promise<void> => {
-  for (const name of await readdir(dir).catch(() => [])) {
+  for (const name of await readNames(dir).catch(() => [])) {
     const rule = rules.find((one) => one.name.test(name));
     const path = join(dir, name);
     const facts = rule && (await lstat(path).catch(() => undefined));

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { tellFull } from '../../patch/full-disk.ts';
 import { KhloneError } from '../../protocol/error.ts';
+import { exists } from '../../protocol/near-disk.ts';
 import { sweepLeftovers } from './leftovers.ts';
 import { startOf, stillRuns } from './maker.ts';
 
@@ -76,7 +77,7 @@ const locked = async <T>(gitDir: string, work: () => Promise<T>): Promise<T> => 
   const path = join(gitDir, 'khlone', 'lock');
   count += 1;
   const mine = `${path}.${process.pid}.${count}`;
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  if (!(await exists(dirname(path)))) await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   await writeOwner(mine);
   try {
     const end = performance.now() + WAIT_MS;

@@ -1,7 +1,8 @@
-import { lstat, mkdir, open, readFile, rename } from 'node:fs/promises';
+import { mkdir, open, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import * as z from 'zod';
 import { KhloneError } from '../../protocol/error.ts';
+import { exists, lstat, readText } from '../../protocol/near-disk.ts';
 import { Envelope } from '../../protocol/patch.ts';
 
 /**
@@ -87,7 +88,7 @@ const readAll = async (gitDir: string): Promise<State> => {
   if (!facts) return { version: 1, zones: {} };
   try {
     if (!facts.isFile() || facts.size > MAX_STATE_BYTES) throw new Error('no file of ours');
-    return State.parse(JSON.parse(await readFile(path, 'utf8')));
+    return State.parse(JSON.parse(await readText(path)));
   } catch {
     throw new KhloneError(
       'conflict',
@@ -104,7 +105,7 @@ export const readState = async (gitDir: string, zone: string): Promise<ZoneState
 export const writeState = async (gitDir: string, zone: string, state: ZoneState): Promise<void> => {
   const all = await readAll(gitDir);
   const path = fileOf(gitDir);
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  if (!(await exists(dirname(path)))) await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const file = await open(`${path}.new`, 'w', 0o600);
   try {
     await file.writeFile(JSON.stringify({ ...all, zones: { ...all.zones, [zone]: state } }));
