@@ -123,7 +123,7 @@ const measure = async (root: string, { name, reach, change }: Scene): Promise<Ro
   change((file) => join(worktree, file));
   const after = await snapshotTree(wish);
   const shadow = await openShadow(repository, shadowDir, GIT_DEADLINE_MS);
-  const { bytes } = await sealEnvelope(
+  const { envelope } = await sealEnvelope(
     shadow,
     { base: before.tree, result: after.tree },
     join(root, 'payload'),
@@ -131,7 +131,7 @@ const measure = async (root: string, { name, reach, change }: Scene): Promise<Ro
   git(worktree, 'add', '-A');
   const diff = deflateSync(git(worktree, 'diff', '--binary', '--cached', 'HEAD'));
   const anchor = { name: 'git diff --binary, zlib', value: diff.length };
-  return against(`patch: ${name}`, bytes, 'bytes', anchor, reach);
+  return against(`patch: ${name}`, envelope.bytes, 'bytes', anchor, reach);
 };
 
 export const benchDelta = async (): Promise<Row[]> => {

@@ -19,7 +19,7 @@ const sharedFiles = ({ commonDir }: SettingsPlace): string[] => [
 ];
 
 const anyExists = async (paths: readonly (string | Buffer)[]): Promise<boolean> =>
-  (await Promise.all(paths.map(exists))).some(Boolean);
+  (await Promise.all(paths.map((path) => exists(path)))).some(Boolean);
 
 const isAttributes = (path: Path): boolean => path === NAME || path.endsWith(`/${NAME}`);
 

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { open, readFile, rm, writeFile } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { open, rm } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { deflate, inflate } from 'node:zlib';
 import { KhloneError } from '../protocol/error.ts';
@@ -112,28 +113,48 @@ const writeBundle = async (
   return { bytes, sha256: hash.digest('hex') };
 };
 
+/** An envelope and what goes in it, which is read once: a file that it lies in is gone afterwards. */
+export type Sealed = { envelope: Envelope; payload: AsyncIterable<Uint8Array> };
+
+async function* readOnce(file: string): AsyncGenerator<Uint8Array> {
+  try {
+    yield* createReadStream(file);
+  } finally {
+    await rm(file, { force: true });
+  }
+}
+
+async function* inOnePiece(bytes: Buffer): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
 /**
- * Writes the payload that leads from `base` (or from nothing) to `result` into `file`, in whichever form is smaller,
- * and answers its envelope. A sender that dies seals anew: nothing waits for the disk. `ahead`: begun before, of use where
- * it is between the same trees. Both trees are in the shadow. Throws `internal` with git's words.
+ * Makes the payload that leads from `base` (or from nothing) to `result`, in whichever form is smaller: a patch in
+ * memory, or a bundle in `file`. A sender that dies seals anew: nothing waits for the disk. `ahead`: begun before, of
+ * use where it is between the same trees. Both trees are in the shadow. Throws `internal` with git's words.
  */
 export const sealEnvelope = async (
   shadow: Shadow,
   { base, result }: { base: string | undefined; result: string },
   file: string,
   ahead?: PatchAhead,
-): Promise<Envelope> => {
+): Promise<Sealed> => {
   const trees = { version: 1 as const, ...(base && { base }), result };
   const isMade = ahead?.base === base && ahead?.result === result;
   const made = isMade ? await ahead?.patch : undefined;
   const patch = made ?? (base && (await patchBetween(shadow, base, result)));
   if (!patch || patch.length > SMALL_PATCH_BYTES) {
     const bundle = await writeBundle(shadow, file, base, result);
-    if (!patch || patch.length >= bundle.bytes) return { ...trees, kind: 'bundle', ...bundle };
+    if (!patch || patch.length >= bundle.bytes) {
+      const envelope = { ...trees, kind: 'bundle' as const, ...bundle };
+      return { envelope, payload: readOnce(file) };
+    }
   }
-  await writeFile(file, patch, { mode: 0o600 });
   const sha256 = createHash('sha256').update(patch).digest('hex');
-  return { ...trees, kind: 'patch', bytes: patch.length, sha256 };
+  return {
+    envelope: { ...trees, kind: 'patch', bytes: patch.length, sha256 },
+    payload: inOnePiece(patch),
+  };
 };
 
 const broken = (why: string): KhloneError =>
@@ -146,41 +167,55 @@ const refused = (stderr: string, line: 0 | -1): KhloneError => {
   return broken(stderr.trim().split('\n').at(line)?.slice(0, 200) ?? '');
 };
 
-/** Writes what arrives to `file`; it must be exactly what the envelope says. */
+/** Hands on what arrives piece by piece; it must be exactly what the envelope says. */
 const receive = async (
   { bytes, sha256 }: Envelope,
   body: AsyncIterable<Uint8Array>,
-  file: string,
+  take: (piece: Uint8Array) => unknown,
 ): Promise<void> => {
-  if (bytes > MAX_PAYLOAD_BYTES) throw broken('it is too large');
-  const out = await open(file, 'w', 0o600);
   const hash = createHash('sha256');
   let seen = 0;
-  try {
-    for await (const piece of body) {
-      seen += piece.length;
-      if (seen > bytes) throw broken('it is longer than announced');
-      hash.update(piece);
-      await out.appendFile(piece);
-    }
-  } finally {
-    await out.close();
+  for await (const piece of body) {
+    seen += piece.length;
+    if (seen > bytes) throw broken('it is longer than announced');
+    hash.update(piece);
+    await take(piece);
   }
   if (seen !== bytes) throw broken('it is shorter than announced');
   if (hash.digest('hex') !== sha256) throw broken('its bytes are not the ones that were sent');
 };
 
-/** The tree that a patch makes of its base, in an index of its own. */
+const receivePatch = async (envelope: Envelope, body: AsyncIterable<Uint8Array>): Promise<Buffer> => {
+  if (envelope.bytes > MAX_PATCH_BYTES) throw broken('it is too large');
+  const pieces: Uint8Array[] = [];
+  await receive(envelope, body, (piece) => pieces.push(Uint8Array.from(piece)));
+  return Buffer.concat(pieces);
+};
+
+const receiveBundle = async (
+  envelope: Envelope,
+  body: AsyncIterable<Uint8Array>,
+  file: string,
+): Promise<void> => {
+  if (envelope.bytes > MAX_PAYLOAD_BYTES) throw broken('it is too large');
+  const out = await open(file, 'w', 0o600);
+  try {
+    await receive(envelope, body, (piece) => out.appendFile(piece));
+  } finally {
+    await out.close();
+  }
+};
+
+/** The tree that a patch makes of its base; where git makes it, in an index beside `file`. */
 const applyPatch = async (
   shadow: Shadow,
   { base, result }: { base: string; result: string },
+  patch: Buffer,
   file: string,
 ): Promise<string> => {
-  const text = await promisify(inflate)(await readFile(file), { maxOutputLength: MAX_INFLATED_BYTES }).catch(
-    () => {
-      throw broken('it does not inflate');
-    },
-  );
+  const text = await promisify(inflate)(patch, { maxOutputLength: MAX_INFLATED_BYTES }).catch(() => {
+    throw broken('it does not inflate');
+  });
   // Whatever comes of it, the id of the result proves it.
   if ((await applyByHand(shadow, base, text).catch(() => undefined)) === result) return result;
   const index = `${file}.index`;
@@ -257,14 +292,16 @@ export const openEnvelope = async (
   file: string,
 ): Promise<void> => {
   const { kind, base, result } = envelope;
+  const take = async (): Promise<string> => {
+    if (kind === 'patch' && base !== undefined)
+      return applyPatch(shadow, { base, result }, await receivePatch(envelope, body), file);
+    await receiveBundle(envelope, body, file);
+    return unpackBundle(shadow, base, file);
+  };
   try {
-    await receive(envelope, body, file);
-    const tree =
-      kind === 'patch' && base !== undefined
-        ? await applyPatch(shadow, { base, result }, file)
-        : await unpackBundle(shadow, base, file);
+    const tree = await take();
     if (tree !== result) throw broken('it makes another state than announced');
   } finally {
-    await rm(file, { force: true });
+    if (kind === 'bundle') await rm(file, { force: true });
   }
 };

@@ -63,7 +63,7 @@ const readLoose = async (
 ): Promise<Buffer | undefined> => {
   for (const store of stores) {
     const path = fileOf(store, oid);
-    const facts = await stat(path).catch(() => undefined);
+    const facts = await stat(path, store).catch(() => undefined);
     if (!facts?.isFile() || facts.size > MAX_SMALL_BYTES) continue;
     const whole = await readFile(path)
       .then(inflated)
@@ -182,7 +182,7 @@ export const writeObject = async (shadow: Shadow, kind: Kind, bytes: Buffer): Pr
   const store = join(shadow.dir, 'objects');
   const path = fileOf(store, oid);
   if (kind === 'tree') remember(oid, bytes);
-  if ((await exists(path)) && (await renewObject(shadow, oid))) return oid;
+  if ((await exists(path, store)) && (await renewObject(shadow, oid))) return oid;
   const whole = Buffer.concat([Buffer.from(`${kind} ${bytes.length}\0`), bytes]);
   // A thread would take longer than this.
   const packed =
@@ -195,7 +195,8 @@ export const writeObject = async (shadow: Shadow, kind: Kind, bytes: Buffer): Pr
 
 /** Whether each of these lies in a file of the shadow's own store. */
 export const areOwn = async ({ dir }: Shadow, oids: readonly string[]): Promise<boolean> => {
-  const found = await Promise.all(oids.map((oid) => exists(fileOf(join(dir, 'objects'), oid))));
+  const store = join(dir, 'objects');
+  const found = await Promise.all(oids.map((oid) => exists(fileOf(store, oid), store)));
   return found.every(Boolean);
 };
 

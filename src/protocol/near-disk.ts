@@ -73,7 +73,8 @@ const isOnLocal = async (folder: Path): Promise<boolean> => {
 };
 
 const ask = (key: string): void => {
-  if (asked.has(key)) return;
+  // A name in there may be another folder's by the time of the answer.
+  if (asked.has(key) || key.startsWith('/proc/')) return;
   asked.add(key);
   void isOnLocal(Buffer.from(key, 'latin1')).then((found) => {
     asked.delete(key);
@@ -82,10 +83,10 @@ const ask = (key: string): void => {
   });
 };
 
-/** Whether a question about this path may be asked here and now. The first one about a folder is what asks for it. */
-const isQuick = (path: Path): boolean => {
+/** Whether a question about this path may be asked here and now. The first one about a folder asks for that. */
+const isQuick = (path: Path, on?: string): boolean => {
+  const key = on === undefined ? folderOf(path) : textOf(on);
   if (turnMs > TURN_MS || performance.now() < pausedUntilMs) return false;
-  const key = folderOf(path);
   const known = near.get(key);
   if (known === undefined) ask(key);
   return known === true;
@@ -96,7 +97,7 @@ export const alsoNamed = (name: string, folder: Path): (() => void) => {
   const key = textOf(folder);
   const known = near.get(key);
   if (known === undefined) ask(key);
-  else near.set(name, known);
+  near.set(name, known === true);
   return () => void near.delete(name);
 };
 
@@ -117,18 +118,18 @@ const now = <T>(question: () => T): T => {
   }
 };
 
-/** Like those of `node:fs/promises`, with what they throw. */
+/** As `node:fs/promises` has them, with what they throw. `on`: a folder whose disk it is, where the path's own may be new. */
 export const lstat = async (path: Path): Promise<Stats> =>
   isQuick(path) ? now(() => lstatSync(path)) : pool.lstat(path);
 
-export const stat = async (path: Path): Promise<Stats> =>
-  isQuick(path) ? now(() => statSync(path)) : pool.stat(path);
+export const stat = async (path: Path, on?: string): Promise<Stats> =>
+  isQuick(path, on) ? now(() => statSync(path)) : pool.stat(path);
 
 export const statBig = async (path: Path): Promise<BigIntStats> =>
   isQuick(path) ? now(() => statSync(path, { bigint: true })) : pool.stat(path, { bigint: true });
 
-export const exists = (path: Path): Promise<boolean> =>
-  stat(path).then(
+export const exists = (path: Path, on?: string): Promise<boolean> =>
+  stat(path, on).then(
     () => true,
     () => false,
   );
@@ -177,7 +178,7 @@ export const readFile = async (path: Path): Promise<Buffer> => {
     const facts = await file.stat();
     if (!facts.isFile()) throw Object.assign(new Error(`EINVAL: no file, ${path}`), { code: 'EINVAL' });
     if (facts.size > SMALL_BYTES) return await pool.readFile(path);
-    const buffer = Buffer.alloc(SMALL_BYTES);
+    const buffer = Buffer.alloc(facts.size + 1);
     let bytes = 0;
     for (;;) {
       const { bytesRead } = await file.read(buffer, bytes, buffer.length - bytes, bytes);

@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Application, applyChanges, recoverApplications } from '../patch/apply.ts';
@@ -152,14 +151,6 @@ const sweepPayloads = async (dir: string): Promise<void> => {
   }
 };
 
-async function* readOnce(file: string): AsyncGenerator<Uint8Array> {
-  try {
-    yield* createReadStream(file);
-  } finally {
-    await rm(file, { force: true });
-  }
-}
-
 /** Nothing is half done where khlone's own files find no room: what was begun goes on when there is some. */
 const orFull = <T>({ zone, zonesDir }: PatchPlace, work: Promise<T>): Promise<T> =>
   work.catch((thrown: unknown) => {
@@ -202,8 +193,8 @@ const lookAt = async (place: PatchPlace, params: Params<'patch.look'>): Promise<
   if (known.includes(tree)) return { answer };
   await sweepPayloads(dir);
   const file = fresh(dir);
-  const envelope = await sealEnvelope(shadow, { base, result: tree }, file);
-  return { answer: { ...answer, envelope }, body: readOnce(file) };
+  const { envelope, payload } = await sealEnvelope(shadow, { base, result: tree }, file);
+  return { answer: { ...answer, envelope }, body: payload };
 };
 
 /** A replica's earlier answer, where it asks again; `copied` where two worktrees use one id. */

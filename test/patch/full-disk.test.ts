@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import { expect, it } from 'vitest';
 import { openEnvelope, sealEnvelope } from '../../src/patch/envelope.ts';
 import { openShadow } from '../../src/patch/shadow.ts';
@@ -23,16 +24,17 @@ it.skipIf(!mounted)(
       const { tree: result } = await snapshotTree(wish);
       const from = await openShadow(wish, wish.shadowDir, 60_000);
       const sealed = join(ground.dir, 'sealed');
-      const envelope = await sealEnvelope(from, { base: undefined, result }, sealed);
+      const { envelope, payload } = await sealEnvelope(from, { base: undefined, result }, sealed);
       const far = join(dir, 'far');
       mkdirSync(far);
       gitIn(far, 'init', '-q');
       const there = snapshotWish(far);
       const to = await openShadow(there, there.shadowDir, 60_000);
-      async function* payload(): AsyncGenerator<Uint8Array> {
-        yield readFileSync(sealed);
+      const bytes = await buffer(payload);
+      async function* again(): AsyncGenerator<Uint8Array> {
+        yield bytes;
       }
-      const take = () => openEnvelope(to, envelope, payload(), join(ground.dir, 'payload'));
+      const take = () => openEnvelope(to, envelope, again(), join(ground.dir, 'payload'));
       writeFileSync(join(dir, 'ballast'), Buffer.alloc(1_400_000, 1));
       await expect(take()).rejects.toMatchObject({
         code: 'disk-low',

@@ -1,5 +1,3 @@
-import { createReadStream } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import * as z from 'zod';
 import { type Application, applyChanges, recoverApplications } from '../../patch/apply.ts';
 import { sweepDisplaced } from '../../patch/displaced.ts';
@@ -175,28 +173,23 @@ export const syncTo = async (ground: Ground, far: Far, meeting: Meeting): Promis
   const isWhole = meeting.plan.blocked.size === 0;
   const result = isWhole ? meeting.merge.tree : await treeWith(shadow, meeting.remote, toRemote);
   if (toRemote.length === 0) return finishSync(ground, meeting, result, []);
-  const file = payloadIn(dir);
-  try {
-    const begun = pendingOf('sync', meeting);
-    const [envelope] = await Promise.all([
-      sealEnvelope(shadow, { base: meeting.remote, result }, file, ground.ahead),
-      holdFor(ground, { ...ground.state, pending: begun }),
-    ]);
-    faultPoint('patch.sealed');
-    const seq = ground.state.seq + 1;
-    const pending = { ...begun, seq, envelope };
-    await keepState(ground, { ...ground.state, seq, pending });
-    const { replica } = ground;
-    faultPoint('patch.pending-sync');
-    const settles = isWhole && meeting.plan.toLocal.length === 0;
-    const { answer, refused } = await far.apply({ replica, seq, envelope, settles }, createReadStream(file));
-    faultPoint('patch.answered');
-    if (!answer.copied) return await finishSync(ground, meeting, result, refused);
-    await becomeAnother(ground);
-    return 'copied';
-  } finally {
-    await rm(file, { force: true });
-  }
+  const begun = pendingOf('sync', meeting);
+  const [{ envelope, payload }] = await Promise.all([
+    sealEnvelope(shadow, { base: meeting.remote, result }, payloadIn(dir), ground.ahead),
+    holdFor(ground, { ...ground.state, pending: begun }),
+  ]);
+  faultPoint('patch.sealed');
+  const seq = ground.state.seq + 1;
+  const pending = { ...begun, seq, envelope };
+  await keepState(ground, { ...ground.state, seq, pending });
+  const { replica } = ground;
+  faultPoint('patch.pending-sync');
+  const settles = isWhole && meeting.plan.toLocal.length === 0;
+  const { answer, refused } = await far.apply({ replica, seq, envelope, settles }, payload);
+  faultPoint('patch.answered');
+  if (!answer.copied) return finishSync(ground, meeting, result, refused);
+  await becomeAnother(ground);
+  return 'copied';
 };
 
 /** Two worktrees use one id, a copy and its original: this one takes a new one. */
