@@ -33,8 +33,8 @@ export const Seen = z.strictObject({
 });
 export type Seen = z.infer<typeof Seen>;
 
-/** What a snapshot can build on: the tree of the kept index, and what was seen then. */
-export type LastSeen = { tree: string; seen: Seen };
+/** What a snapshot can build on: the kept index by its mark, the tree that it holds, and what was seen then. */
+export type LastSeen = { index: string; tree: string; seen: Seen };
 
 const Note = z.strictObject({
   /** The kept index that this is about. */
@@ -81,6 +81,28 @@ const copyIndex = async (from: string, to: string): Promise<void> => {
   await utimes(to, seconds, seconds);
 };
 
+/**
+ * Gives `use` the kept index, to be read and not written, with what was seen when it was kept. Undefined where there is
+ * none to build on, or another one took its place meanwhile.
+ */
+export const withKept = async <T>(
+  { dir }: Shadow,
+  use: (index: string, last: LastSeen) => Promise<T | undefined>,
+): Promise<{ last: LastSeen; found: T } | undefined> => {
+  const kept = keptIn(dir);
+  const [mark, note] = await Promise.all([indexMark(kept).catch(() => undefined), readNote(dir)]);
+  if (note?.seen === undefined || note.index !== mark) return undefined;
+  const last = { index: note.index, tree: note.tree, seen: note.seen };
+  const found = await use(kept, last);
+  const isStill = found !== undefined && (await indexMark(kept).catch(() => undefined)) === mark;
+  return isStill ? { last, found } : undefined;
+};
+
+/** Notes what was seen since, with the same kept index. A note that was cut off is none. */
+export const noteSeen = async ({ dir }: Shadow, last: LastSeen, seen: Seen | undefined): Promise<void> => {
+  if (seen && seen !== last.seen) await writeNote(dir, { ...last, seen }).catch(() => undefined);
+};
+
 /** Copies the kept index, with the note about it; no note where another one took its place meanwhile. */
 const copyKept = async (shadowDir: string, to: string): Promise<Note | undefined> => {
   const kept = keptIn(shadowDir);
@@ -100,11 +122,11 @@ export const copySnapshotIndex = async (shadowDir: string, tree: string, to: str
 };
 
 /**
- * Takes a snapshot on a copy of the kept index, which takes the kept one's place afterwards where the result names its
- * tree as `whole`. `use` gets the copy, and what was seen when it was made, if that can be built on. `fresh`: from an
+ * Takes a snapshot on a copy of the kept index, which takes the kept one's place afterwards: it holds the tree that the
+ * result names as `whole`. `use` gets the copy, and what was seen when it was made, if that can be built on. `fresh`: from an
  * empty index.
  */
-export const withIndex = async <T extends { whole: string | undefined; seen?: Seen | undefined }>(
+export const withIndex = async <T extends { whole: string; seen?: Seen | undefined }>(
   { dir }: Shadow,
   fresh: boolean,
   use: (index: string, last: LastSeen | undefined) => Promise<T>,
@@ -112,14 +134,9 @@ export const withIndex = async <T extends { whole: string | undefined; seen?: Se
   const index = join(dir, `index.${randomBytes(6).toString('hex')}`);
   try {
     const before = fresh ? undefined : await copyKept(dir, index).catch(() => undefined);
-    const last = before?.seen && { tree: before.tree, seen: before.seen };
+    const last = before?.seen && { index: before.index, tree: before.tree, seen: before.seen };
     const result = await use(index, last);
     const { whole: tree, seen } = result;
-    if (tree === undefined) {
-      if (before && seen && seen !== before.seen)
-        await writeNote(dir, { ...before, seen }).catch(() => undefined);
-      return result;
-    }
     const note: Note = { index: await indexMark(index).catch(() => ''), tree, ...(seen && { seen }) };
     await rename(index, keptIn(dir)).catch(() => undefined);
     await writeNote(dir, note).catch(() => undefined);

@@ -7,8 +7,9 @@ import { plainHead } from './head.ts';
 import type { LastSeen, Seen } from './last-snapshot.ts';
 import { type Carried, limitOf, matcherOf, refusalOfNew } from './left-out.ts';
 import { type Path, pathText } from './listing.ts';
+import type { Shadow } from './shadow.ts';
 import { treeByHand } from './small-edits.ts';
-import type { SnapshotWish, Taken } from './snapshot.ts';
+import type { Snapshot, SnapshotWish, Taken } from './snapshot.ts';
 import { filteredOf, type Listing, listOthers, sizesOf } from './worktree-listing.ts';
 
 /**
@@ -113,16 +114,15 @@ const filteredAmong = async (wish: SnapshotWish, seen: Seen, dirty: readonly Pat
   return (await isWithoutAttributes(wish, seen.attributes, dirty)) ? new Set() : filteredOf(wish, dirty);
 };
 
-/**
- * A snapshot by what the last one noted; undefined where more happened since than edits and new files. A few small ones
- * leave the kept index as it is: the next snapshot finds and reads them once more. It may have read files into the index
- * by then, which a full look would have read as well.
- */
-export const takeQuick = async (
+/** What came since the last snapshot: edited paths, new ones, and the sizes of both in bytes. */
+export type Quick = { found: New; sizes: Map<Path, number> };
+
+/** Edits and new files since the last snapshot, by its index; undefined where more happened than that. Nothing is written. */
+export const lookQuick = async (
   work: Work,
   wish: SnapshotWish,
-  { seen, tree: before }: LastSeen,
-): Promise<Taken | undefined> => {
+  { seen }: LastSeen,
+): Promise<Quick | undefined> => {
   const [found, words] = await Promise.all([lookForNew(wish, seen), lookAtFiles(work)]);
   if (!found) return undefined;
   const { fresh } = found;
@@ -131,15 +131,31 @@ export const takeQuick = async (
   const paths = new Set([...dirty, ...fresh]);
   const sizes = await sizesOf(wish.worktree, [...paths]);
   if (sizes.size < paths.size || !allTravel(wish, sizes, fresh)) return undefined;
-  const [filtered, tree] = await Promise.all([
-    filteredAmong(wish, seen, dirty),
-    treeByHand(work.shadow, before, sizes),
-  ]);
-  if (filtered.size > 0) return undefined;
-  const now = { head: seen.head, leftOut: [] };
-  if (tree !== undefined) return { ...now, tree, whole: undefined, seen: seenNow(seen, found) };
-  if (!(await readIn(work, [...paths]))) return undefined;
+  return (await filteredAmong(wish, seen, dirty)).size > 0 ? undefined : { found, sizes };
+};
+
+/** The snapshot with a few small changes, which leave the kept index as it is: the next one reads them once more. */
+export const takeByHand = async (
+  shadow: Shadow,
+  { seen, tree: before }: LastSeen,
+  { found, sizes }: Quick,
+): Promise<(Snapshot & { seen: Seen }) | undefined> => {
+  const tree = await treeByHand(shadow, before, sizes);
+  return tree === undefined ? undefined : { tree, head: seen.head, leftOut: [], seen: seenNow(seen, found) };
+};
+
+/**
+ * The snapshot with the changes read into a copy of that index; undefined where one goes meanwhile. It may have read
+ * files into the index by then, which a full look would have read as well.
+ */
+export const takeIn = async (
+  work: Work,
+  { seen }: LastSeen,
+  { found, sizes }: Quick,
+): Promise<Taken | undefined> => {
+  if (!(await readIn(work, [...sizes.keys()]))) return undefined;
   const whole = await writeTree(work);
-  const others = [...seen.others, ...fresh];
-  return { ...now, tree: whole, whole, seen: { ...seenNow(seen, { ...found, fresh: [] }), others } };
+  const others = [...seen.others, ...found.fresh];
+  const now = { ...seenNow(seen, { ...found, fresh: [] }), others };
+  return { tree: whole, head: seen.head, leftOut: [], whole, seen: now };
 };

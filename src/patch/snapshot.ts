@@ -2,7 +2,7 @@ import { copyFile, rm } from 'node:fs/promises';
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
 import { heldPaths, lookAtFiles, readIn, said, setEntries, type Work, writeTree } from './entries.ts';
 import { git } from './git.ts';
-import { type LastSeen, type Seen, sweepIndexes, withIndex } from './last-snapshot.ts';
+import { type LastSeen, noteSeen, type Seen, sweepIndexes, withIndex, withKept } from './last-snapshot.ts';
 import {
   type Carried,
   EXCLUDED,
@@ -16,8 +16,8 @@ import {
   tooLarge,
 } from './left-out.ts';
 import { type Path, pathText, records } from './listing.ts';
-import { beginSeen, endSeen, takeQuick } from './quick-look.ts';
-import { openShadow, type Repository } from './shadow.ts';
+import { beginSeen, endSeen, lookQuick, takeByHand, takeIn } from './quick-look.ts';
+import { openShadow, type Repository, type Shadow } from './shadow.ts';
 import { emptyTree } from './tree.ts';
 import { filteredOf, GITLINK, type Listing, listWorktree, sizesOf } from './worktree-listing.ts';
 
@@ -182,8 +182,8 @@ const headOf = async ({ worktree: cwd, deadlineMs }: SnapshotWish): Promise<stri
   return answer.code === 0 ? answer.stdout.toString('utf8').trim() : undefined;
 };
 
-/** `whole`: the tree of the index, where it was changed; `seen`: what the next snapshot may build on. */
-export type Taken = Snapshot & { whole: string | undefined; seen: Seen | undefined };
+/** `whole`: the tree of the index; `seen`: what the next snapshot may build on. */
+export type Taken = Snapshot & { whole: string; seen: Seen | undefined };
 
 const takeRound = async (round: Round, last: LastSeen | undefined): Promise<Taken> => {
   const { wish, shadow, left } = round;
@@ -208,6 +208,23 @@ const takeRound = async (round: Round, last: LastSeen | undefined): Promise<Take
   return { tree, head, leftOut, whole, seen };
 };
 
+/** By what the last snapshot noted, where edits and new files are all that came since; else from a look at everything. */
+const takeOnce = async (wish: SnapshotWish, shadow: Shadow, fresh: boolean): Promise<Snapshot> => {
+  const kept = fresh
+    ? undefined
+    : await withKept(shadow, (index, last) => lookQuick({ shadow, index }, wish, last));
+  const byHand = kept && (await takeByHand(shadow, kept.last, kept.found));
+  if (byHand) {
+    await noteSeen(shadow, kept.last, byHand.seen);
+    return byHand;
+  }
+  return withIndex(shadow, fresh, async (index, last) => {
+    const round = { wish, shadow, index, left: new Map() };
+    const isSame = kept !== undefined && last?.index === kept.last.index;
+    return (isSame && (await takeIn(round, last, kept.found))) || takeRound(round, last);
+  });
+};
+
 /**
  * The tree id of the worktree's present state. A file that changes its kind meanwhile, or an object that the user's
  * git pruned, makes it begin anew; then it throws what git said. Throws `timeout` when one git takes over `deadlineMs`.
@@ -220,10 +237,7 @@ export const snapshotTree = async (wish: SnapshotWish): Promise<Snapshot> => {
   let last: KhloneError = new KhloneError('internal', 'no snapshot was taken');
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
     try {
-      const { tree, head, leftOut } = await withIndex(shadow, attempt > 0, async (index, last) => {
-        const round = { wish, shadow, index, left: new Map() };
-        return (last && (await takeQuick(round, wish, last))) ?? takeRound(round, last);
-      });
+      const { tree, head, leftOut } = await takeOnce(wish, shadow, attempt > 0);
       return { tree, head, leftOut };
     } catch (thrown) {
       last = asKhloneError(thrown);
