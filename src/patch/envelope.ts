@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { deflate, inflate } from 'node:zlib';
@@ -8,6 +7,15 @@ import type { Envelope } from '../protocol/patch.ts';
 import { git, gitFailed, gitStream } from './git.ts';
 import { copySnapshotIndex } from './last-snapshot.ts';
 import { applyByHand, patchByHand } from './patch-by-hand.ts';
+import {
+  broken,
+  inOnePiece,
+  MAX_PATCH_BYTES,
+  MAX_PAYLOAD_BYTES,
+  readOnce,
+  receiveBundle,
+  receivePatch,
+} from './payload.ts';
 import type { Shadow } from './shadow.ts';
 import { commitOf } from './synthetic-commit.ts';
 import { RENAME_LIMIT } from './tree.ts';
@@ -18,14 +26,10 @@ import { RENAME_LIMIT } from './tree.ts';
  */
 
 const GIT_DEADLINE_MS = 15 * 60_000;
-/** A patch above this is never the smaller form. */
-const MAX_PATCH_BYTES = 4 * 1024 * 1024;
 /** Below this no bundle is made to compare with: its three processes cost more than the bytes that it could save. */
 const SMALL_PATCH_BYTES = 2048;
 /** What a small payload may inflate to. */
 const MAX_INFLATED_BYTES = 64 * 1024 * 1024;
-/** What a zone sends in one piece: more travels as first code does. */
-const MAX_PAYLOAD_BYTES = 8 * 2 ** 30;
 const MAX_ANSWER_BYTES = 64 * 1024;
 const MAX_HEADER_BYTES = 64 * 1024;
 
@@ -116,18 +120,6 @@ const writeBundle = async (
 /** An envelope and what goes in it, which is read once: a file that it lies in is gone afterwards. */
 export type Sealed = { envelope: Envelope; payload: AsyncIterable<Uint8Array> };
 
-async function* readOnce(file: string): AsyncGenerator<Uint8Array> {
-  try {
-    yield* createReadStream(file);
-  } finally {
-    await rm(file, { force: true });
-  }
-}
-
-async function* inOnePiece(bytes: Buffer): AsyncGenerator<Uint8Array> {
-  yield bytes;
-}
-
 /**
  * Makes the payload that leads from `base` (or from nothing) to `result`, in whichever form is smaller: a patch in
  * memory, or a bundle in `file`. A sender that dies seals anew: nothing waits for the disk. `ahead`: begun before, of
@@ -157,53 +149,11 @@ export const sealEnvelope = async (
   };
 };
 
-const broken = (why: string): KhloneError =>
-  new KhloneError('conflict', `a patch that came over the link is broken: ${why}`, 'try again');
-
 /** What git said of a patch that it could not take in: a full disk says nothing about the patch. */
 const refused = (stderr: string, line: 0 | -1): KhloneError => {
   const failed = gitFailed('a patch could not be taken in', stderr);
   if (failed.code === 'disk-low') return failed;
   return broken(stderr.trim().split('\n').at(line)?.slice(0, 200) ?? '');
-};
-
-/** Hands on what arrives piece by piece; it must be exactly what the envelope says. */
-const receive = async (
-  { bytes, sha256 }: Envelope,
-  body: AsyncIterable<Uint8Array>,
-  take: (piece: Uint8Array) => unknown,
-): Promise<void> => {
-  const hash = createHash('sha256');
-  let seen = 0;
-  for await (const piece of body) {
-    seen += piece.length;
-    if (seen > bytes) throw broken('it is longer than announced');
-    hash.update(piece);
-    await take(piece);
-  }
-  if (seen !== bytes) throw broken('it is shorter than announced');
-  if (hash.digest('hex') !== sha256) throw broken('its bytes are not the ones that were sent');
-};
-
-const receivePatch = async (envelope: Envelope, body: AsyncIterable<Uint8Array>): Promise<Buffer> => {
-  if (envelope.bytes > MAX_PATCH_BYTES) throw broken('it is too large');
-  const pieces: Uint8Array[] = [];
-  await receive(envelope, body, (piece) => pieces.push(Uint8Array.from(piece)));
-  return Buffer.concat(pieces);
-};
-
-const receiveBundle = async (
-  envelope: Envelope,
-  body: AsyncIterable<Uint8Array>,
-  file: string,
-): Promise<void> => {
-  if (envelope.bytes > MAX_PAYLOAD_BYTES) throw broken('it is too large');
-  const out = await open(file, 'w', 0o600);
-  try {
-    await receive(envelope, body, (piece) => out.appendFile(piece));
-  } finally {
-    await out.close();
-  }
 };
 
 /** The tree that a patch makes of its base; where git makes it, in an index beside `file`. */

@@ -83,11 +83,22 @@ export const PATCH_CALLS = {
    * payload. A path that is not as the base says is left alone. The answer's body is JSON: the refusals. A repeated
    * `seq` with the same payload is answered as the first time; `copied` says that it came with another one, or is
    * behind: two worktrees use this replica's id, and this one takes a new id and looks again. `settles`: once every path
-   * has moved, the person has all of the result, as `patch.agree` says it.
+   * has moved, the person has all of the result, as `patch.agree` says it. `unchanged`: sent before the answer to a look
+   * came. Where that told another state than the base, or left something out, nothing moves: `changed`.
    */
   'patch.apply': {
-    params: z.strictObject({ zone, replica, seq, envelope: Envelope, settles: z.boolean().optional() }),
-    answer: z.object({ done: count, repeated: z.boolean(), copied: z.boolean() }),
+    params: z.strictObject({
+      ...{ zone, replica, seq },
+      envelope: Envelope,
+      settles: z.boolean().optional(),
+      unchanged: z.boolean().optional(),
+    }),
+    answer: z.object({
+      done: count,
+      repeated: z.boolean(),
+      copied: z.boolean(),
+      changed: z.boolean().optional(),
+    }),
   },
   /** The person has all of this state: what differs from it from now on is work that a removal would lose. */
   'patch.agree': {

@@ -23,6 +23,7 @@ import { KhloneError } from '../protocol/error.ts';
 import { faultPoint } from '../protocol/fault-point.ts';
 import { exists } from '../protocol/near-disk.ts';
 import type { Refusal } from '../protocol/patch.ts';
+import { noteTold, takeTold } from './last-told.ts';
 import { Receipt, readReceipts, writeReceipt } from './patch-receipts.ts';
 import { zoneShadowDir } from './zone-removal.ts';
 
@@ -138,6 +139,9 @@ const holdFor = (
   );
 };
 
+/** Two servers of one process, as in a test, may know a zone by one id. */
+const placeName = ({ zone, zonesDir }: PatchPlace): string => join(zonesDir, zone);
+
 export type Look = { answer: AnswerOf<'patch.look'>; body?: AsyncIterable<Uint8Array> };
 
 const STALE_PAYLOAD_MS = 24 * 3600_000;
@@ -158,8 +162,11 @@ const orFull = <T>({ zone, zonesDir }: PatchPlace, work: Promise<T>): Promise<T>
   });
 
 /** The state of the worktree, and what leads there from a tree that the replica has. Throws `disk-low`. */
-export const look = (place: PatchPlace, params: Params<'patch.look'>): Promise<Look> =>
-  orFull(place, lookAt(place, params));
+export const look = async (place: PatchPlace, params: Params<'patch.look'>): Promise<Look> => {
+  const found = await orFull(place, lookAt(place, params));
+  noteTold(placeName(place), params.replica, found.answer);
+  return found;
+};
 
 const lookAt = async (place: PatchPlace, params: Params<'patch.look'>): Promise<Look> => {
   const ground = await groundOf(place);
@@ -242,6 +249,7 @@ const takeIn = async (
   const { shadow, dir } = ground;
   await recover(ground);
   const { replica, seq, envelope } = params;
+  const last = takeTold(placeName(place));
   const [receipts, pins] = await Promise.all([readReceipts(dir), pinned(shadow)]);
   const earlier = repeatOf(
     receipts.find((one) => one.replica === replica),
@@ -250,6 +258,8 @@ const takeIn = async (
   if (earlier === 'copied') return { answer: { done: 0, repeated: false, copied: true }, refused: [] };
   if (earlier)
     return { answer: { done: earlier.done, repeated: true, copied: false }, refused: earlier.refused };
+  if (params.unchanged && !(last?.replica === replica && last.tree === envelope.base))
+    return { answer: { done: 0, repeated: false, copied: false, changed: true }, refused: [] };
   const sent = sentTo(pins, replica);
   if (!envelope.base || !sent.has(envelope.base))
     throw new KhloneError(

@@ -164,9 +164,15 @@ async function* nothing(): AsyncGenerator<Uint8Array> {}
 
 /**
  * Sends what the worktree has to the zone, which changes each path where it is still as it was told. `copied`: another
- * worktree uses this one's id, so it has a new one now, and asks the zone for its state anew.
+ * worktree uses this one's id, so it has a new one now, and asks the zone for its state anew. `unchanged`: only where the
+ * zone has just told this very state; else nothing has moved, and it is `changed`.
  */
-export const syncTo = async (ground: Ground, far: Far, meeting: Meeting): Promise<Done | 'copied'> => {
+export const syncTo = async <Early extends boolean = false>(
+  ground: Ground,
+  far: Far,
+  meeting: Meeting,
+  { unchanged }: { unchanged?: Early } = {},
+): Promise<Done | 'copied' | (Early extends true ? 'changed' : never)> => {
   const { shadow, dir } = ground;
   const { toRemote } = meeting.plan;
   // Where nothing waits, the merge itself is what the zone becomes.
@@ -185,8 +191,13 @@ export const syncTo = async (ground: Ground, far: Far, meeting: Meeting): Promis
   const { replica } = ground;
   faultPoint('patch.pending-sync');
   const settles = isWhole && meeting.plan.toLocal.length === 0;
-  const { answer, refused } = await far.apply({ replica, seq, envelope, settles }, payload);
+  const change = { replica, seq, envelope, settles, ...(unchanged && { unchanged: true }) };
+  const { answer, refused } = await far.apply(change, payload);
   faultPoint('patch.answered');
+  if (answer.changed) {
+    await forgetPending(ground);
+    return 'changed' as never;
+  }
   if (!answer.copied) return finishSync(ground, meeting, result, refused);
   await becomeAnother(ground);
   return 'copied';

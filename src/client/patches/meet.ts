@@ -55,8 +55,8 @@ const verified = async (ground: Ground, known: readonly string[]): Promise<strin
   return found.filter((tree) => tree !== undefined);
 };
 
-/** Brings the zone's present state into the shadow, and notes it as the last one seen. */
-export const fetchRemote = async (ground: Ground, far: Far): Promise<Look> => {
+/** Brings the zone's present state into the shadow. */
+export const askZone = async (ground: Ground, far: Far): Promise<Look> => {
   const { remote, base } = ground.state;
   const known = await Promise.all([...new Set([remote, base])].map((tree) => present(ground, tree)));
   const here = known.filter((tree) => tree !== undefined);
@@ -66,11 +66,22 @@ export const fetchRemote = async (ground: Ground, far: Far): Promise<Look> => {
     if (sound.length === here.length) throw thrown;
     return askFor(ground, far, sound);
   });
-  const { tree, head, envelope } = answer;
+  const { tree, envelope } = answer;
   if (!envelope && (await present(ground, tree)) === undefined)
     throw new KhloneError('conflict', 'the zone told a state and did not send it', 'try again');
+  return answer;
+};
+
+/** Notes the zone's state as the last one seen. */
+export const noteRemote = async (ground: Ground, { tree, head }: Look): Promise<void> => {
   const { head: _, ...rest } = ground.state;
   await keepState(ground, { ...rest, remote: tree, ...(head && { head }) });
+};
+
+/** Both. */
+export const fetchRemote = async (ground: Ground, far: Far): Promise<Look> => {
+  const answer = await askZone(ground, far);
+  await noteRemote(ground, answer);
   return answer;
 };
 

@@ -14,7 +14,8 @@ import { agreeIfThere, type Choice, type Far, type Look } from './far.ts';
 import { type Ground, holdFor, keepState, openGround, present, snapshotOf } from './ground.ts';
 import { type Direction, flagsOf, forgetNamed, ignoredBefore, judge, type Wish } from './judge.ts';
 import { inTurn } from './lock.ts';
-import { fetchRemote, type Meeting, meet } from './meet.ts';
+import { askZone, type Meeting, meet, noteRemote } from './meet.ts';
+import { noteCalm, sendEarly } from './send-early.ts';
 import { type ToldConflict, tellConflicts } from './told.ts';
 
 /** A whole pull or sync: what was begun before is finished, both sides are looked at, and then one of them changes. */
@@ -59,25 +60,29 @@ const beginSync = (ground: Ground, local: string): void => {
   );
 };
 
-/**
- * Both sides as they are now, and what would become of them. `localTree`: as it was when a sync was queued.
- * `onLocal`: told of the local tree while the zone is still asked.
- */
-const look = async (
+type Here = Pick<Snapshot, 'tree' | 'leftOut'>;
+type Looked = { meeting: Meeting; seen: Look; leftOut: LeftOut[] };
+
+/** What would become of both sides. `localTree`: this one as it was when a sync was queued. */
+const meetBoth = async (
   ground: Ground,
   far: Far,
-  { localTree, onLocal }: { localTree?: string | undefined; onLocal?: (tree: string) => void } = {},
-): Promise<{ meeting: Meeting; seen: Look; leftOut: LeftOut[] }> => {
-  const fromHere = async (): Promise<Pick<Snapshot, 'tree' | 'leftOut'>> => {
-    const found = localTree ? { tree: localTree, leftOut: [] } : await snapshotOf(ground);
-    onLocal?.(found.tree);
-    return found;
-  };
-  const [{ tree: local, leftOut }, seen] = await Promise.all([fromHere(), fetchRemote(ground, far)]);
+  { tree: local, leftOut }: Here,
+  seen: Look,
+  localTree?: string,
+): Promise<Looked> => {
+  noteCalm(ground, seen);
+  await noteRemote(ground, seen);
   const then = ground.state.queued?.find(({ tree }) => tree === localTree)?.base;
   const base = (await present(ground, then)) ?? (await agreedBase(ground, far, seen.head));
   const held = repositoriesIn(leftOut, seen.leftOut);
   return { meeting: await meet(ground, { base, local, remote: seen.tree, held }), seen, leftOut };
+};
+
+/** Both sides as they are now. */
+const look = async (ground: Ground, far: Far): Promise<Looked> => {
+  const [here, seen] = await Promise.all([snapshotOf(ground), askZone(ground, far)]);
+  return meetBoth(ground, far, here, seen);
 };
 
 const isClear = ({ plan }: Meeting, { refused }: Pick<Done, 'refused'>): boolean =>
@@ -144,39 +149,57 @@ export const pull = (
     return { ...done, refused, seen, leftOut, conflicts, isClear: clear, flags };
   });
 
+type SyncWish = StepWish & { localTree?: string };
+
+/** What is over: the rest of what is known of it, written down and told. */
+const synced = async (
+  ground: Ground,
+  far: Far,
+  wish: SyncWish,
+  { meeting, done, seen, leftOut }: Looked & { done: Done },
+): Promise<Stepped> => {
+  await forgetQueued(ground, wish.localTree);
+  await forgetNamed(ground, wish.files);
+  const clear = isClear(meeting, done);
+  const { toLocal, toRemote } = meeting.plan;
+  // What is sent settles it by itself.
+  if (clear && toLocal.length + toRemote.length === 0) await far.agree({ tree: meeting.remote });
+  const conflicts = await tellConflicts(ground.shadow, meeting.merge.conflicts);
+  return { ...done, seen, leftOut, conflicts, isClear: clear };
+};
+
+const syncOnce = async (ground: Ground, far: Far, wish: SyncWish): Promise<Stepped | Halted | 'copied'> => {
+  const { localTree } = wish;
+  const asked = askZone(ground, far);
+  asked.catch(() => {});
+  const here: Here = localTree ? { tree: localTree, leftOut: [] } : await snapshotOf(ground);
+  beginSync(ground, here.tree);
+  const judging = wishFor('toRemote', wish, localTree !== undefined);
+  const early = localTree ? undefined : await sendEarly(ground, far, { ...judging, yes: wish.yes }, here);
+  const seen = await asked;
+  if (early === 'copied') return early;
+  if (early) {
+    if (seen.head !== ground.state.head)
+      await noteRemote(ground, { ...seen, tree: ground.state.remote ?? seen.tree });
+    return synced(ground, far, wish, { ...early, seen, leftOut: here.leftOut });
+  }
+  const looked = await meetBoth(ground, far, here, seen, localTree);
+  const { meeting, halts: found } = await judge(ground, looked.meeting, judging);
+  const halts = [...found, ...zoneHalts(seen, wish)];
+  if (halts.length > 0 && !wish.yes) return { halts, meeting };
+  const done = await syncTo(ground, far, meeting);
+  return done === 'copied' ? done : synced(ground, far, wish, { ...looked, meeting, done });
+};
+
 /**
  * Brings this worktree's changes to the zone: its present state, or the one that was queued as `localTree`. Throws
  * `conflict` where two worktrees keep taking each other's id.
  */
-export const sync = (
-  place: StepPlace,
-  far: Far,
-  wish: StepWish & { localTree?: string },
-): Promise<Stepped | Halted> =>
+export const sync = (place: StepPlace, far: Far, wish: SyncWish): Promise<Stepped | Halted> =>
   withGround(place, far, async (ground) => {
     for (let n = 0; n < TRIES; n += 1) {
-      const {
-        meeting: met,
-        seen,
-        leftOut,
-      } = await look(ground, far, {
-        localTree: wish.localTree,
-        onLocal: (tree) => beginSync(ground, tree),
-      });
-      const isQueued = wish.localTree !== undefined;
-      const { meeting, halts: here } = await judge(ground, met, wishFor('toRemote', wish, isQueued));
-      const halts = [...here, ...zoneHalts(seen, wish)];
-      if (halts.length > 0 && !wish.yes) return { halts, meeting };
-      const done = await syncTo(ground, far, meeting);
-      if (done === 'copied') continue;
-      await forgetQueued(ground, wish.localTree);
-      await forgetNamed(ground, wish.files);
-      const clear = isClear(meeting, done);
-      const { toLocal, toRemote } = meeting.plan;
-      // What is sent settles it by itself.
-      if (clear && toLocal.length + toRemote.length === 0) await far.agree({ tree: meeting.remote });
-      const conflicts = await tellConflicts(ground.shadow, meeting.merge.conflicts);
-      return { ...done, seen, leftOut, conflicts, isClear: clear };
+      const stepped = await syncOnce(ground, far, wish);
+      if (stepped !== 'copied') return stepped;
     }
     throw new KhloneError('conflict', 'another copy of this worktree syncs at the same time', 'try again');
   });

@@ -1,5 +1,6 @@
 import { KhloneError } from '../../protocol/error.ts';
 import { zoneRow } from '../store/zones.ts';
+import { createTurns } from '../turns.ts';
 import { commits, common } from '../zone-commits.ts';
 import { agree, look, type PatchPlace, take } from '../zone-patches.ts';
 import { attended } from './attended.ts';
@@ -21,21 +22,6 @@ const placeOf = ({ hall, zonesDir }: TaskDeps, id: string): PatchPlace => {
 async function* json(value: unknown): AsyncGenerator<Uint8Array> {
   yield Buffer.from(JSON.stringify(value));
 }
-
-/** Work on one zone follows other work on it, whatever became of that. */
-const createTurns = () => {
-  const last = new Map<string, Promise<unknown>>();
-  return <T>(zone: string, work: () => Promise<T>): Promise<T> => {
-    const turn = (last.get(zone) ?? Promise.resolve()).then(work, work);
-    const settled = turn
-      .catch(() => {})
-      .finally(() => {
-        if (last.get(zone) === settled) last.delete(zone);
-      });
-    last.set(zone, settled);
-    return turn;
-  };
-};
 
 export const patchRoutes = (deps: TaskDeps) => {
   const inTurn = createTurns();

@@ -1,4 +1,5 @@
 import { execFile, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -52,7 +53,8 @@ const lay = (name: string, ms: number, text = ''): void => {
 it('sweeps a payload and a lock whose maker was killed', async () => {
   await syncNow();
   const clean = readdirSync(dir).sort();
-  put(sides.near, 'kept.txt', 'mine\n');
+  // Large enough to lie in a file on its way.
+  put(sides.near, 'kept.txt', randomBytes(200_000));
   await dieAt('patch.sealed:1', 'sync');
   const left = readdirSync(dir).filter((name) => !clean.includes(name));
   expect(left.map((name) => name.replace(/[\d.]*-?[0-9a-f]*$/u, '')).sort()).toEqual([

@@ -9,6 +9,7 @@ import { packWorktree } from '../../../src/patch/carry.ts';
 import { MAX_FILE_BYTES } from '../../../src/patch/left-out.ts';
 import { pin } from '../../../src/patch/pins.ts';
 import { unpackWorktree } from '../../../src/patch/unpack.ts';
+import { createTurns } from '../../../src/server/turns.ts';
 import { commits, common } from '../../../src/server/zone-commits.ts';
 import { agree, look, type PatchPlace, take } from '../../../src/server/zone-patches.ts';
 import { dirsOf, makeGround, makeRepo, ZONE } from '../../patch/ground.ts';
@@ -31,14 +32,19 @@ export const placeAt = (root: string): StepPlace => ({
 /** `init`: words for git init. `worktree`: another worktree of the repository that stands for the near side. */
 export type Making = { init?: string[]; worktree?: (root: string) => string };
 
-/** The server's own code as the far side. */
-export const farAt = (place: PatchPlace): Far => ({
-  look: (wish) => look(place, { zone: ZONE, choice: CHOICE, ...wish }),
-  apply: (change, payload) => take(place, { zone: ZONE, ...change }, payload),
-  agree: (state) => agree(place, { zone: ZONE, ...state }),
-  commits: (have) => commits(place, { zone: ZONE, have }),
-  common: async (have) => (await common(place, { zone: ZONE, have })).common,
-});
+const inZoneTurn = createTurns();
+
+/** The server's own code as the far side, one step at a time as the server does it. */
+export const farAt = (place: PatchPlace): Far => {
+  const turn = <T>(work: () => Promise<T>): Promise<T> => inZoneTurn(place.path, work);
+  return {
+    look: (wish) => turn(() => look(place, { zone: ZONE, choice: CHOICE, ...wish })),
+    apply: (change, payload) => turn(() => take(place, { zone: ZONE, ...change }, payload)),
+    agree: (state) => turn(() => agree(place, { zone: ZONE, ...state })),
+    commits: (have) => turn(() => commits(place, { zone: ZONE, have })),
+    common: async (have) => (await turn(() => common(place, { zone: ZONE, have }))).common,
+  };
+};
 
 export const makeTwoSides = async (
   prepare: (root: string) => void = () => {},

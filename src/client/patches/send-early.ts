@@ -1,0 +1,58 @@
+import { type LeftOut, repositoriesIn } from '../../patch/left-out.ts';
+import { type Done, syncTo } from './exchange.ts';
+import type { Far, Look } from './far.ts';
+import type { Ground } from './ground.ts';
+import { judge, type Wish } from './judge.ts';
+import { type Meeting, meet } from './meet.ts';
+
+/**
+ * Sends what a sync has before the zone has answered what it is like: most often nobody changed it meanwhile, and then
+ * one round trip is enough for both. The zone takes it only where it has just told that it is as it was told before;
+ * otherwise nothing moves, and the sync goes on with what it told.
+ */
+
+/** Zones that were as they had been before when they answered last, by worktree. Others are waited for. */
+const calm = new Set<string>();
+const MAX_CALM = 1_000;
+/** More changed files than this wait for the answer: they are not sent in vain. */
+const MAX_FILES = 32;
+
+const keyOf = ({ repository, zone }: Ground): string => `${repository.gitDir}\0${zone}`;
+
+/** Notes an answer, before it becomes what is known of the zone. */
+export const noteCalm = (ground: Ground, { tree, leftOut, underway }: Look): void => {
+  const key = keyOf(ground);
+  calm.delete(key);
+  if (tree !== ground.state.remote || leftOut.length > 0 || underway !== undefined) return;
+  if (calm.size >= MAX_CALM) calm.clear();
+  calm.add(key);
+};
+
+/** The zone's state as it most likely still is: all of it is agreed on, and nothing waits. */
+const expectedOf = (ground: Ground): string | undefined => {
+  const { base, remote, conflicts, queued = [] } = ground.state;
+  const isSettled = base !== undefined && base === remote && conflicts.length + queued.length === 0;
+  return isSettled && calm.has(keyOf(ground)) ? remote : undefined;
+};
+
+export type Sent = { meeting: Meeting; done: Done };
+
+/** What was sent; undefined where the zone has to be heard first, and nothing was changed. */
+export const sendEarly = async (
+  ground: Ground,
+  far: Far,
+  wish: Wish & { yes: boolean },
+  { tree: local, leftOut }: { tree: string; leftOut: readonly LeftOut[] },
+): Promise<Sent | 'copied' | undefined> => {
+  const remote = expectedOf(ground);
+  if (remote === undefined || remote === local) return undefined;
+  const held = repositoriesIn(leftOut, []);
+  const met = await meet(ground, { base: remote, local, remote, held });
+  const { meeting, halts } = await judge(ground, met, wish);
+  const { toLocal, toRemote } = meeting.plan;
+  const isPlain = toLocal.length === 0 && toRemote.length > 0 && toRemote.length <= MAX_FILES;
+  if (!isPlain || (halts.length > 0 && !wish.yes)) return undefined;
+  const done = await syncTo(ground, far, meeting, { unchanged: true });
+  if (done === 'changed') return undefined;
+  return done === 'copied' ? done : { meeting, done };
+};
