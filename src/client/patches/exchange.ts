@@ -8,11 +8,12 @@ import { baseAfterPull, baseAfterSync } from '../../patch/plan.ts';
 import { renewReplica } from '../../patch/replica.ts';
 import { type Change, diffTrees, entriesOf, sameEntry, treeWith } from '../../patch/tree.ts';
 import { treeTaken } from '../../patch/tree-taken.ts';
+import { allOf } from '../../protocol/all-of.ts';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import { faultPoint } from '../../protocol/fault-point.ts';
 import type { Refusal } from '../../protocol/patch.ts';
 import type { Far } from './far.ts';
-import { applyPlaceOf, type Ground, holdFor, keepState, present } from './ground.ts';
+import { applyPlaceOf, type Ground, holdFor, keepState, noteState, present } from './ground.ts';
 import { NOT_NAMED } from './judge.ts';
 import { keptConflicts, type Meeting, meet, payloadIn } from './meet.ts';
 import { type Pending, readState, type ZoneState } from './state.ts';
@@ -180,19 +181,28 @@ export const syncTo = async <Early extends boolean = false>(
   const result = isWhole ? meeting.merge.tree : await treeWith(shadow, meeting.remote, toRemote);
   if (toRemote.length === 0) return finishSync(ground, meeting, result, []);
   const begun = pendingOf('sync', meeting);
-  const [{ envelope, payload }] = await Promise.all([
-    sealEnvelope(shadow, { base: meeting.remote, result }, payloadIn(dir), ground.ahead),
-    holdFor(ground, { ...ground.state, pending: begun }),
-  ]);
+  const held = holdFor(ground, { ...ground.state, pending: begun });
+  held.catch(() => {});
+  const { envelope, payload } = await sealEnvelope(
+    shadow,
+    { base: meeting.remote, result },
+    payloadIn(dir),
+    ground.ahead,
+  );
   faultPoint('patch.sealed');
   const seq = ground.state.seq + 1;
   const pending = { ...begun, seq, envelope };
-  await keepState(ground, { ...ground.state, seq, pending });
+  // Nobody is told before both are on the disk, so their order says nothing.
+  await allOf(held, noteState(ground, { ...ground.state, seq, pending }));
   const { replica } = ground;
   faultPoint('patch.pending-sync');
   const settles = isWhole && meeting.plan.toLocal.length === 0;
   const change = { replica, seq, envelope, settles, ...(unchanged && { unchanged: true }) };
-  const { answer, refused } = await far.apply(change, payload);
+  const { answer, refused } = await far.apply(change, payload).catch((thrown: unknown) => {
+    // An older server does not know the word.
+    if (!unchanged || asKhloneError(thrown).code !== 'invalid-params') throw thrown;
+    return { answer: { done: 0, repeated: false, copied: false, changed: true }, refused: [] };
+  });
   faultPoint('patch.answered');
   if (answer.changed) {
     await forgetPending(ground);

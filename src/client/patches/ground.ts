@@ -102,17 +102,21 @@ const isSameState = (one: ZoneState, other: ZoneState): boolean => {
   return [...names].every((name) => one[name] === other[name]);
 };
 
+/** Stores what follows from the state, whose trees the caller holds. */
+export const noteState = async (ground: Ground, next: ZoneState): Promise<void> => {
+  await writeState(ground.repository.gitDir, ground.zone, next);
+  faultPoint('patch.state');
+  ground.state = next;
+};
+
 /** Stores what follows from the state, its trees held first: state.json never names a tree that could be gone. */
 export const keepState = async (ground: Ground, next: ZoneState): Promise<void> => {
-  const { zone, repository } = ground;
   if (isSameState(ground.state, next)) return;
   const held = await isHeld(ground, next);
   const named = holdFor(ground, next);
   if (!held) await named;
   faultPoint('patch.pinned');
-  await allOf(named, writeState(repository.gitDir, zone, next));
-  faultPoint('patch.state');
-  ground.state = next;
+  await allOf(named, noteState(ground, next));
 };
 
 export const applyPlaceOf = ({ repository, keep }: Ground): ApplyPlace => ({

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { patchAhead } from '../../patch/envelope.ts';
 import type { Branch, Halt } from '../../patch/halt.ts';
 import { changesIgnoreRules } from '../../patch/ignored.ts';
@@ -172,6 +173,8 @@ const syncOnce = async (ground: Ground, far: Far, wish: SyncWish): Promise<Stepp
   const { localTree } = wish;
   const asked = askZone(ground, far);
   asked.catch(() => {});
+  // To start a git holds up this process: the question is on its way first, and both sides look at once.
+  await setImmediate();
   const here: Here = localTree ? { tree: localTree, leftOut: [] } : await snapshotOf(ground);
   beginSync(ground, here.tree);
   const judging = wishFor('toRemote', wish, localTree !== undefined);

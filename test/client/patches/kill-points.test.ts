@@ -105,6 +105,11 @@ const scripts: Record<string, { steps: string[]; short: string[]; long: string[]
       ...[...times('patch.state', 5), ...times('apply.aside', 2), ...times('apply.placed', 4)],
     ],
   },
+  'a sync that does not wait for an answer': {
+    steps: ['pull', 'resolve-remote', 'sync', 'pull', 'sync', 'edit:early.txt', 'sync', 'pull'],
+    short: ['patch.pending-sync:2', 'patch.opened:2', 'patch.receipt:2', 'patch.answered:2'],
+    long: ['patch.sealed:2', 'patch.held:2', 'patch.received:2', 'patch.settled:2'],
+  },
   'a decision': {
     steps: ['pull', 'resolve-remote', 'sync', 'pull'],
     short: ['patch.decided:1'],

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { resolveConflict } from '../../../src/client/patches/resolve.ts';
 import { readState } from '../../../src/client/patches/state.ts';
@@ -24,6 +24,10 @@ for (const step of steps) {
     const keep = step === 'resolve-remote' ? 'remote' : 'local';
     const { conflicts } = await readState(join(near, '.git'), ZONE);
     for (const { paths } of conflicts) await resolveConflict(place, paths[0] ?? '', { keep });
+  }
+  if (step.startsWith('edit:')) {
+    const name = step.slice('edit:'.length);
+    writeFileSync(join(near, name), `${name}\n`);
   }
   // The far side alone: `take:FILE` with the parameters, and the payload beside it.
   if (step.startsWith('take:')) {

@@ -1,0 +1,108 @@
+import { execFileSync } from 'node:child_process';
+import { lstatSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import {
+  exists,
+  isLocal,
+  lstat,
+  openRead,
+  readFile,
+  readlink,
+  readNames,
+  readText,
+  realpath,
+  stat,
+  statBig,
+} from '../../src/protocol/near-disk.ts';
+import { until } from '../fixtures/khlone.ts';
+
+const FAR_LONGER = 300_000;
+const MANY = 5_000;
+
+let root = '';
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'khlone-disk-'));
+  writeFileSync(join(root, 'text'), 'words\n');
+  writeFileSync(join(root, 'long'), Buffer.alloc(FAR_LONGER, 7));
+  symlinkSync('text', join(root, 'link'));
+  symlinkSync('nowhere', join(root, 'dangling'));
+  execFileSync('mkfifo', [join(root, 'pipe')]);
+});
+afterEach(() => rmSync(root, { recursive: true }));
+
+/** A folder is asked by the threads until it is known to be on a disk of this machine: both ways answer the same. */
+const bothWays = async (look: () => Promise<void>): Promise<void> => {
+  await look();
+  await until('the folder is known', async () => {
+    let turns = 0;
+    setImmediate(() => {
+      turns += 1;
+    });
+    for (let n = 0; n < 100; n += 1) await lstat(join(root, 'text'));
+    // Asked on the spot, a hundred answers take less than a turn.
+    return turns === 0;
+  });
+  await look();
+};
+
+describe('a disk of this machine', () => {
+  it('is told from what a program or another machine serves', async () => {
+    expect(await isLocal(root)).toBe(true);
+    expect(await isLocal('/proc')).toBe(false);
+    expect(await isLocal(join(root, 'nowhere'))).toBe(false);
+  });
+
+  it('gives the answers that node gives', async () => {
+    const at = (name: string): string => join(root, name);
+    await bothWays(async () => {
+      expect((await lstat(at('link'))).isSymbolicLink()).toBe(true);
+      expect((await stat(at('link'))).ino).toBe(statSync(at('text')).ino);
+      expect((await statBig(at('text'))).mtimeNs).toBe(lstatSync(at('text'), { bigint: true }).mtimeNs);
+      expect([await exists(at('text')), await exists(at('dangling'))]).toEqual([true, false]);
+      expect((await readlink(at('link'))).toString()).toBe('text');
+      expect(await realpath(at('link'))).toBe(await realpath(at('text')));
+      expect((await readNames(root)).sort()).toEqual(['dangling', 'link', 'long', 'pipe', 'text']);
+      expect(await readText(Buffer.from(at('text')))).toBe('words\n');
+      expect((await readFile(at('long'))).equals(Buffer.alloc(FAR_LONGER, 7))).toBe(true);
+      await expect(lstat(at('none'))).rejects.toMatchObject({ code: 'ENOENT' });
+      await expect(readText(at('none/deeper'))).rejects.toMatchObject({ code: 'ENOENT' });
+      await expect(readText(root)).rejects.toMatchObject({ code: 'EINVAL' });
+    });
+  });
+
+  it('takes names of any bytes', async () => {
+    const name = Buffer.concat([Buffer.from(`${root}/`), Buffer.from([0xff, 0xe9])]);
+    mkdirSync(name);
+    const inside = Buffer.concat([name, Buffer.from('/file')]);
+    writeFileSync(inside, 'inside');
+    await bothWays(async () => {
+      expect(await readText(inside)).toBe('inside');
+      expect(await exists(Buffer.concat([name, Buffer.from('/other')]))).toBe(false);
+    });
+  });
+
+  it('waits for nobody who might write into a pipe', async () => {
+    await bothWays(async () => {
+      await expect(readText(join(root, 'pipe'))).rejects.toMatchObject({ code: 'EINVAL' });
+      const file = await openRead(join(root, 'pipe'));
+      expect((await file.stat()).isFIFO()).toBe(true);
+      await file.close();
+    });
+  });
+
+  it('leaves others their turn, however much is asked', async () => {
+    await bothWays(() => Promise.resolve());
+    let turns = 0;
+    let over = false;
+    const count = (): void => {
+      turns += 1;
+      if (!over) setImmediate(count);
+    };
+    setImmediate(count);
+    for (let n = 0; n < MANY; n += 1) await lstat(join(root, 'text'));
+    over = true;
+    expect(turns).toBeGreaterThan(1);
+  });
+});
