@@ -1,6 +1,6 @@
-import { lstat } from '../protocol/near-disk.ts';
 import { foldersOf } from './groups.ts';
 import { type Path, pathText, toBytes } from './listing.ts';
+import { lstat } from './near-disk.ts';
 import type { Shadow } from './shadow.ts';
 import type { Snapshot } from './snapshot.ts';
 import { type Change, diffTrees, diffWithRenames, treeWith } from './tree.ts';

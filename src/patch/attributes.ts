@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import { exists } from '../protocol/near-disk.ts';
 import { foldersOf } from './groups.ts';
 import { type Path, toBytes } from './listing.ts';
+import { exists } from './near-disk.ts';
 import { personalFolder, type SettingsPlace, SYSTEM_FOLDERS, settingPath, settingsMark } from './settings.ts';
 
 /**

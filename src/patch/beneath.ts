@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { mkdir, open, readdir, rmdir } from 'node:fs/promises';
-import { alsoNamed, lstat, type OpenFile, openRead, readlink, realpath } from '../protocol/near-disk.ts';
 import { type Path, toBytes } from './listing.ts';
+import { alsoNamed, lstat, type OpenFile, openRead, readlink, realpath } from './near-disk.ts';
 
 /**
  * Folders below a worktree, entered one by one without following a symbolic link. Where /proc names open folders

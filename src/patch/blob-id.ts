@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { lstat, openRead, readlink } from '../protocol/near-disk.ts';
+import { lstat, openRead, readlink } from './near-disk.ts';
 
 /** What git would call the bytes at a path: its mode and the id of its blob, without asking git. */
 

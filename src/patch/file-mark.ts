@@ -1,4 +1,4 @@
-import { statBig } from '../protocol/near-disk.ts';
+import { statBig } from './near-disk.ts';
 
 /** Tells one state of a file from another that took its place: git writes an index anew and renames it. */
 export const fileMark = (path: string): Promise<string | undefined> =>

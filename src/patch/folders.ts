@@ -4,10 +4,10 @@ import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import * as z from 'zod';
-import { isLocal, lstat, stat } from '../protocol/near-disk.ts';
 import { isYoung } from './file-mark.ts';
 import { git } from './git.ts';
 import { type Path, records, toBytes } from './listing.ts';
+import { isLocal, lstat, stat } from './near-disk.ts';
 import { personalFolder, type SettingsPlace, settingPath, settingsMark } from './settings.ts';
 import { MAX_LISTING_BYTES } from './shadow.ts';
 

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { exists } from '../protocol/near-disk.ts';
+import { exists } from './near-disk.ts';
 import type { Plan } from './plan.ts';
 
 /** What stops a whole step until a person says that it is meant. */

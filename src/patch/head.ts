@@ -1,6 +1,6 @@
 import { join } from 'node:path';
-import { readText, stat } from '../protocol/near-disk.ts';
 import { git } from './git.ts';
+import { readText, stat } from './near-disk.ts';
 import type { Repository } from './shadow.ts';
 
 /** What HEAD names, read from git's plain files where they say it outright: a process is asked only where not. */

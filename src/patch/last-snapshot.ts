@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { copyFile, link, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
-import { readNames, readText, stat, statBig } from '../protocol/near-disk.ts';
 import { Folders } from './folders.ts';
+import { readNames, readText, stat, statBig } from './near-disk.ts';
 import type { Shadow } from './shadow.ts';
 
 /**

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
-import { readText } from '../protocol/near-disk.ts';
 import { type Conflict, conflictOf } from './conflict.ts';
 import { foldersOf, type Sides } from './groups.ts';
 import { type Path, pathText } from './listing.ts';
+import { readText } from './near-disk.ts';
 import type { Shadow } from './shadow.ts';
 import type { Change } from './tree.ts';
 

@@ -1,7 +1,7 @@
 import { mkdir, open, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import * as z from 'zod';
-import { exists, lstat, readText } from '../protocol/near-disk.ts';
+import { exists, lstat, readText } from './near-disk.ts';
 
 /** The mark of a repository that khlone made for a zone: only such a folder is ever reused or removed. */
 

@@ -3,8 +3,8 @@ import { mkdir, open, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { deflate, deflateSync, inflate, inflateSync } from 'node:zlib';
-import { exists, readFile, stat } from '../protocol/near-disk.ts';
 import { type Path, toBytes } from './listing.ts';
+import { exists, readFile, stat } from './near-disk.ts';
 import type { Shadow } from './shadow.ts';
 
 /**

@@ -1,9 +1,9 @@
 import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
-import { lstat, readNames, readText } from '../protocol/near-disk.ts';
 import { type GitOptions, git, gitStream } from './git.ts';
 import { forgetIndex } from './last-snapshot.ts';
+import { lstat, readNames, readText } from './near-disk.ts';
 import { areOwn, syncObjects } from './objects.ts';
 import type { Shadow } from './shadow.ts';
 import { fewChanges } from './tree-diff.ts';

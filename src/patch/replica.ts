@@ -3,7 +3,7 @@ import { mkdir, open, rename } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import * as z from 'zod';
-import { lstat, readText, realpath } from '../protocol/near-disk.ts';
+import { lstat, readText, realpath } from './near-disk.ts';
 
 /**
  * Which worktree this is, among all that share a zone. The id lies in the worktree's git directory and is bound to the

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { exists, readText } from '../protocol/near-disk.ts';
 import { type GitOptions, type GitResult, git, gitFailed } from './git.ts';
+import { exists, readText } from './near-disk.ts';
 
 /**
  * A git directory of our own beside the user's: snapshots are made in it, so the user's index, HEAD, refs, hooks,

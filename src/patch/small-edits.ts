@@ -1,8 +1,8 @@
 import { constants, type Stats } from 'node:fs';
-import { lstat, type OpenFile, openRead, readlink } from '../protocol/near-disk.ts';
 import { enter } from './beneath.ts';
 import { isYoung } from './file-mark.ts';
 import { type Path, toBytes } from './listing.ts';
+import { lstat, type OpenFile, openRead, readlink } from './near-disk.ts';
 import { FEW_PATHS, idOf, MAX_SMALL_BYTES, renewObject, smallBlobs, writeObject } from './objects.ts';
 import type { Shadow } from './shadow.ts';
 import type { Wish } from './tree.ts';

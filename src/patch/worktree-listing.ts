@@ -1,7 +1,7 @@
-import { lstat } from '../protocol/near-disk.ts';
 import { git, gitFailed } from './git.ts';
 import { isOurs } from './left-out.ts';
 import { type Path, records, toBytes } from './listing.ts';
+import { lstat } from './near-disk.ts';
 import { MAX_LISTING_BYTES } from './shadow.ts';
 
 /** What is in a worktree, as the user's own git and the file system tell it. Nothing is written, no program is run. */

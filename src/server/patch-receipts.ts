@@ -1,8 +1,8 @@
 import { open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
+import { readText } from '../patch/near-disk.ts';
 import { faultPoint } from '../protocol/fault-point.ts';
-import { readText } from '../protocol/near-disk.ts';
 import { Refusal } from '../protocol/patch.ts';
 
 /** The last change of each replica that a zone has taken in: what makes a repeated one harmless. */

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { ApplyPlace } from '../../patch/apply.ts';
 import { asKnown } from '../../patch/as-known.ts';
 import type { PatchAhead } from '../../patch/envelope.ts';
+import { exists } from '../../patch/near-disk.ts';
 import { pinAll, pinned } from '../../patch/pins.ts';
 import { replicaOf } from '../../patch/replica.ts';
 import { openShadow, type Repository, type Shadow, shadowDirOf } from '../../patch/shadow.ts';
@@ -10,7 +11,6 @@ import { type Snapshot, snapshotTree } from '../../patch/snapshot.ts';
 import { isComplete } from '../../patch/tree.ts';
 import { allOf } from '../../protocol/all-of.ts';
 import { faultPoint } from '../../protocol/fault-point.ts';
-import { exists } from '../../protocol/near-disk.ts';
 import type { Choice } from './far.ts';
 import { readState, writeState, type ZoneState } from './state.ts';
 

@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DISPLACED_KEPT } from '../../patch/displaced.ts';
-import { lstat, readNames, readText } from '../../protocol/near-disk.ts';
+import { lstat, readNames, readText } from '../../patch/near-disk.ts';
 import { stillRuns } from './maker.ts';
 
 /** Files beside a worktree's state that belong to nobody any more, because who made them was killed. */

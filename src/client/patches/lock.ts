@@ -2,8 +2,8 @@ import { link, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { tellFull } from '../../patch/full-disk.ts';
+import { exists } from '../../patch/near-disk.ts';
 import { KhloneError } from '../../protocol/error.ts';
-import { exists } from '../../protocol/near-disk.ts';
 import { sweepLeftovers } from './leftovers.ts';
 import { startOf, stillRuns } from './maker.ts';
 

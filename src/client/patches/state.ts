@@ -1,8 +1,8 @@
 import { mkdir, open, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import * as z from 'zod';
+import { exists, lstat, readText } from '../../patch/near-disk.ts';
 import { KhloneError } from '../../protocol/error.ts';
-import { exists, lstat, readText } from '../../protocol/near-disk.ts';
 import { Envelope } from '../../protocol/patch.ts';
 
 /**

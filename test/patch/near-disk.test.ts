@@ -15,7 +15,7 @@ import {
   realpath,
   stat,
   statBig,
-} from '../../src/protocol/near-disk.ts';
+} from '../../src/patch/near-disk.ts';
 import { until } from '../fixtures/khlone.ts';
 
 const FAR_LONGER = 300_000;

@@ -177,15 +177,13 @@ export const readFile = async (path: Path): Promise<Buffer> => {
   try {
     const facts = await file.stat();
     if (!facts.isFile()) throw Object.assign(new Error(`EINVAL: no file, ${path}`), { code: 'EINVAL' });
-    if (facts.size > SMALL_BYTES) return await pool.readFile(path);
-    const buffer = Buffer.alloc(facts.size + 1);
-    let bytes = 0;
-    for (;;) {
+    let buffer: Buffer = Buffer.alloc(facts.size + 1);
+    for (let bytes = 0; ; ) {
       const { bytesRead } = await file.read(buffer, bytes, buffer.length - bytes, bytes);
       bytes += bytesRead;
       if (bytesRead === 0) return buffer.subarray(0, bytes);
       // It grew meanwhile.
-      if (bytes === buffer.length) return await pool.readFile(path);
+      if (bytes === buffer.length) buffer = Buffer.concat([buffer, Buffer.alloc(SMALL_BYTES)]);
     }
   } finally {
     await file.close();
