@@ -168,12 +168,12 @@ async function* nothing(): AsyncGenerator<Uint8Array> {}
  * worktree uses this one's id, so it has a new one now, and asks the zone for its state anew. `unchanged`: only where the
  * zone has just told this very state; else nothing has moved, and it is `changed`.
  */
-export const syncTo = async <Early extends boolean = false>(
+export const syncTo = async (
   ground: Ground,
   far: Far,
   meeting: Meeting,
-  { unchanged }: { unchanged?: Early } = {},
-): Promise<Done | 'copied' | (Early extends true ? 'changed' : never)> => {
+  { unchanged = false } = {},
+): Promise<Done | 'copied' | 'changed'> => {
   const { shadow, dir } = ground;
   const { toRemote } = meeting.plan;
   // Where nothing waits, the merge itself is what the zone becomes.
@@ -206,7 +206,7 @@ export const syncTo = async <Early extends boolean = false>(
   faultPoint('patch.answered');
   if (answer.changed) {
     await forgetPending(ground);
-    return 'changed' as never;
+    return 'changed';
   }
   if (!answer.copied) return finishSync(ground, meeting, result, refused);
   await becomeAnother(ground);

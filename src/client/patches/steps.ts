@@ -191,6 +191,8 @@ const syncOnce = async (ground: Ground, far: Far, wish: SyncWish): Promise<Stepp
   const halts = [...found, ...zoneHalts(seen, wish)];
   if (halts.length > 0 && !wish.yes) return { halts, meeting };
   const done = await syncTo(ground, far, meeting);
+  if (done === 'changed')
+    throw new KhloneError('conflict', 'the zone refuses the state that it told', 'try again');
   return done === 'copied' ? done : synced(ground, far, wish, { ...looked, meeting, done });
 };
 

@@ -153,6 +153,15 @@ describe('a zone that lies', () => {
     expect([done, told]).toEqual([['kept.txt'], []]);
   });
 
+  it('and refuses the state that it told is given up', async () => {
+    put(sides.near, 'kept.txt', 'near\n');
+    const answer = { done: 0, repeated: false, copied: false, changed: true };
+    const link: Far = { ...sides.link, apply: () => Promise.resolve({ answer, refused: [] }) };
+    await expect(syncBy(link)).rejects.toMatchObject({ code: 'conflict' });
+    await syncBy(sides.link);
+    expect(far('kept.txt')).toBe('near\n');
+  });
+
   it('and always takes this worktree for a copy is given up', async () => {
     put(sides.near, 'kept.txt', 'near\n');
     const answer = { done: 0, repeated: false, copied: true };
