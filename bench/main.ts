@@ -1,3 +1,4 @@
+import { fork } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Row } from './row.ts';
@@ -7,7 +8,7 @@ import type { Row } from './row.ts';
  * `npm run bench -- link patch` takes only these groups; `--long` takes sizes of a night.
  */
 
-/** Loaded one by one: what a group takes along must not weigh on another. */
+/** Each in a process of its own: what one leaves in memory makes every fork of the next one slower. */
 const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
   dispatch: async () => (await import('./dispatch.ts')).benchDispatch(),
   words: async () => (await import('./words.ts')).benchWords(),
@@ -23,6 +24,8 @@ const GROUPS: Readonly<Record<string, () => Promise<Row[]>>> = {
   prompt: async () => (await import('./prompt.ts')).benchPrompt(),
 };
 
+/** Names the group that this process is for. */
+const ALONE = 'BENCH_GROUP';
 const RESULTS = join(import.meta.dirname, 'latest.json');
 
 const cells = (row: Row): string[] => [
@@ -64,21 +67,39 @@ if (unknown.length > 0) {
   console.error(`✗ no group named ${unknown.join(', ')}\n  ↳ groups: ${Object.keys(GROUPS).join(', ')}`);
   process.exit(2);
 }
-const rows: Row[] = [];
-let failed = 0;
-for (const [name, take] of Object.entries(GROUPS)) {
-  if (words.length > 0 && !words.includes(name)) continue;
-  const begun = performance.now();
-  try {
-    rows.push(...(await take()));
-  } catch (thrown) {
-    failed += 1;
-    console.error(`✗ ${name} has no figures:`, thrown);
+const flags = process.argv.slice(2).filter((word) => word.startsWith('--'));
+
+const rowsOf = (name: string): Promise<Row[]> =>
+  new Promise((resolve, reject) => {
+    const child = fork(import.meta.filename, flags, { env: { ...process.env, [ALONE]: name } });
+    child.once('message', (rows) => resolve(rows as Row[]));
+    child.once('error', reject);
+    child.once('exit', (code) => reject(new Error(`its process ended with ${code}`)));
+  });
+
+async function runAll(): Promise<never> {
+  const rows: Row[] = [];
+  let failed = 0;
+  for (const name of Object.keys(GROUPS)) {
+    if (words.length > 0 && !words.includes(name)) continue;
+    const begun = performance.now();
+    try {
+      rows.push(...(await rowsOf(name)));
+    } catch (thrown) {
+      failed += 1;
+      console.error(`✗ ${name} has no figures:`, thrown);
+    }
+    // After each group: a run that is broken off keeps what it had.
+    if (words.length === 0) keep(rows);
+    console.error(`${name}: ${((performance.now() - begun) / 1000).toFixed(0)} s`);
   }
-  // After each group: a run that is broken off keeps what it had.
-  if (words.length === 0) keep(rows);
-  console.error(`${name}: ${((performance.now() - begun) / 1000).toFixed(0)} s`);
+  console.log(table(rows));
+  if (words.length === 0) console.log(`\nkept in ${RESULTS}`);
+  process.exit(failed > 0 ? 1 : 0);
 }
-console.log(table(rows));
-if (words.length === 0) console.log(`\nkept in ${RESULTS}`);
-process.exit(failed > 0 ? 1 : 0);
+
+const alone = process.env[ALONE];
+if (alone !== undefined) {
+  const rows = await GROUPS[alone]?.();
+  process.send?.(rows, () => process.exit(0));
+} else await runAll();

@@ -32,7 +32,7 @@ const SIZES = [1_000, 10_000, 50_000];
 const SIZE_LIMIT_MS = 40_000;
 /** What changed within two seconds is looked at closer: trees that people work in are older. */
 const AGE_MS = 2_500;
-const MOST_ROUNDS = 7;
+const MOST_ROUNDS = 11;
 const LEAST_ROUNDS = 3;
 const ZONE = 'z-0123456789abcdef';
 const REACH: Readonly<Record<string, number>> = { rsync: 0.5, unison: 0.5, 'git push': 0.4 };
