@@ -170,7 +170,8 @@ describe('a link in doubt', () => {
       await until(() => made.link.state() === 'online', 4_000);
     }
     const before = made.states.length;
-    blackHole(made.sockets.at(-1));
+    // On a busy machine a second connection was begun, and the first one won.
+    for (const socket of made.sockets) blackHole(socket);
     const begun = performance.now();
     made.link
       .current()
