@@ -128,6 +128,15 @@ describe('a shell', () => {
     expect(viewersIn(server)).toEqual([]);
   });
 
+  test('is left by C-b d also where it comes at once with what was typed before', async () => {
+    const shell = await openShell();
+    shell.type('echo ty""ped\r\x02d');
+    expect(await shell.over).toBeUndefined();
+    expect(viewersIn(server)).toEqual([shell.viewer]);
+    const again = await openViewer(peer, zone, SHELL, { viewer: shell.viewer });
+    await again.sees('typed');
+  });
+
   test('lives through the death of the server, which must not type Ctrl-D into it', async () => {
     const remote = await openShell();
     remote.type('kept=mine; echo s""et\r');

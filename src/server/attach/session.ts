@@ -62,12 +62,17 @@ const KEYS: readonly (readonly [table: string, key: string, ...command: string[]
   ['khlone-prefix', 'C-b', 'send-keys', 'C-b'],
 ];
 
-/** The wheel belongs to tmux in a view; in a shell the programs ask for the mouse themselves. */
+/**
+ * The wheel belongs to tmux in a view; in a shell the programs ask for the mouse themselves. Keys that come within a
+ * millisecond of others are keys all the same: over a line that was away all that was typed meanwhile comes at once,
+ * and tmux would take it for a paste, in which C-b means nothing.
+ */
 const optionsOf = ({ zone, sight }: SessionSpec): [name: string, value: string][] => [
   ['@khlone_sight', `${zone} ${sight.kind} ${sight.kind === 'view' ? sight.clone : '-'}`],
   ['key-table', `khlone-${sight.kind}`],
   ['prefix', 'None'],
   ['prefix2', 'None'],
+  ['assume-paste-time', '0'],
   ['mouse', sight.kind === 'view' ? 'on' : 'off'],
   ['history-limit', String(HISTORY_LINES)],
 ];
