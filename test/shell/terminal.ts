@@ -10,13 +10,13 @@ export type Terminal = {
   keys(...keys: string[]): Promise<void>;
   /** Types a line and Enter. */
   line(text: string): Promise<void>;
-  /** The screen, once it satisfies the pattern; throws with the screen after 10 s. */
+  /** The screen, once it satisfies the pattern; throws with the screen after 25 s, before the test itself is over. */
   until(pattern: RegExp): Promise<string>;
   end(): Promise<void>;
 };
 
 const POLL_MS = 25;
-const DEADLINE_MS = 10_000;
+const DEADLINE_MS = 25_000;
 
 /** An interactive shell in a real terminal: a tmux server of its own, without anybody's configuration. */
 export const openTerminal = async (shell: Shell, place: Place): Promise<Terminal> => {
