@@ -121,8 +121,7 @@ tryAll('in this process, between any two steps of a swap', async (kind, how) => 
   const descriptor = open?.(path) ?? -1;
   const swapping = swapPath(swap, begun.n, begun.change);
   // What is asked of a near disk takes no turn of the loop: its steps are told apart by the promises between them.
-  if (Math.random() < 0.5)
-    for (let left = Math.random() * MOST_STEPS; left > 0; left -= 1) await undefined;
+  if (Math.random() < 0.5) for (let left = Math.random() * MOST_STEPS; left > 0; left -= 1) await undefined;
   else {
     const endMs = performance.now() + momentUs() / 1_000;
     while (performance.now() < endMs) await new Promise(setImmediate);
