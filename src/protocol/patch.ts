@@ -84,7 +84,8 @@ export const PATCH_CALLS = {
    * `seq` with the same payload is answered as the first time; `copied` says that it came with another one, or is
    * behind: two worktrees use this replica's id, and this one takes a new id and looks again. `settles`: once every path
    * has moved, the person has all of the result, as `patch.agree` says it. `unchanged`: sent before the answer to a look
-   * came. Where that told another state than the base, or left something out, nothing moves: `changed`.
+   * came. Where that told another state than the base, or left something out, nothing moves: `changed`. `edits`: sent
+   * without a look. Where it is not only edits of files that are as the base has them, nothing moves either.
    */
   'patch.apply': {
     params: z.strictObject({
@@ -92,6 +93,7 @@ export const PATCH_CALLS = {
       envelope: Envelope,
       settles: z.boolean().optional(),
       unchanged: z.boolean().optional(),
+      edits: z.boolean().optional(),
     }),
     answer: z.object({
       done: count,

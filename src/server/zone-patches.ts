@@ -15,9 +15,10 @@ import { exists } from '../patch/near-disk.ts';
 import { pinAll, pinned, tidy } from '../patch/pins.ts';
 import { openShadow, type Repository, type Shadow } from '../patch/shadow.ts';
 import { type Snapshot, snapshotTree } from '../patch/snapshot.ts';
-import { diffTrees, diffWithRenames, isComplete } from '../patch/tree.ts';
+import { type Change, diffTrees, diffWithRenames, isComplete } from '../patch/tree.ts';
 import { treeTaken } from '../patch/tree-taken.ts';
 import { repositoryAt } from '../patch/unpack.ts';
+import { areEdits, areUntouched } from '../patch/untouched.ts';
 import { allOf } from '../protocol/all-of.ts';
 import type { AnswerOf, Params } from '../protocol/calls.ts';
 import { KhloneError } from '../protocol/error.ts';
@@ -25,6 +26,7 @@ import { faultPoint } from '../protocol/fault-point.ts';
 import type { Refusal } from '../protocol/patch.ts';
 import { noteTold, takeTold } from './last-told.ts';
 import { Receipt, readReceipts, writeReceipt } from './patch-receipts.ts';
+import { holdFor, sentTo } from './sent-trees.ts';
 import { zoneShadowDir } from './zone-removal.ts';
 
 /**
@@ -98,45 +100,10 @@ const snapshotOf = async (
   return asKnown(shadow, place.path, hidden.length > 0 ? await take(hidden) : snapshot, known);
 };
 
-const sentName = (replica: string, tree: string): string => `sent/${replica}/${tree}`;
-
-/** The trees that this replica was told, or has sent itself: at first the one that was carried. */
-const sentTo = (pins: ReadonlyMap<string, string>, replica: string): Set<string> =>
-  new Set([...pins].flatMap(([name, tree]) => (name.startsWith(`sent/${replica}/`) ? [tree] : [])));
-
 /** What was carried here, as long as no clone took a part of it away. */
 const carriedTree = async ({ place, shadow }: Ground): Promise<string | undefined> => {
   const tree = (await readMadeBy(place.path))?.tree;
   return tree !== undefined && (await isComplete(shadow, tree)) ? tree : undefined;
-};
-
-/** Trees told to others that are held at most; who finds none of its own gets the whole state once more. */
-const MAX_HELD = 512;
-/** As many of its own, told before, are held on until something new is held: letting go of them is no work of its own. */
-const MAX_STALE = 8;
-
-/** Holds what the replica may count on at its next look: what it says it has, and what it is told now. */
-const holdFor = (
-  { shadow }: Ground,
-  pins: Map<string, string>,
-  replica: string,
-  wanted: ReadonlySet<string>,
-): Promise<void> => {
-  const others = [...pins.keys()].filter((name) => name.startsWith('sent/') && !name.includes(replica));
-  const dropped = others.length > MAX_HELD ? others : [];
-  const sent = sentTo(pins, replica);
-  const stale = [...sent].filter((tree) => !wanted.has(tree));
-  const isNew = [...wanted].some((tree) => !sent.has(tree));
-  if (!isNew && dropped.length === 0 && stale.length <= MAX_STALE) return Promise.resolve();
-  return pinAll(
-    shadow,
-    pins,
-    new Map([
-      ...[...wanted].map((tree) => [sentName(replica, tree), tree] as const),
-      ...stale.map((tree) => [sentName(replica, tree), undefined] as const),
-      ...dropped.map((name) => [name, undefined] as const),
-    ]),
-  );
 };
 
 /** Two servers of one process, as in a test, may know a zone by one id. */
@@ -195,7 +162,7 @@ const lookAt = async (place: PatchPlace, params: Params<'patch.look'>): Promise<
     ...(receipt && { applied: { seq: receipt.seq, sha256: receipt.sha256 } }),
   };
   if (!params.payload) return { answer };
-  await holdFor(ground, pins, params.replica, new Set([...known, tree]));
+  await holdFor(shadow, pins, params.replica, new Set([...known, tree]));
   faultPoint('patch.told');
   if (known.includes(tree)) return { answer };
   await sweepPayloads(dir);
@@ -230,6 +197,17 @@ const settle = async (
 
 export type Taken = { answer: AnswerOf<'patch.apply'>; refused: Refusal[] };
 
+const CHANGED: Taken = { answer: { done: 0, repeated: false, copied: false, changed: true }, refused: [] };
+
+/** Whether a change may be made without a look at all of the zone. */
+const needNotBeHeard = async (
+  { place, repository, shadow }: Ground,
+  changes: readonly Change[],
+): Promise<boolean> =>
+  areEdits(changes) &&
+  (await unfinishedIn(repository.gitDir)).length === 0 &&
+  areUntouched(place.path, changes, shadow.zeroId.length);
+
 /**
  * Changes the worktree where it is still as the envelope's base says. Throws `conflict` for a base that was not told,
  * `disk-low`.
@@ -258,21 +236,25 @@ const takeIn = async (
   if (earlier === 'copied') return { answer: { done: 0, repeated: false, copied: true }, refused: [] };
   if (earlier)
     return { answer: { done: earlier.done, repeated: true, copied: false }, refused: earlier.refused };
-  if (params.unchanged && !(last?.replica === replica && last.tree === envelope.base))
-    return { answer: { done: 0, repeated: false, copied: false, changed: true }, refused: [] };
   const sent = sentTo(pins, replica);
-  if (!envelope.base || !sent.has(envelope.base))
+  const { base } = envelope;
+  const isTold = last?.replica === replica && last.tree === base;
+  if (params.unchanged && !isTold) return CHANGED;
+  if (base === undefined || !sent.has(base)) {
+    if (params.edits) return CHANGED;
     throw new KhloneError(
       'conflict',
       'the zone does not know the state that this patch begins with',
       'khlone pull',
     );
+  }
   await openEnvelope(shadow, envelope, body, fresh(dir));
   faultPoint('patch.opened');
   const told = new Set([...sent, envelope.result]);
-  const { changes, renames } = await diffWithRenames(shadow, envelope.base, envelope.result);
+  const { changes, renames } = await diffWithRenames(shadow, base, envelope.result);
+  if (params.edits && !(await needNotBeHeard(ground, changes))) return CHANGED;
   const first = async (): Promise<void> => {
-    await holdFor(ground, pins, replica, told);
+    await holdFor(shadow, pins, replica, told);
     faultPoint('patch.held');
   };
   const note = { replica, seq, sha256: envelope.sha256 };
@@ -280,7 +262,7 @@ const takeIn = async (
   const failed = applied.refused.map(({ path }) => path);
   const taken = await treeTaken(shadow, envelope.result, changes, failed);
   if (taken !== envelope.result)
-    await holdFor(ground, await pinned(shadow), replica, new Set([...told, taken]));
+    await holdFor(shadow, await pinned(shadow), replica, new Set([...told, taken]));
   const isSettled = params.settles && applied.refused.length === 0;
   await allOf(
     keepReceipt(ground, applied),

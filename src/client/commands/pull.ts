@@ -6,6 +6,7 @@ import { oneLine } from '../../protocol/sanitize.ts';
 import type { Binding } from '../bindings.ts';
 import { interrupted } from '../caller.ts';
 import { pullCommits } from '../patches/commits.ts';
+import type { Look } from '../patches/far.ts';
 import { agreeIfThere, type Far } from '../patches/far.ts';
 import { isNamed } from '../patches/judge.ts';
 import { assertKnown, asText, pathsFrom } from '../patches/named.ts';
@@ -176,7 +177,7 @@ export class PullCommand extends KhloneCommand {
 
   tell(
     binding: Binding,
-    outcome: Stepped & { flags: Flag[]; forced: Path[]; commits: string[] } & Faults,
+    outcome: Stepped & { seen: Look; flags: Flag[]; forced: Path[]; commits: string[] } & Faults,
   ): number {
     const style = this.style('stderr');
     const { done, refused, meeting, flags, forced, commits, stays, unknown } = outcome;

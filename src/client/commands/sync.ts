@@ -126,7 +126,7 @@ export class SyncCommand extends KhloneCommand {
       });
     }
     for (const line of conflictLines(conflicts, style, standing)) this.say(line);
-    for (const line of underwayLines(outcome.seen, style)) this.say(line);
+    for (const line of underwayLines(outcome.seen ?? {}, style)) this.say(line);
     for (const line of reasonLines('held', held, style)) this.say(line);
     for (const line of reasonLines('not sent', refused, style)) this.say(line);
     const other = conflicts.length > 0 ? ' other' : '';

@@ -139,6 +139,7 @@ const finishSync = async (
   meeting: Meeting,
   result: string,
   told: readonly Refusal[],
+  isHeard = true,
 ): Promise<Done> => {
   // The zone may say what it likes: only what was sent to it can have failed there, and each path once.
   const sent = new Set(meeting.plan.toRemote.map(({ path }) => path));
@@ -152,6 +153,7 @@ const finishSync = async (
   const behind = await queuedAfter(ground, after);
   await keepState(ground, {
     ...stateAfter(ground, meeting, base),
+    ...(!isHeard && { seenMs: ground.state.seenMs, toPull: ground.state.toPull }),
     ...behind,
     remote,
     toSend: failed.length,
@@ -165,14 +167,14 @@ async function* nothing(): AsyncGenerator<Uint8Array> {}
 
 /**
  * Sends what the worktree has to the zone, which changes each path where it is still as it was told. `copied`: another
- * worktree uses this one's id, so it has a new one now, and asks the zone for its state anew. `unchanged`: only where the
- * zone has just told this very state; else nothing has moved, and it is `changed`.
+ * worktree uses this one's id, so it has a new one now, and asks the zone for its state anew. `early`: before the
+ * zone has answered, or without asking; where it must be heard first nothing has moved, and it is `changed`.
  */
 export const syncTo = async (
   ground: Ground,
   far: Far,
   meeting: Meeting,
-  { unchanged = false } = {},
+  early?: 'unchanged' | 'edits',
 ): Promise<Done | 'copied' | 'changed'> => {
   const { shadow, dir } = ground;
   const { toRemote } = meeting.plan;
@@ -197,10 +199,10 @@ export const syncTo = async (
   const { replica } = ground;
   faultPoint('patch.pending-sync');
   const settles = isWhole && meeting.plan.toLocal.length === 0;
-  const change = { replica, seq, envelope, settles, ...(unchanged && { unchanged: true }) };
+  const change = { replica, seq, envelope, settles, ...(early && { [early]: true }) };
   const { answer, refused } = await far.apply(change, payload).catch((thrown: unknown) => {
     // An older server does not know the word.
-    if (!unchanged || asKhloneError(thrown).code !== 'invalid-params') throw thrown;
+    if (!early || asKhloneError(thrown).code !== 'invalid-params') throw thrown;
     return { answer: { done: 0, repeated: false, copied: false, changed: true }, refused: [] };
   });
   faultPoint('patch.answered');
@@ -208,7 +210,7 @@ export const syncTo = async (
     await forgetPending(ground);
     return 'changed';
   }
-  if (!answer.copied) return finishSync(ground, meeting, result, refused);
+  if (!answer.copied) return finishSync(ground, meeting, result, refused, early !== 'edits');
   await becomeAnother(ground);
   return 'copied';
 };

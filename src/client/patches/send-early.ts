@@ -1,4 +1,5 @@
 import { type LeftOut, repositoriesIn } from '../../patch/left-out.ts';
+import { areEdits } from '../../patch/untouched.ts';
 import { type Done, syncTo } from './exchange.ts';
 import type { Far, Look } from './far.ts';
 import type { Ground } from './ground.ts';
@@ -7,8 +8,9 @@ import { type Meeting, meet } from './meet.ts';
 
 /**
  * Sends what a sync has before the zone has answered what it is like: most often nobody changed it meanwhile, and then
- * one round trip is enough for both. The zone takes it only where it has just told that it is as it was told before;
- * otherwise nothing moves, and the sync goes on with what it told.
+ * one round trip is enough for both. Edits of files are sent without a question: the zone takes them where it has these
+ * files as they were, and what else happened in it has no say in them. Anything else it takes only where it has just
+ * told that it is as it was told before. Otherwise nothing moves, and the sync goes on with what the zone tells.
  */
 
 /** Zones that were as they had been before when they answered last, by worktree. Others are waited for. */
@@ -29,7 +31,7 @@ export const noteCalm = (ground: Ground, { tree, leftOut, underway }: Look): voi
 };
 
 /** The zone's state as it most likely still is: all of it is agreed on, and nothing waits. */
-const expectedOf = (ground: Ground): string | undefined => {
+export const expectedOf = (ground: Ground): string | undefined => {
   const { base, remote, conflicts, queued = [] } = ground.state;
   const isSettled = base !== undefined && base === remote && conflicts.length + queued.length === 0;
   return isSettled && calm.has(keyOf(ground)) ? remote : undefined;
@@ -37,11 +39,17 @@ const expectedOf = (ground: Ground): string | undefined => {
 
 export type Sent = { meeting: Meeting; done: Done };
 
+type Early = Wish & {
+  yes: boolean;
+  /** Asks the zone what it is like, unless that was done. */
+  ask: () => void;
+};
+
 /** What was sent; undefined where the zone has to be heard first, and nothing was changed. */
 export const sendEarly = async (
   ground: Ground,
   far: Far,
-  wish: Wish & { yes: boolean },
+  wish: Early,
   { tree: local, leftOut }: { tree: string; leftOut: readonly LeftOut[] },
 ): Promise<Sent | 'copied' | undefined> => {
   const remote = expectedOf(ground);
@@ -52,7 +60,9 @@ export const sendEarly = async (
   const { toLocal, toRemote } = meeting.plan;
   const isPlain = toLocal.length === 0 && toRemote.length > 0 && toRemote.length <= MAX_FILES;
   if (!isPlain || (halts.length > 0 && !wish.yes)) return undefined;
-  const done = await syncTo(ground, far, meeting, { unchanged: true });
+  const how = areEdits(toRemote) ? 'edits' : 'unchanged';
+  if (how === 'unchanged') wish.ask();
+  const done = await syncTo(ground, far, meeting, how);
   if (done === 'changed') return undefined;
   return done === 'copied' ? done : { meeting, done };
 };

@@ -16,7 +16,7 @@ import { type Ground, holdFor, keepState, openGround, present, snapshotOf } from
 import { type Direction, flagsOf, forgetNamed, ignoredBefore, judge, type Wish } from './judge.ts';
 import { inTurn } from './lock.ts';
 import { askZone, type Meeting, meet, noteRemote } from './meet.ts';
-import { noteCalm, sendEarly } from './send-early.ts';
+import { expectedOf, noteCalm, sendEarly } from './send-early.ts';
 import { type ToldConflict, tellConflicts } from './told.ts';
 
 /** A whole pull or sync: what was begun before is finished, both sides are looked at, and then one of them changes. */
@@ -39,7 +39,8 @@ export type StepWish = {
 /** What stopped a step; nothing moved. */
 export type Halted = { halts: Halt[]; meeting: Meeting };
 export type Stepped = Done & {
-  seen: Look;
+  /** Undefined: nothing of it was asked for. */
+  seen: Look | undefined;
   conflicts: ToldConflict[];
   /** What of the worktree does not travel; of a state that was queued it is not known any more. */
   leftOut: LeftOut[];
@@ -132,7 +133,7 @@ export const pull = (
   place: StepPlace,
   far: Far,
   wish: StepWish,
-): Promise<(Stepped & { flags: Flag[] }) | Halted> =>
+): Promise<(Stepped & { seen: Look; flags: Flag[] }) | Halted> =>
   withGround(place, far, async (ground) => {
     const { meeting: met, seen, leftOut } = await look(ground, far);
     const { meeting, halts: here } = await judge(ground, met, wishFor('toLocal', wish));
@@ -157,7 +158,7 @@ const synced = async (
   ground: Ground,
   far: Far,
   wish: SyncWish,
-  { meeting, done, seen, leftOut }: Looked & { done: Done },
+  { meeting, done, seen, leftOut }: Omit<Looked, 'seen'> & Pick<Stepped, 'seen'> & { done: Done },
 ): Promise<Stepped> => {
   await forgetQueued(ground, wish.localTree);
   await forgetNamed(ground, wish.files);
@@ -171,21 +172,29 @@ const synced = async (
 
 const syncOnce = async (ground: Ground, far: Far, wish: SyncWish): Promise<Stepped | Halted | 'copied'> => {
   const { localTree } = wish;
-  const asked = askZone(ground, far);
-  asked.catch(() => {});
+  let asked: Promise<Look> | undefined;
+  const ask = (): Promise<Look> => {
+    asked ??= askZone(ground, far);
+    asked.catch(() => {});
+    return asked;
+  };
   // To start a git holds up this process: the question is on its way first, and both sides look at once.
+  if (localTree || expectedOf(ground) === undefined) ask();
   await setImmediate();
   const here: Here = localTree ? { tree: localTree, leftOut: [] } : await snapshotOf(ground);
   beginSync(ground, here.tree);
   const judging = wishFor('toRemote', wish, localTree !== undefined);
-  const early = localTree ? undefined : await sendEarly(ground, far, { ...judging, yes: wish.yes }, here);
-  const seen = await asked;
+  const early = localTree
+    ? undefined
+    : await sendEarly(ground, far, { ...judging, yes: wish.yes, ask }, here);
   if (early === 'copied') return early;
   if (early) {
-    if (seen.head !== ground.state.head)
+    const seen = await asked;
+    if (seen && seen.head !== ground.state.head)
       await noteRemote(ground, { ...seen, tree: ground.state.remote ?? seen.tree });
     return synced(ground, far, wish, { ...early, seen, leftOut: here.leftOut });
   }
+  const seen = await ask();
   const looked = await meetBoth(ground, far, here, seen, localTree);
   const { meeting, halts: found } = await judge(ground, looked.meeting, judging);
   const halts = [...found, ...zoneHalts(seen, wish)];

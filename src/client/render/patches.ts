@@ -83,7 +83,7 @@ export const reasonLines = (
 };
 
 /** What git is in the middle of in the zone, which says so itself. */
-export const underwayLines = ({ underway = [] }: Look, style: Style): string[] =>
+export const underwayLines = ({ underway = [] }: Pick<Look, 'underway'>, style: Style): string[] =>
   underway.map((what) => `${mark(style, 'attention')} in the zone ${oneLine(what, 200)}`);
 
 /** What stopped a step, as the error that it ends with: nothing moved. */

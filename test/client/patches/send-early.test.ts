@@ -28,7 +28,7 @@ const noted = (link: Far, said: string[]): Far => ({
     return found;
   },
   apply: async (change, payload) => {
-    said.push(change.unchanged ? 'sent early' : 'sent');
+    said.push(change.unchanged || change.edits ? 'sent early' : 'sent');
     return link.apply(change, payload);
   },
 });
@@ -107,8 +107,8 @@ describe('a sync to a zone that was as before when it answered last', () => {
     const link: Far = {
       ...sides.link,
       apply: (change, payload) =>
-        change.unchanged
-          ? Promise.reject(new KhloneError('invalid-params', 'unknown: unchanged'))
+        change.unchanged || change.edits
+          ? Promise.reject(new KhloneError('invalid-params', 'unknown'))
           : sides.link.apply(change, payload),
     };
     await syncBy(link);
@@ -116,7 +116,7 @@ describe('a sync to a zone that was as before when it answered last', () => {
   });
 
   it('is not taken by a zone that has told another worktree something since', async () => {
-    put(sides.near, 'kept.txt', 'near\n');
+    put(sides.near, 'new.txt', 'near\n');
     const said: string[] = [];
     const link = noted(sides.link, said);
     await syncBy({
@@ -127,7 +127,7 @@ describe('a sync to a zone that was as before when it answered last', () => {
         return link.apply(change, payload);
       },
     });
-    expect([said.filter((word) => word !== 'told'), far('kept.txt')]).toEqual([
+    expect([said.filter((word) => word !== 'told'), far('new.txt')]).toEqual([
       ['sent early', 'sent'],
       'near\n',
     ]);
