@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os';
 import { gitFailed, verbOf } from './git.ts';
 import { type Path, records, toBytes } from './listing.ts';
 import type { Shadow } from './shadow.ts';
@@ -18,12 +17,9 @@ export const said = async ({ shadow, index }: Work, args: string[], input?: Buff
 export const heldPaths = async (work: Work): Promise<Set<Path>> =>
   new Set(records(await said(work, ['ls-files', '-z'])));
 
-/** Git asks for files in up to twenty threads: where no processor is free for them, they only get in each other's way. */
-const IN_ONE_THREAD = availableParallelism() > 2 ? [] : ['-c', 'core.preloadIndex=false'];
-
 /** Where the worktree differs from the shadow's index: by stat, the files are not read. "<facts> <status>", path, … */
 export const lookAtFiles = async (work: Work): Promise<Path[]> =>
-  records(await said(work, [...IN_ONE_THREAD, 'diff-files', '-z', '--raw', '--no-renames']));
+  records(await said(work, ['diff-files', '-z', '--raw', '--no-renames']));
 
 /** Sets entries without a look at any file; a line is "<mode> <id> 0\t<path>", mode 0 removes. */
 export const setEntries = async (work: Work, lines: readonly string[]): Promise<void> => {

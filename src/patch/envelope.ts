@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { deflate, inflate } from 'node:zlib';
+import { deflate, deflateSync, inflate, inflateSync } from 'node:zlib';
 import { KhloneError } from '../protocol/error.ts';
 import type { Envelope } from '../protocol/patch.ts';
 import { git, gitFailed, gitStream } from './git.ts';
@@ -28,6 +28,8 @@ import { RENAME_LIMIT } from './tree.ts';
 const GIT_DEADLINE_MS = 15 * 60_000;
 /** Below this no bundle is made to compare with: its three processes cost more than the bytes that it could save. */
 const SMALL_PATCH_BYTES = 2048;
+/** The threads, which may be at work on the disk, would take longer than this. */
+const AT_ONCE_BYTES = 32 * 1024;
 /** What a small payload may inflate to. */
 const MAX_INFLATED_BYTES = 64 * 1024 * 1024;
 const MAX_ANSWER_BYTES = 64 * 1024;
@@ -39,7 +41,20 @@ const PATCH = [
 /** A rename of a symbolic link: a patch does not tell of what kind it is, so git applies nothing below its old name. */
 const MOVED_LINK = /^:120000 \S+ \S+ \S+ R/mu;
 
-const packed = (text: Buffer): Promise<Buffer> => promisify(deflate)(text, { level: 9 });
+const packed = (text: Buffer): Buffer | Promise<Buffer> =>
+  text.length <= AT_ONCE_BYTES ? deflateSync(text, { level: 9 }) : promisify(deflate)(text, { level: 9 });
+
+const INFLATED = { maxOutputLength: MAX_INFLATED_BYTES };
+
+const unpacked = async (patch: Buffer): Promise<Buffer> => {
+  try {
+    // A small one may still inflate to much: that takes a thread.
+    if (patch.length <= AT_ONCE_BYTES / 16) return inflateSync(patch, { maxOutputLength: AT_ONCE_BYTES });
+  } catch {}
+  return promisify(inflate)(patch, INFLATED).catch(() => {
+    throw broken('it does not inflate');
+  });
+};
 
 /** A rename is two lines (`-M`). Ids are told in full only where git needs them, which is at binary files. */
 const patchByGit = async (
@@ -163,9 +178,7 @@ const applyPatch = async (
   patch: Buffer,
   file: string,
 ): Promise<string> => {
-  const text = await promisify(inflate)(patch, { maxOutputLength: MAX_INFLATED_BYTES }).catch(() => {
-    throw broken('it does not inflate');
-  });
+  const text = await unpacked(patch);
   // Whatever comes of it, the id of the result proves it.
   if ((await applyByHand(shadow, base, text).catch(() => undefined)) === result) return result;
   const index = `${file}.index`;

@@ -205,10 +205,11 @@ const syncPath = async (path: string): Promise<void> => {
   await handle.sync().finally(() => handle.close());
 };
 
-/** Brings objects of the shadow's own store onto the disk, with the folders that name them. */
+/**
+ * Brings objects of the shadow's own store onto the disk. Their names come with them: file systems that keep a journal
+ * write a file's last renaming down with the file.
+ */
 export const syncObjects = async ({ dir }: Shadow, oids: readonly string[]): Promise<void> => {
   const store = join(dir, 'objects');
   await Promise.all(oids.map((oid) => syncPath(fileOf(store, oid))));
-  const folders = [...new Set(oids.map((oid) => oid.slice(0, 2)))];
-  await Promise.all([...folders.map((name) => syncPath(join(store, name))), syncPath(store)]);
 };

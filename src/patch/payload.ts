@@ -23,6 +23,15 @@ export async function* inOnePiece(bytes: Buffer): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 
+/** The same, which begins only then: until it ends, whoever receives it does nothing but wait. */
+export async function* onceReady(
+  ready: Promise<unknown>,
+  payload: AsyncIterable<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
+  await ready;
+  yield* payload;
+}
+
 export const broken = (why: string): KhloneError =>
   new KhloneError('conflict', `a patch that came over the link is broken: ${why}`, 'try again');
 

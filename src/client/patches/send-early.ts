@@ -5,6 +5,7 @@ import type { Far, Look } from './far.ts';
 import type { Ground } from './ground.ts';
 import { judge, type Wish } from './judge.ts';
 import { type Meeting, meet } from './meet.ts';
+import type { Question } from './question.ts';
 
 /**
  * Sends what a sync has before the zone has answered what it is like: most often nobody changed it meanwhile, and then
@@ -39,11 +40,7 @@ export const expectedOf = (ground: Ground): string | undefined => {
 
 export type Sent = { meeting: Meeting; done: Done };
 
-type Early = Wish & {
-  yes: boolean;
-  /** Asks the zone what it is like, unless that was done. */
-  ask: () => void;
-};
+type Early = Wish & { yes: boolean; question: Question };
 
 /** What was sent; undefined where the zone has to be heard first, and nothing was changed. */
 export const sendEarly = async (
@@ -61,7 +58,8 @@ export const sendEarly = async (
   const isPlain = toLocal.length === 0 && toRemote.length > 0 && toRemote.length <= MAX_FILES;
   if (!isPlain || (halts.length > 0 && !wish.yes)) return undefined;
   const how = areEdits(toRemote) ? 'edits' : 'unchanged';
-  if (how === 'unchanged') wish.ask();
+  // What the zone takes by its answer alone is behind the question.
+  if (how === 'unchanged') await wish.question.send();
   const done = await syncTo(ground, far, meeting, how);
   if (done === 'changed') return undefined;
   return done === 'copied' ? done : { meeting, done };

@@ -16,6 +16,7 @@ import { type Ground, holdFor, keepState, openGround, present, snapshotOf } from
 import { type Direction, flagsOf, forgetNamed, ignoredBefore, judge, type Wish } from './judge.ts';
 import { inTurn } from './lock.ts';
 import { askZone, type Meeting, meet, noteRemote } from './meet.ts';
+import { createQuestion } from './question.ts';
 import { expectedOf, noteCalm, sendEarly } from './send-early.ts';
 import { type ToldConflict, tellConflicts } from './told.ts';
 
@@ -172,29 +173,24 @@ const synced = async (
 
 const syncOnce = async (ground: Ground, far: Far, wish: SyncWish): Promise<Stepped | Halted | 'copied'> => {
   const { localTree } = wish;
-  let asked: Promise<Look> | undefined;
-  const ask = (): Promise<Look> => {
-    asked ??= askZone(ground, far);
-    asked.catch(() => {});
-    return asked;
-  };
+  const question = createQuestion(ground, far);
   // To start a git holds up this process: the question is on its way first, and both sides look at once.
-  if (localTree || expectedOf(ground) === undefined) ask();
+  if (localTree || expectedOf(ground) === undefined) await question.send();
   await setImmediate();
   const here: Here = localTree ? { tree: localTree, leftOut: [] } : await snapshotOf(ground);
   beginSync(ground, here.tree);
   const judging = wishFor('toRemote', wish, localTree !== undefined);
   const early = localTree
     ? undefined
-    : await sendEarly(ground, far, { ...judging, yes: wish.yes, ask }, here);
+    : await sendEarly(ground, far, { ...judging, yes: wish.yes, question }, here);
   if (early === 'copied') return early;
   if (early) {
-    const seen = await asked;
+    const seen = await question.asked();
     if (seen && seen.head !== ground.state.head)
       await noteRemote(ground, { ...seen, tree: ground.state.remote ?? seen.tree });
     return synced(ground, far, wish, { ...early, seen, leftOut: here.leftOut });
   }
-  const seen = await ask();
+  const seen = await question.answer();
   const looked = await meetBoth(ground, far, here, seen, localTree);
   const { meeting, halts: found } = await judge(ground, looked.meeting, judging);
   const halts = [...found, ...zoneHalts(seen, wish)];
