@@ -209,19 +209,22 @@ const needNotBeHeard = async (
   areUntouched(place.path, changes, shadow.zeroId.length);
 
 /**
- * Changes the worktree where it is still as the envelope's base says. Throws `conflict` for a base that was not told,
- * `disk-low`.
+ * Changes the worktree where it is still as the envelope's base says. `made` is told as soon as that is done: whatever
+ * happens before the receipt is written, the journal still says that it is to be. Throws `conflict` for a base that was
+ * not told, `disk-low`.
  */
 export const take = (
   place: PatchPlace,
   params: Params<'patch.apply'>,
   body: AsyncIterable<Uint8Array>,
-): Promise<Taken> => orFull(place, takeIn(place, params, body));
+  made: (taken: Taken) => void = () => {},
+): Promise<Taken> => orFull(place, takeIn(place, params, body, made));
 
 const takeIn = async (
   place: PatchPlace,
   params: Params<'patch.apply'>,
   body: AsyncIterable<Uint8Array>,
+  made: (taken: Taken) => void,
 ): Promise<Taken> => {
   const ground = await groundOf(place);
   const { shadow, dir } = ground;
@@ -263,15 +266,17 @@ const takeIn = async (
   const taken = await treeTaken(shadow, envelope.result, changes, failed);
   if (taken !== envelope.result)
     await holdFor(shadow, await pinned(shadow), replica, new Set([...told, taken]));
-  const isSettled = params.settles && applied.refused.length === 0;
+  const { done, refused } = applied;
+  const result: Taken = { answer: { done: done.length, repeated: false, copied: false }, refused };
+  made(result);
+  const isSettled = params.settles && refused.length === 0;
   await allOf(
     keepReceipt(ground, applied),
     isSettled ? settle(ground, { tree: envelope.result }) : undefined,
   );
   faultPoint('patch.settled');
   await Promise.all([sweepDisplaced(applyPlaceOf(ground), Date.now()), tidy(shadow)]);
-  const { done, refused } = applied;
-  return { answer: { done: done.length, repeated: false, copied: false }, refused };
+  return result;
 };
 
 /** The person has all of `tree`: a removal counts only what differs from it as work that would be lost. */

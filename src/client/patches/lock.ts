@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { tellFull } from '../../patch/full-disk.ts';
 import { exists } from '../../patch/near-disk.ts';
 import { KhloneError } from '../../protocol/error.ts';
+import { createTurns } from '../../protocol/turns.ts';
 import { sweepLeftovers } from './leftovers.ts';
 import { startOf, stillRuns } from './maker.ts';
 
@@ -70,7 +71,7 @@ const writeOwner = async (path: string): Promise<void> => {
 };
 
 /** Those of this process, by path: they wait in line without asking the disk. */
-const lines = new Map<string, Promise<unknown>>();
+const inLine = createTurns();
 let count = 0;
 
 const locked = async <T>(gitDir: string, work: () => Promise<T>): Promise<T> => {
@@ -100,18 +101,9 @@ const locked = async <T>(gitDir: string, work: () => Promise<T>): Promise<T> => 
 /**
  * Runs `work` when nobody else exchanges patches in the worktree of this git directory. Throws `timeout`, `disk-low`.
  */
-export const inTurn = <T>(gitDir: string, work: () => Promise<T>): Promise<T> => {
-  const before = lines.get(gitDir) ?? Promise.resolve();
-  const run = (): Promise<T> =>
+export const inTurn = <T>(gitDir: string, work: () => Promise<T>): Promise<T> =>
+  inLine(gitDir, () =>
     locked(gitDir, work).catch((thrown: unknown) => {
       throw tellFull(thrown, gitDir);
-    });
-  const turn = before.then(run, run);
-  const settled = turn
-    .catch(() => {})
-    .finally(() => {
-      if (lines.get(gitDir) === settled) lines.delete(gitDir);
-    });
-  lines.set(gitDir, settled);
-  return turn;
-};
+    }),
+  );

@@ -1,8 +1,8 @@
 import { KhloneError } from '../../protocol/error.ts';
+import { createTurns } from '../../protocol/turns.ts';
 import { zoneRow } from '../store/zones.ts';
-import { createTurns } from '../turns.ts';
 import { commits, common } from '../zone-commits.ts';
-import { agree, look, type PatchPlace, take } from '../zone-patches.ts';
+import { agree, look, type PatchPlace, type Taken, take } from '../zone-patches.ts';
 import { attended } from './attended.ts';
 import { route } from './route.ts';
 import type { TaskDeps } from './tasks.ts';
@@ -33,11 +33,12 @@ export const patchRoutes = (deps: TaskDeps) => {
       }),
     ),
     route('patch.apply', ({ params, body, peer }) =>
-      inTurn(params.zone, async () => {
+      inTurn(params.zone, async (answerEarly) => {
         if (!body) throw new KhloneError('invalid-params', 'patch.apply came without a payload');
         deps.assertDisk();
-        const { answer, refused } = await take(placeOf(deps, params.zone), params, attended(body, peer));
-        return { answer, body: json(refused) };
+        const result = ({ answer, refused }: Taken) => ({ answer, body: json(refused) });
+        const place = placeOf(deps, params.zone);
+        return result(await take(place, params, attended(body, peer), (taken) => answerEarly(result(taken))));
       }),
     ),
     route('patch.agree', ({ params }) =>

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { KhloneError } from '../../protocol/error.ts';
+import { createTurns } from '../../protocol/turns.ts';
 import { writeConfig } from './config.ts';
 import { type Control, openControl } from './control.ts';
 import { endOrphans, killServer } from './ending.ts';
@@ -104,16 +105,6 @@ const checkSpec = ({ clone, argv, env, cwd }: PaneSpec): void => {
   if (wrong) throw new KhloneError('invalid-params', `${wrong} is not one that tmux can hold`);
 };
 
-/** One call at a time: two starts for one clone must see each other's window. */
-const createTurns = () => {
-  let line: Promise<unknown> = Promise.resolve();
-  return <T>(work: () => Promise<T>): Promise<T> => {
-    const turn = line.then(work, work);
-    line = turn.catch(() => {});
-    return turn;
-  };
-};
-
 /**
  * The clones' panes on the private tmux server at `socketPath` (its directory is made, 0700). tmux is started by
  * the first call that needs it, and again when it is gone. `path` is where tmux and infocmp are looked for.
@@ -157,7 +148,9 @@ export const createHolder = (where: { socketPath: string; configPath: string; pa
     throw last;
   };
 
-  const inTurn = createTurns();
+  const turns = createTurns();
+  /** One call at a time: two starts for one clone must see each other's window. */
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => turns('', work);
 
   /** The last call. */
   const leave = (how: (live: Control | undefined) => Promise<unknown>): Promise<void> =>

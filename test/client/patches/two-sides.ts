@@ -9,7 +9,7 @@ import { packWorktree } from '../../../src/patch/carry.ts';
 import { MAX_FILE_BYTES } from '../../../src/patch/left-out.ts';
 import { pin } from '../../../src/patch/pins.ts';
 import { unpackWorktree } from '../../../src/patch/unpack.ts';
-import { createTurns } from '../../../src/server/turns.ts';
+import { createTurns } from '../../../src/protocol/turns.ts';
 import { commits, common } from '../../../src/server/zone-commits.ts';
 import { agree, look, type PatchPlace, take } from '../../../src/server/zone-patches.ts';
 import { dirsOf, makeGround, makeRepo, ZONE } from '../../patch/ground.ts';
@@ -36,10 +36,11 @@ const inZoneTurn = createTurns();
 
 /** The server's own code as the far side, one step at a time as the server does it. */
 export const farAt = (place: PatchPlace): Far => {
-  const turn = <T>(work: () => Promise<T>): Promise<T> => inZoneTurn(place.path, work);
+  const turn = <T>(work: (answer: (value: T) => void) => Promise<T>): Promise<T> =>
+    inZoneTurn(place.path, work);
   return {
     look: (wish) => turn(() => look(place, { zone: ZONE, choice: CHOICE, ...wish })),
-    apply: (change, payload) => turn(() => take(place, { zone: ZONE, ...change }, payload)),
+    apply: (change, payload) => turn((answer) => take(place, { zone: ZONE, ...change }, payload, answer)),
     agree: (state) => turn(() => agree(place, { zone: ZONE, ...state })),
     commits: (have) => turn(() => commits(place, { zone: ZONE, have })),
     common: async (have) => (await turn(() => common(place, { zone: ZONE, have }))).common,
