@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { copyFile, link, rename, rm, utimes, writeFile } from 'node:fs/promises';
+import { copyFile, link, rename, rm, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { Folders } from './folders.ts';
-import { readNames, readText, stat, statBig } from './near-disk.ts';
+import { readNames, readText, stat, statBig, writeSmall } from './near-disk.ts';
 import type { Shadow } from './shadow.ts';
 
 /**
@@ -149,7 +149,7 @@ export const withIndex = async <T extends { whole: string; seen?: Seen | undefin
 
 /** A note that was cut off is none: nothing waits for the disk here. */
 const writeNote = (dir: string, note: Note): Promise<void> =>
-  writeFile(noteIn(dir), JSON.stringify(note), { mode: 0o600 });
+  writeSmall(noteIn(dir), JSON.stringify(note), { mode: 0o600 });
 
 /** Removes index copies that a killed process left behind. */
 export const sweepIndexes = async (dir: string): Promise<void> => {

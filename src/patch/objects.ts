@@ -1,10 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, open, rename, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, open, rm, utimes } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { deflate, deflateSync, inflate, inflateSync } from 'node:zlib';
 import { type Path, toBytes } from './listing.ts';
-import { exists, readFile, stat } from './near-disk.ts';
+import { exists, readFile, rename, stat, writeSmall } from './near-disk.ts';
 import type { Shadow } from './shadow.ts';
 
 /**
@@ -152,11 +152,11 @@ export const smallBlobs = async (
 const putInStore = async (store: string, path: string, packed: Buffer): Promise<void> => {
   const temp = join(store, `tmp_obj_${randomBytes(6).toString('hex')}`);
   try {
-    await writeFile(temp, packed, { mode: 0o444, flag: 'wx' });
-    await rename(temp, path).catch(async (thrown: NodeJS.ErrnoException) => {
+    await writeSmall(temp, packed, { mode: 0o444, flag: 'wx' });
+    await rename(temp, path, store).catch(async (thrown: NodeJS.ErrnoException) => {
       if (thrown.code !== 'ENOENT') throw thrown;
       await mkdir(dirname(path), { recursive: true });
-      await rename(temp, path);
+      await rename(temp, path, store);
     });
   } catch (thrown) {
     await rm(temp, { force: true });
