@@ -3,6 +3,7 @@ import {
   closeSync,
   constants,
   fstatSync,
+  linkSync,
   lstatSync,
   openSync,
   read,
@@ -13,6 +14,7 @@ import {
   renameSync,
   type Stats,
   statSync,
+  unlinkSync,
   writeFileSync,
 } from 'node:fs';
 import * as pool from 'node:fs/promises';
@@ -202,7 +204,13 @@ export const writeSmall = async (
     ? now(() => writeFileSync(path, content, how))
     : pool.writeFile(path, content, how);
 
-export const rename = async (from: string, to: string, on?: string): Promise<void> =>
+export const rename = async (from: Path, to: Path, on?: string): Promise<void> =>
   isQuick(to, on) ? now(() => renameSync(from, to)) : pool.rename(from, to);
+
+export const link = async (from: Path, to: Path): Promise<void> =>
+  isQuick(to) ? now(() => linkSync(from, to)) : pool.link(from, to);
+
+export const unlink = async (path: Path): Promise<void> =>
+  isQuick(path) ? now(() => unlinkSync(path)) : pool.unlink(path);
 
 export const readText = async (path: Path): Promise<string> => (await readFile(path)).toString('utf8');

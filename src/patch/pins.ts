@@ -44,13 +44,20 @@ export const pinned = async (shadow: Shadow, prefix?: string): Promise<Map<strin
   return new Map(Object.entries(all).filter(([name]) => isBelow(name)));
 };
 
-/** Durable, whole or not at all. A step has one writer: whoever holds the lock of the worktree or the zone. */
-const keep = async (shadow: Shadow, pins: ReadonlyMap<string, string>): Promise<void> => {
+/**
+ * Whole or not at all, and durable where that is asked for: a list that only names anew what the one before it holds may
+ * be lost. A step has one writer: whoever holds the lock of the worktree or the zone.
+ */
+const keep = async (
+  shadow: Shadow,
+  pins: ReadonlyMap<string, string>,
+  { isDurable }: { isDurable: boolean },
+): Promise<void> => {
   const path = fileIn(shadow);
   const file = await open(`${path}.new`, 'w', 0o600);
   try {
     await file.writeFile(JSON.stringify(Pins.parse(Object.fromEntries(pins))));
-    await file.sync();
+    if (isDurable) await file.sync();
   } finally {
     await file.close();
   }
@@ -105,7 +112,8 @@ export const pinAll = async (
   const changes = [...wishes].filter(([name, tree]) => held.get(name) !== tree);
   if (changes.length === 0) return;
   const trees = changes.flatMap(([, tree]) => (tree === undefined ? [] : [tree]));
-  await own(shadow, [...new Set(trees)], new Set(held.values()));
+  const before = new Set(held.values());
+  await own(shadow, [...new Set(trees)], before);
   // Read again: what the caller knows is what it pinned itself, and others have names in the list, too.
   const all = await pinned(shadow);
   for (const map of [all, held]) {
@@ -114,7 +122,7 @@ export const pinAll = async (
       else map.set(name, tree);
     }
   }
-  await keep(shadow, all);
+  await keep(shadow, all, { isDurable: trees.some((tree) => !before.has(tree)) });
 };
 
 /** Holds one tree under a name. Throws `internal` where an object of it is gone. */
@@ -123,7 +131,7 @@ export const pin = async (shadow: Shadow, name: string, tree: string): Promise<v
 
 export const unpin = async (shadow: Shadow, name: string): Promise<void> => {
   const held = await pinned(shadow);
-  if (held.delete(name)) await keep(shadow, held);
+  if (held.delete(name)) await keep(shadow, held, { isDurable: false });
 };
 
 const REF = 'refs/khlone/pinned';

@@ -1,10 +1,10 @@
-import { link, rename, symlink, unlink, writeFile } from 'node:fs/promises';
+import { symlink, writeFile } from 'node:fs/promises';
 import { faultPoint } from '../protocol/fault-point.ts';
 import { enter, type Folder, removeEmpty, removeFolders } from './beneath.ts';
 import { type BlobFacts, blobAt, type NoBlob } from './blob-id.ts';
 import { isOurs } from './left-out.ts';
 import type { Path } from './listing.ts';
-import { lstat, readlink, readText } from './near-disk.ts';
+import { link, lstat, readlink, readText, rename, unlink } from './near-disk.ts';
 import { isSafePath } from './safe-path.ts';
 import type { Change, Entry } from './tree.ts';
 

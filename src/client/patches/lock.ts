@@ -2,7 +2,7 @@ import { link, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { tellFull } from '../../patch/full-disk.ts';
-import { exists } from '../../patch/near-disk.ts';
+import { exists, unlink } from '../../patch/near-disk.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { createTurns } from '../../protocol/turns.ts';
 import { sweepLeftovers } from './leftovers.ts';
@@ -74,6 +74,12 @@ const writeOwner = async (path: string): Promise<void> => {
 const inLine = createTurns();
 let count = 0;
 
+/** It may have been taken away meanwhile, with all of the worktree. */
+const free = (path: string): Promise<void> =>
+  unlink(path).catch((thrown: NodeJS.ErrnoException) => {
+    if (thrown.code !== 'ENOENT' && thrown.code !== 'ENOTDIR') throw thrown;
+  });
+
 const locked = async <T>(gitDir: string, work: () => Promise<T>): Promise<T> => {
   const path = join(gitDir, 'khlone', 'lock');
   count += 1;
@@ -91,10 +97,10 @@ const locked = async <T>(gitDir: string, work: () => Promise<T>): Promise<T> => 
       await sweepLeftovers(dirname(path));
       return await work();
     } finally {
-      await rm(path, { force: true });
+      await free(path);
     }
   } finally {
-    await rm(mine, { force: true });
+    await free(mine);
   }
 };
 
