@@ -11,7 +11,7 @@ import { faultPoint } from '../protocol/fault-point.ts';
 import { inOrder, type Step } from './apply-order.ts';
 import { tellFull } from './full-disk.ts';
 import { type Path, pathText } from './listing.ts';
-import { lstat, readText, stat } from './near-disk.ts';
+import { lstat, makeFolder, readText, stat } from './near-disk.ts';
 import { isSafePath } from './safe-path.ts';
 import type { Shadow } from './shadow.ts';
 import { type Staged, stageBlobs } from './staging.ts';
@@ -211,7 +211,7 @@ export const applyChanges = async (
     }),
   );
   const folder = join(await keepOf(place), newName());
-  await mkdir(folder, { mode: 0o700 });
+  await makeFolder(folder, 0o700);
   const safe = steps.map((step) => (isSafePath(step.path) ? step : { ...step, after: undefined }));
   try {
     const plain = (entry: Entry | undefined) => entry && { mode: entry.mode, oid: entry.oid };

@@ -5,6 +5,7 @@ import {
   fstatSync,
   linkSync,
   lstatSync,
+  mkdirSync,
   openSync,
   read,
   readdirSync,
@@ -206,6 +207,10 @@ export const writeSmall = async (
 
 export const rename = async (from: Path, to: Path, on?: string): Promise<void> =>
   isQuick(to, on) ? now(() => renameSync(from, to)) : pool.rename(from, to);
+
+/** Makes a folder in one that is there. Throws `EEXIST`. */
+export const makeFolder = async (path: string, mode: number): Promise<void> =>
+  isQuick(path) ? now(() => void mkdirSync(path, mode)) : void (await pool.mkdir(path, mode));
 
 export const link = async (from: Path, to: Path): Promise<void> =>
   isQuick(to) ? now(() => linkSync(from, to)) : pool.link(from, to);

@@ -1,10 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, open, rm, utimes } from 'node:fs/promises';
+import { open, rm, utimes } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { deflate, deflateSync, inflate, inflateSync } from 'node:zlib';
 import { type Path, toBytes } from './listing.ts';
-import { exists, readFile, rename, stat, writeSmall } from './near-disk.ts';
+import { exists, makeFolder, readFile, rename, stat, writeSmall } from './near-disk.ts';
 import type { Shadow } from './shadow.ts';
 
 /**
@@ -155,7 +155,8 @@ const putInStore = async (store: string, path: string, packed: Buffer): Promise<
     await writeSmall(temp, packed, { mode: 0o444, flag: 'wx' });
     await rename(temp, path, store).catch(async (thrown: NodeJS.ErrnoException) => {
       if (thrown.code !== 'ENOENT') throw thrown;
-      await mkdir(dirname(path), { recursive: true });
+      // Another one may be about to store an object there.
+      await makeFolder(dirname(path), 0o777).catch(() => undefined);
       await rename(temp, path, store);
     });
   } catch (thrown) {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { type Application, applyChanges, recoverApplications } from '../patch/apply.ts';
 import { asKnown, hiddenPaths } from '../patch/as-known.ts';
 import { sweepDisplaced } from '../patch/displaced.ts';
@@ -269,6 +270,8 @@ const takeIn = async (
   const { done, refused } = applied;
   const result: Taken = { answer: { done: done.length, repeated: false, copied: false }, refused };
   made(result);
+  // The answer is on its way before anything else is asked of this process.
+  await setImmediate();
   const isSettled = params.settles && refused.length === 0;
   await allOf(
     keepReceipt(ground, applied),
