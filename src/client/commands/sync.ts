@@ -4,6 +4,7 @@ import { type Path, pathText } from '../../patch/listing.ts';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import type { Binding } from '../bindings.ts';
 import { interrupted } from '../caller.ts';
+import { lookSoon } from '../patches/counts.ts';
 import { asPath, assertKnown, asText, pathsFrom } from '../patches/named.ts';
 import { queueSync, settleStopped, syncZone, waitsFor } from '../patches/queue.ts';
 import type { Stepped } from '../patches/steps.ts';
@@ -66,6 +67,8 @@ export class SyncCommand extends KhloneCommand {
       );
       app.known.touch(place.binding.zone);
       if ('halts' in outcome) throw haltError(outcome.halts);
+      // What else happened there, nobody has asked yet.
+      if (!outcome.seen) lookSoon(app, place.binding);
       await settleStopped(app, zone);
       const known = assertKnown(zone.place, outcome.meeting, files, outcome.leftOut);
       const unknown = await known.then(() => undefined, asKhloneError);

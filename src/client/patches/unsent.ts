@@ -5,7 +5,7 @@ import { soonest } from '../patience.ts';
 import type { Place } from '../place.ts';
 import { conflictLines, haltError } from '../render/patches.ts';
 import { QUEUED_ELSE, serverOfZone } from '../server-call.ts';
-import { knownCounts } from './counts.ts';
+import { knownCounts, lookSoon } from './counts.ts';
 import { openGround, present, snapshotOf } from './ground.ts';
 import { type Queued, queuedTree, queueSync, settleStopped, syncZone, waitsFor } from './queue.ts';
 import { isOwnWorktree, type PatchZone, patchZoneOf, wishFor } from './zone.ts';
@@ -33,6 +33,7 @@ export const syncFirst = async (
     await app.flush(binding.host);
     const outcome = await syncZone(connected, zone, wishFor(zone, { yes: false }));
     if ('halts' in outcome) throw haltError(outcome.halts);
+    if (!outcome.seen) lookSoon(app, binding);
     await settleStopped(app, zone);
     return { kind: 'sent', lines: conflictLines(outcome.conflicts, style) };
   } catch (thrown) {

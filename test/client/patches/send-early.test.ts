@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Far } from '../../../src/client/patches/far.ts';
 import { readState } from '../../../src/client/patches/state.ts';
@@ -18,6 +18,7 @@ const syncBy = async (link: Far) => stepped(await sync(sides.place, link, freely
 const pullNow = async () => stepped(await pull(sides.place, sides.link, freely));
 const far = (name: string): string => readFileSync(join(sides.far, name), 'utf8');
 const near = (name: string): string => readFileSync(join(sides.near, name), 'utf8');
+const gitDir = (): string => join(sides.near, '.git');
 
 /** A link that notes what is asked by it, in order. */
 const noted = (link: Far, said: string[]): Far => ({
@@ -61,9 +62,67 @@ describe('a sync to a zone that was as before when it answered last', () => {
     };
     const { done } = await syncBy(link);
     expect([done, far('long.txt')]).toEqual([['long.txt'], lines({ 2: 'near' })]);
-    const { base, remote, pending } = await readState(join(sides.near, '.git'), ZONE);
+    const { base, remote, pending } = await readState(gitDir(), ZONE);
     expect([base === remote, pending]).toEqual([true, undefined]);
     expect((await pullNow()).done).toEqual([]);
+  });
+
+  it('does not ask either where it only edits files, whatever else a clone did', async () => {
+    put(sides.near, 'long.txt', lines({ 2: 'near' }));
+    put(sides.far, 'kept.txt', 'far\n');
+    put(sides.far, 'theirs', 'far\n');
+    const before = await readState(gitDir(), ZONE);
+    const said: string[] = [];
+    const { done } = await syncBy(noted(sides.link, said));
+    expect([said, done, far('long.txt')]).toEqual([['sent early'], ['long.txt'], lines({ 2: 'near' })]);
+    // What it has not seen is not told as seen.
+    const { seenMs, toPull, toSend } = await readState(gitDir(), ZONE);
+    expect({ seenMs, toPull, toSend }).toEqual({ seenMs: before.seenMs, toPull: 0, toSend: 0 });
+    expect((await pullNow()).done.toSorted()).toEqual(['kept.txt', 'theirs']);
+    expect([near('kept.txt'), near('theirs'), near('long.txt')]).toEqual([
+      'far\n',
+      'far\n',
+      lines({ 2: 'near' }),
+    ]);
+    expect((await syncBy(sides.link)).done).toEqual([]);
+  });
+
+  it('asks while git is in the middle of something in the zone, and says so', async () => {
+    put(sides.near, 'long.txt', lines({ 2: 'near' }));
+    writeFileSync(join(sides.far, '.git/MERGE_HEAD'), '');
+    const said: string[] = [];
+    const { seen } = await syncBy(noted(sides.link, said));
+    expect(said).toEqual(['sent early', 'told', 'sent']);
+    expect(seen?.underway).toEqual(['a merge is not finished']);
+  });
+
+  it('writes through no link that a clone put in the place of a folder', async () => {
+    put(sides.near, 'in/it', lines());
+    await syncBy(sides.link);
+    await syncBy(sides.link);
+    const outside = join(dirname(sides.far), 'outside');
+    renameSync(join(sides.far, 'in'), outside);
+    symlinkSync(outside, join(sides.far, 'in'));
+    put(sides.near, 'in/it', lines({ 2: 'near' }));
+    const said: string[] = [];
+    await syncBy(noted(sides.link, said));
+    expect(said[0]).toBe('sent early');
+    expect(said).toContain('told');
+    expect(readFileSync(join(outside, 'it'), 'utf8')).toBe(lines());
+  });
+
+  it('is written down before the zone has all of it', async () => {
+    put(sides.near, 'long.txt', lines({ 2: 'near' }));
+    const noticed: unknown[] = [];
+    async function* watched(payload: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+      for await (const piece of payload) {
+        noticed.push((await readState(gitDir(), ZONE)).pending?.seq);
+        yield piece;
+      }
+    }
+    const { apply } = sides.link;
+    await syncBy({ ...sides.link, apply: (change, payload) => apply(change, watched(payload)) });
+    expect(noticed).toEqual([(await readState(gitDir(), ZONE)).seq]);
   });
 
   it('merges where a clone changed the same file meanwhile', async () => {
