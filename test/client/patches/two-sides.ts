@@ -34,10 +34,13 @@ export type Making = { init?: string[]; worktree?: (root: string) => string };
 
 const inZoneTurn = createTurns();
 
-/** The server's own code as the far side, one step at a time as the server does it. */
-export const farAt = (place: PatchPlace): Far => {
+/**
+ * The server's own code as the far side, one step at a time as the server does it. `isEarly`: it answers, as the server
+ * does, before it has written all that it has to; else a test may look at that at once.
+ */
+export const farAt = (place: PatchPlace, isEarly = false): Far => {
   const turn = <T>(work: (answer: (value: T) => void) => Promise<T>): Promise<T> =>
-    inZoneTurn(place.path, work);
+    inZoneTurn(place.path, (answer) => work(isEarly ? answer : () => {}));
   return {
     look: (wish) => turn(() => look(place, { zone: ZONE, choice: CHOICE, ...wish })),
     apply: (change, payload) => turn((answer) => take(place, { zone: ZONE, ...change }, payload, answer)),
