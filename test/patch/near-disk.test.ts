@@ -1,20 +1,34 @@
 import { execFileSync } from 'node:child_process';
-import { lstatSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   exists,
   isLocal,
+  link,
   lstat,
+  makeFolder,
   openRead,
   readFile,
   readlink,
   readNames,
   readText,
   realpath,
+  rename,
   stat,
   statBig,
+  unlink,
+  writeSmall,
 } from '../../src/patch/near-disk.ts';
 import { until } from '../fixtures/khlone.ts';
 
@@ -80,6 +94,27 @@ describe('a disk of this machine', () => {
     await bothWays(async () => {
       expect(await readText(inside)).toBe('inside');
       expect(await exists(Buffer.concat([name, Buffer.from('/other')]))).toBe(false);
+    });
+  });
+
+  it('takes small files and names as node does', async () => {
+    const at = (name: string): string => join(root, name);
+    await bothWays(async () => {
+      await makeFolder(at('folder'), 0o700);
+      await expect(makeFolder(at('folder'), 0o700)).rejects.toMatchObject({ code: 'EEXIST' });
+      await writeSmall(at('new'), 'new\n', { mode: 0o600, flag: 'wx' });
+      await expect(writeSmall(at('new'), '', { mode: 0o600, flag: 'wx' })).rejects.toMatchObject({
+        code: 'EEXIST',
+      });
+      expect(statSync(at('new')).mode & 0o777).toBe(0o600);
+      await expect(link(at('new'), at('text'))).rejects.toMatchObject({ code: 'EEXIST' });
+      await link(at('new'), at('folder/other'));
+      await rename(at('folder/other'), at('moved'));
+      expect(statSync(at('moved')).ino).toBe(statSync(at('new')).ino);
+      for (const name of ['new', 'moved']) await unlink(at(name));
+      await expect(unlink(at('new'))).rejects.toMatchObject({ code: 'ENOENT' });
+      await expect(rename(at('new'), at('moved'))).rejects.toMatchObject({ code: 'ENOENT' });
+      rmdirSync(at('folder'));
     });
   });
 
