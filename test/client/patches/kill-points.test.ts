@@ -93,7 +93,7 @@ const scripts: Record<string, { steps: string[]; short: string[]; long: string[]
     long: [
       ...['patch.fetched:1', 'patch.sealed:1', 'patch.opened:1', 'patch.held:1', 'patch.told:1'],
       ...['patch.received:1', 'patch.settled:1', 'apply.staged:1', 'apply.journal:1', 'apply.run:1'],
-      ...[...times('patch.pinned', 5), ...times('patch.state', 5)],
+      ...[...times('patch.pinned', 4), ...times('patch.state', 4)],
       ...[...times('apply.aside', 6), ...times('apply.placed', 12)],
     ],
   },
@@ -101,8 +101,8 @@ const scripts: Record<string, { steps: string[]; short: string[]; long: string[]
     steps: ['pull', 'sync'],
     short: ['patch.pending-pull:1', 'apply.aside:1', 'patch.pulled:1'],
     long: [
-      ...['apply.run:1', 'apply.staged:1', 'apply.journal:1', ...times('patch.pinned', 5)],
-      ...[...times('patch.state', 5), ...times('apply.aside', 2), ...times('apply.placed', 4)],
+      ...['apply.run:1', 'apply.staged:1', 'apply.journal:1', ...times('patch.pinned', 4)],
+      ...[...times('patch.state', 4), ...times('apply.aside', 2), ...times('apply.placed', 4)],
     ],
   },
   'a sync that does not wait for an answer': {
