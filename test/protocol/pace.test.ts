@@ -1,5 +1,4 @@
 import { Duplex } from 'node:stream';
-import { setTimeout as delay } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { BULK_IN_FLIGHT_BYTES } from '../../src/protocol/limits.ts';
@@ -39,6 +38,8 @@ describe('the window of bulk', () => {
 type Line = { ends: [Duplex, Duplex]; rate(bytesPerMs: number): void };
 
 const ONE_WAY_MS = 25;
+/** After so many the window of bulk has come to what the line takes. */
+const ROUND_TRIPS = 20;
 
 const deepLine = (bytesPerMs: number): Line => {
   let rate = bytesPerMs;
@@ -97,6 +98,10 @@ describe.each(['bulk', 'interactive'] as const)('a word beside a flood that is c
     peers.push(near, far);
     return near;
   };
+  /** The bulk has been under way for many round trips, and its pace is found. */
+  const settled = async (near: Peer): Promise<void> => {
+    for (let n = 0; n < ROUND_TRIPS; n += 1) await echo(near);
+  };
   const start = {
     up: (near: Peer) => void near.call('up', {}, { body: flood(), klass }).catch(() => {}),
     down: (near: Peer) =>
@@ -112,8 +117,7 @@ describe.each(['bulk', 'interactive'] as const)('a word beside a flood that is c
       it(`waits no longer than 3 round trips at 10 MB/s, ${way}`, async () => {
         const near = over(deepLine(10_000));
         start[way](near);
-        // The bulk has been under way for many round trips, and its pace is found.
-        await delay(1_000);
+        await settled(near);
         const waits: number[] = [];
         for (let n = 0; n < 20; n += 1) waits.push(await echo(near));
         waits.sort((a, b) => a - b);
@@ -124,8 +128,8 @@ describe.each(['bulk', 'interactive'] as const)('a word beside a flood that is c
       const line = deepLine(9_000);
       const near = over(line);
       start[way](near);
-      // As above: the drop comes in the middle.
-      await delay(1_500);
+      // The drop comes in the middle.
+      await settled(near);
       line.rate(150);
       const first = await echo(near);
       await echo(near);

@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Far } from '../../../src/client/patches/far.ts';
@@ -94,6 +94,23 @@ describe('a sync to a zone that was as before when it answered last', () => {
     const { seen } = await syncBy(noted(sides.link, said));
     expect(said).toEqual(['sent early', 'told', 'sent']);
     expect(seen?.underway).toEqual(['a merge is not finished']);
+  });
+
+  it('is not taken as edits where it is more than that, whatever is said', async () => {
+    rmSync(join(sides.near, 'kept.txt'));
+    const said: string[] = [];
+    const link = noted(sides.link, said);
+    const answers: unknown[] = [];
+    await syncBy({
+      ...link,
+      apply: async ({ unchanged, ...change }, payload) => {
+        const found = await link.apply({ ...change, ...(unchanged && { edits: true }) }, payload);
+        answers.push(found.answer.changed);
+        return found;
+      },
+    });
+    expect(answers).toEqual([true, undefined]);
+    expect(existsSync(join(sides.far, 'kept.txt'))).toBe(false);
   });
 
   it('writes through no link that a clone put in the place of a folder', async () => {
