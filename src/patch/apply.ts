@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import type { Stats } from 'node:fs';
-import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import * as z from 'zod';
@@ -11,7 +11,7 @@ import { faultPoint } from '../protocol/fault-point.ts';
 import { inOrder, type Step } from './apply-order.ts';
 import { tellFull } from './full-disk.ts';
 import { type Path, pathText } from './listing.ts';
-import { lstat, makeFolder, readText, stat } from './near-disk.ts';
+import { lstat, makeFolder, readNames, readText, rename, stat, syncPath, writeDurable } from './near-disk.ts';
 import { isSafePath } from './safe-path.ts';
 import type { Shadow } from './shadow.ts';
 import { type Staged, stageBlobs } from './staging.ts';
@@ -87,29 +87,13 @@ const keepOf = async ({ worktree, keep }: ApplyPlace): Promise<string> => {
   return inside;
 };
 
-const syncFile = async (path: string): Promise<void> => {
-  const handle = await open(path, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-};
-
-const writeJournal = async (folder: string, journal: z.infer<typeof Journal>): Promise<void> => {
-  const file = await open(join(folder, 'journal.new'), 'wx', 0o600);
-  try {
-    await file.writeFile(JSON.stringify(journal));
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-};
+const writeJournal = (folder: string, journal: z.infer<typeof Journal>): Promise<void> =>
+  writeDurable(join(folder, 'journal.new'), JSON.stringify(journal), { mode: 0o600, flag: 'wx' });
 
 /** From here on the changes are to be made, whoever dies. */
 const openJournal = async (folder: string): Promise<void> => {
   await rename(join(folder, 'journal.new'), join(folder, 'journal.json'));
-  await syncFile(folder);
+  await syncPath(folder);
 };
 
 /** A worktree that others may not read gets no file that they may. */
@@ -158,11 +142,21 @@ const run = async (
   return { note, done, refused, folder, settle: () => settle(folder, changes.length) };
 };
 
+/** Folders without an open journal: they never get one again, and there are as many as displaced files are kept. */
+const closed = new Set<string>();
+const MAX_CLOSED = 20_000;
+
+const noteClosed = (folder: string): void => {
+  if (closed.size >= MAX_CLOSED) closed.clear();
+  closed.add(folder);
+};
+
 /** What was displaced stays; a folder without any goes. */
 const settle = async (folder: string, steps: number): Promise<void> => {
   await rename(join(folder, 'journal.json'), join(folder, 'done.json')).catch((thrown: unknown) => {
     if ((thrown as NodeJS.ErrnoException).code !== 'ENOENT') throw thrown;
   });
+  noteClosed(folder);
   const names = new Set(await readdir(folder).catch(() => []));
   for (let n = 0; n < steps; n += 1) {
     if (names.has(`new-${n}`))
@@ -194,14 +188,14 @@ export type Move = { from: Path; to: Path };
 /**
  * Changes a worktree. A path that is not as `before` says, or that is no path to write to, is refused and left as it
  * is; the others go on. `note` (any JSON) is kept with the journal and comes back from `recoverApplications` when this
- * process dies before `settle`. `first` has ended before anything begins. Throws what it throws, `disk-low` before
+ * process dies before `settle`. `held` has ended before anything begins. Throws what it throws, `disk-low` before
  * anything is changed where the new files do not find room, `internal` where the shadow lacks an object.
  */
 export const applyChanges = async (
   place: ApplyPlace,
   shadow: Shadow,
   changes: readonly Change[],
-  { note, moves, first }: { note: unknown; moves: readonly Move[]; first?: () => Promise<void> },
+  { note, moves, held }: { note: unknown; moves: readonly Move[]; held?: Promise<unknown> },
 ): Promise<Application> => {
   const target = new Map(moves.map(({ from, to }) => [from, to]));
   const steps = inOrder(
@@ -226,7 +220,7 @@ export const applyChanges = async (
       })),
     });
     // All of this is on the disk before the journal has its name, in no order.
-    await allOf(stage(place, shadow, folder, safe), writeJournal(folder, journal), first?.());
+    await allOf(stage(place, shadow, folder, safe), writeJournal(folder, journal), held);
     faultPoint('apply.staged');
     await openJournal(folder);
   } catch (thrown) {
@@ -249,6 +243,12 @@ const readJournal = async (folder: string): Promise<z.infer<typeof Journal> | un
   }
 };
 
+const isFolder = (path: string): Promise<boolean> =>
+  lstat(path).then(
+    (facts) => facts.isDirectory(),
+    () => false,
+  );
+
 /** The folders of all applications, the oldest first. A link among them leads elsewhere, and none of ours is one. */
 export const foldersOf = async (place: ApplyPlace): Promise<string[]> => {
   const kept = await keepOf(place);
@@ -259,20 +259,17 @@ export const foldersOf = async (place: ApplyPlace): Promise<string[]> => {
     .sort();
 };
 
-/** Folders without an open journal: they never get one again, and there are as many as displaced files are kept. */
-const closed = new Set<string>();
-const MAX_CLOSED = 20_000;
-
 /** Finishes what a process that died had begun, oldest first; the caller settles each. */
 export const recoverApplications = async (place: ApplyPlace, shadow: Shadow): Promise<Application[]> => {
   const found: Application[] = [];
-  for (const folder of await foldersOf(place)) {
-    if (closed.has(folder)) continue;
+  const kept = await keepOf(place);
+  for (const name of (await readNames(kept)).sort()) {
+    const folder = join(kept, name);
+    if (closed.has(folder) || !(await isFolder(folder))) continue;
     const journal = await readJournal(folder);
     if (!journal) {
       await sweepUnbegun(folder);
-      if (closed.size >= MAX_CLOSED) closed.clear();
-      closed.add(folder);
+      noteClosed(folder);
       continue;
     }
     const changes = journal.changes.map(({ path, before, after, to }) => ({

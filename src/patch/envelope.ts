@@ -244,9 +244,9 @@ const unpackBundle = async (shadow: Shadow, base: string | undefined, file: stri
 };
 
 /**
- * Takes a payload in: afterwards the shadow holds the result tree, complete, each name in it one that git lets into a
- * worktree. `file` is a free path for its bytes; it is removed. Throws `conflict` for a payload that is not what its
- * envelope says, or hostile: nothing but objects that nobody names is left of it then.
+ * Takes a payload in: afterwards its sender has ended it, and the shadow holds the result tree, complete, each name in
+ * it one that git lets into a worktree. `file` is a free path for its bytes; it is removed. Throws `conflict` for a
+ * payload that is not what its envelope says, or hostile: nothing but objects that nobody names is left of it then.
  */
 export const openEnvelope = async (
   shadow: Shadow,
@@ -255,15 +255,16 @@ export const openEnvelope = async (
   file: string,
 ): Promise<void> => {
   const { kind, base, result } = envelope;
-  const take = async (): Promise<string> => {
-    if (kind === 'patch' && base !== undefined)
-      return applyPatch(shadow, { base, result }, await receivePatch(envelope, body), file);
-    await receiveBundle(envelope, body, file);
-    return unpackBundle(shadow, base, file);
+  const prove = (tree: string): void => {
+    if (tree !== result) throw broken('it makes another state than announced');
   };
   try {
-    const tree = await take();
-    if (tree !== result) throw broken('it makes another state than announced');
+    if (kind === 'patch' && base !== undefined)
+      return await receivePatch(envelope, body, async (patch) =>
+        prove(await applyPatch(shadow, { base, result }, patch, file)),
+      );
+    await receiveBundle(envelope, body, file);
+    prove(await unpackBundle(shadow, base, file));
   } finally {
     if (kind === 'bundle') await rm(file, { force: true });
   }

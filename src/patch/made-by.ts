@@ -1,7 +1,7 @@
-import { mkdir, open, rename } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import * as z from 'zod';
-import { exists, lstat, readText } from './near-disk.ts';
+import { exists, lstat, readText, rename, writeDurable } from './near-disk.ts';
 
 /** The mark of a repository that khlone made for a zone: only such a folder is ever reused or removed. */
 
@@ -44,12 +44,6 @@ export const readMadeBy = async (worktree: string): Promise<MadeBy | undefined> 
 export const writeMadeBy = async (worktree: string, mark: MadeBy): Promise<void> => {
   const path = markPath(worktree);
   if (!(await exists(dirname(path)))) await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  const file = await open(`${path}.new`, 'w', 0o600);
-  try {
-    await file.writeFile(`${JSON.stringify(mark)}\n`);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
+  await writeDurable(`${path}.new`, `${JSON.stringify(mark)}\n`, { mode: 0o600 });
   await rename(`${path}.new`, path);
 };

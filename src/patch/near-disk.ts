@@ -2,7 +2,9 @@ import {
   type BigIntStats,
   closeSync,
   constants,
+  fchmodSync,
   fstatSync,
+  fsync,
   linkSync,
   lstatSync,
   mkdirSync,
@@ -27,7 +29,7 @@ import { promisify } from 'node:util';
  * within microseconds; by way of Node's thread pool the same question takes ten times as long, and an exchange of
  * patches asks two hundred. A disk that is slow or away must hold up nobody's keys: only file systems of this machine
  * are asked like this, and after one slow answer the threads ask for a while. A small file is written the same way, in
- * 0.1 ms, 0.5 while others keep the disk busy; whatever is to be on the disk itself is left to the threads.
+ * 0.1 ms, 0.5 while others keep the disk busy; only that it is on the disk itself is waited for by a thread.
  */
 
 /** File systems of this machine, by statfs(2): a server's or a program's may hang, or keep no times. */
@@ -77,14 +79,18 @@ const isOnLocal = async (folder: Path): Promise<boolean> => {
   return isThere || above === textOf(folder) ? isLocal(folder) : isOnLocal(Buffer.from(above, 'latin1'));
 };
 
+const note = (folder: string, isNear: boolean): void => {
+  if (near.size >= MAX_FOLDERS) near.clear();
+  near.set(folder, isNear);
+};
+
 const ask = (key: string): void => {
   // A name in there may be another folder's by the time of the answer.
   if (asked.has(key) || key.startsWith('/proc/')) return;
   asked.add(key);
   void isOnLocal(Buffer.from(key, 'latin1')).then((found) => {
     asked.delete(key);
-    if (near.size >= MAX_FOLDERS) near.clear();
-    near.set(key, found);
+    note(key, found);
   });
 };
 
@@ -102,7 +108,7 @@ export const alsoNamed = (name: string, folder: Path): (() => void) => {
   const key = textOf(folder);
   const known = near.get(key);
   if (known === undefined) ask(key);
-  near.set(name, known === true);
+  note(name, known === true);
   return () => void near.delete(name);
 };
 
@@ -205,12 +211,58 @@ export const writeSmall = async (
     ? now(() => writeFileSync(path, content, how))
     : pool.writeFile(path, content, how);
 
+const toDisk = promisify(fsync);
+
+/**
+ * Writes a file that is on the disk when this returns; its name may not be. `permissions`: those that it gets in the end,
+ * whatever the umask.
+ */
+export const writeDurable = async (
+  path: string,
+  content: string | Buffer,
+  { mode, flag = 'w', permissions }: { mode: number; flag?: string; permissions?: number },
+): Promise<void> => {
+  if (content.length > SMALL_BYTES || !isQuick(path)) {
+    const file = await pool.open(path, flag, mode);
+    try {
+      await file.writeFile(content);
+      if (permissions !== undefined) await file.chmod(permissions);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    return;
+  }
+  const fd = now(() => openSync(path, flag, mode));
+  try {
+    now(() => writeFileSync(fd, content));
+    if (permissions !== undefined) fchmodSync(fd, permissions);
+    await toDisk(fd);
+  } finally {
+    closeSync(fd);
+  }
+};
+
+/** Brings a file onto the disk, or the names in a folder. */
+export const syncPath = async (path: string): Promise<void> => {
+  if (!isQuick(path)) {
+    const file = await pool.open(path, 'r');
+    await file.sync().finally(() => file.close());
+    return;
+  }
+  const fd = now(() => openSync(path, 'r'));
+  await toDisk(fd).finally(() => closeSync(fd));
+};
+
 export const rename = async (from: Path, to: Path, on?: string): Promise<void> =>
   isQuick(to, on) ? now(() => renameSync(from, to)) : pool.rename(from, to);
 
-/** Makes a folder in one that is there. Throws `EEXIST`. */
-export const makeFolder = async (path: string, mode: number): Promise<void> =>
-  isQuick(path) ? now(() => void mkdirSync(path, mode)) : void (await pool.mkdir(path, mode));
+/** Makes a folder in one that is there, on the same disk. Throws `EEXIST`. */
+export const makeFolder = async (path: string, mode: number): Promise<void> => {
+  if (!isQuick(path)) return pool.mkdir(path, mode).then(() => undefined);
+  now(() => mkdirSync(path, mode));
+  note(textOf(path), true);
+};
 
 export const link = async (from: Path, to: Path): Promise<void> =>
   isQuick(to) ? now(() => linkSync(from, to)) : pool.link(from, to);

@@ -1,10 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { open, rm, utimes } from 'node:fs/promises';
+import { rm, utimes } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { deflate, deflateSync, inflate, inflateSync } from 'node:zlib';
 import { type Path, toBytes } from './listing.ts';
-import { exists, makeFolder, readFile, rename, stat, writeSmall } from './near-disk.ts';
+import { exists, makeFolder, readFile, rename, stat, syncPath, writeSmall } from './near-disk.ts';
 import type { Shadow } from './shadow.ts';
 
 /**
@@ -22,7 +22,8 @@ const MAX_HELD_BYTES = 4 * MAX_SMALL_BYTES;
 export const FEW_PATHS = 32;
 /** What git may answer at once. */
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
-const LEVEL = 1;
+/** Of a tree most bytes are ids, which do not get shorter: to try takes four times as long. */
+const LEVELS: Readonly<Record<Kind, number>> = { blob: 1, tree: 0 };
 const AT_ONCE_BYTES = 32 * 1024;
 
 /** What git would call these bytes. */
@@ -188,8 +189,8 @@ export const writeObject = async (shadow: Shadow, kind: Kind, bytes: Buffer): Pr
   // A thread would take longer than this.
   const packed =
     whole.length <= AT_ONCE_BYTES
-      ? deflateSync(whole, { level: LEVEL })
-      : await promisify(deflate)(whole, { level: LEVEL });
+      ? deflateSync(whole, { level: LEVELS[kind] })
+      : await promisify(deflate)(whole, { level: LEVELS[kind] });
   await putInStore(store, path, packed);
   return oid;
 };
@@ -199,11 +200,6 @@ export const areOwn = async ({ dir }: Shadow, oids: readonly string[]): Promise<
   const store = join(dir, 'objects');
   const found = await Promise.all(oids.map((oid) => exists(fileOf(store, oid), store)));
   return found.every(Boolean);
-};
-
-const syncPath = async (path: string): Promise<void> => {
-  const handle = await open(path, 'r');
-  await handle.sync().finally(() => handle.close());
 };
 
 /**

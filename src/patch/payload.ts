@@ -23,41 +23,63 @@ export async function* inOnePiece(bytes: Buffer): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 
-/** The same, which begins only then: until it ends, whoever receives it does nothing but wait. */
-export async function* onceReady(
+/** The same, which ends only then: until it does, whoever receives it changes nothing. */
+export async function* untilReady(
   ready: Promise<unknown>,
   payload: AsyncIterable<Uint8Array>,
 ): AsyncGenerator<Uint8Array> {
-  await ready;
   yield* payload;
+  await ready;
 }
 
 export const broken = (why: string): KhloneError =>
   new KhloneError('conflict', `a patch that came over the link is broken: ${why}`, 'try again');
 
+type Reader = {
+  take(piece: Uint8Array): unknown;
+  /** All of it is here. The sender may not have ended it yet. */
+  whole?(): Promise<void>;
+};
+
 /** Hands on what arrives piece by piece; it must be exactly what the envelope says. */
 const receive = async (
   { bytes, sha256 }: Envelope,
   body: AsyncIterable<Uint8Array>,
-  take: (piece: Uint8Array) => unknown,
+  { take, whole }: Reader,
 ): Promise<void> => {
   const hash = createHash('sha256');
   let seen = 0;
+  let isProved = false;
+  const prove = async (): Promise<void> => {
+    if (isProved) return;
+    isProved = true;
+    if (hash.digest('hex') !== sha256) throw broken('its bytes are not the ones that were sent');
+    await whole?.();
+  };
   for await (const piece of body) {
     seen += piece.length;
     if (seen > bytes) throw broken('it is longer than announced');
+    if (isProved) continue;
     hash.update(piece);
     await take(piece);
+    if (seen === bytes) await prove();
   }
   if (seen !== bytes) throw broken('it is shorter than announced');
-  if (hash.digest('hex') !== sha256) throw broken('its bytes are not the ones that were sent');
+  await prove();
 };
 
-export const receivePatch = async (envelope: Envelope, body: AsyncIterable<Uint8Array>): Promise<Buffer> => {
-  if (envelope.bytes > MAX_PATCH_BYTES) throw broken('it is too large');
+/** Hands on a patch as soon as all of it is here, and ends with its sender. */
+export const receivePatch = (
+  envelope: Envelope,
+  body: AsyncIterable<Uint8Array>,
+  use: (patch: Buffer) => Promise<void>,
+): Promise<void> => {
+  if (envelope.bytes > MAX_PATCH_BYTES) return Promise.reject(broken('it is too large'));
   const pieces: Uint8Array[] = [];
-  await receive(envelope, body, (piece) => pieces.push(Uint8Array.from(piece)));
-  return Buffer.concat(pieces);
+  return receive(envelope, body, {
+    take: (piece) => pieces.push(Uint8Array.from(piece)),
+    whole: () => use(Buffer.concat(pieces)),
+  });
 };
 
 export const receiveBundle = async (
@@ -68,7 +90,7 @@ export const receiveBundle = async (
   if (envelope.bytes > MAX_PAYLOAD_BYTES) throw broken('it is too large');
   const out = await open(file, 'w', 0o600);
   try {
-    await receive(envelope, body, (piece) => out.appendFile(piece));
+    await receive(envelope, body, { take: (piece) => out.appendFile(piece) });
   } finally {
     await out.close();
   }

@@ -1,9 +1,9 @@
-import { open, rename, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { type GitOptions, git, gitStream } from './git.ts';
 import { forgetIndex } from './last-snapshot.ts';
-import { lstat, readNames, readText } from './near-disk.ts';
+import { lstat, readNames, readText, rename, writeDurable, writeSmall } from './near-disk.ts';
 import { areOwn, syncObjects } from './objects.ts';
 import type { Shadow } from './shadow.ts';
 import { fewChanges } from './tree-diff.ts';
@@ -54,13 +54,8 @@ const keep = async (
   { isDurable }: { isDurable: boolean },
 ): Promise<void> => {
   const path = fileIn(shadow);
-  const file = await open(`${path}.new`, 'w', 0o600);
-  try {
-    await file.writeFile(JSON.stringify(Pins.parse(Object.fromEntries(pins))));
-    if (isDurable) await file.sync();
-  } finally {
-    await file.close();
-  }
+  const text = JSON.stringify(Pins.parse(Object.fromEntries(pins)));
+  await (isDurable ? writeDurable : writeSmall)(`${path}.new`, text, { mode: 0o600 });
   await rename(`${path}.new`, path);
 };
 

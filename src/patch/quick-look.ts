@@ -123,7 +123,8 @@ export const lookQuick = async (
   wish: SnapshotWish,
   { seen }: LastSeen,
 ): Promise<Quick | undefined> => {
-  const [found, words] = await Promise.all([lookForNew(wish, seen), lookAtFiles(work)]);
+  // Git first: it takes longest, and runs by itself.
+  const [words, found] = await Promise.all([lookAtFiles(work), lookForNew(wish, seen)]);
   if (!found) return undefined;
   const { fresh } = found;
   const dirty = words.filter((_, i) => i % 2 === 1);

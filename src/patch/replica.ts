@@ -1,9 +1,9 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, open, rename } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import * as z from 'zod';
-import { lstat, readText, realpath } from './near-disk.ts';
+import { lstat, readText, realpath, rename, writeDurable } from './near-disk.ts';
 
 /**
  * Which worktree this is, among all that share a zone. The id lies in the worktree's git directory and is bound to the
@@ -45,13 +45,8 @@ export const renewReplica = async (gitDir: string): Promise<string> => {
   const id = `r-${randomBytes(12).toString('hex')}`;
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const temp = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`;
-  const file = await open(temp, 'wx', 0o600);
-  try {
-    await file.writeFile(`${JSON.stringify({ version: 1, id, place: await placeOf(gitDir) })}\n`);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
+  const text = `${JSON.stringify({ version: 1, id, place: await placeOf(gitDir) })}\n`;
+  await writeDurable(temp, text, { mode: 0o600, flag: 'wx' });
   await rename(temp, path);
   return id;
 };

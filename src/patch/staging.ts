@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, open, symlink } from 'node:fs/promises';
+import { allOf } from '../protocol/all-of.ts';
 import { KhloneError } from '../protocol/error.ts';
 import { gitStream } from './git.ts';
+import { writeDurable } from './near-disk.ts';
 import { blobsAtHand, FEW_PATHS } from './objects.ts';
 import type { Shadow } from './shadow.ts';
 import type { Entry } from './tree.ts';
@@ -82,6 +84,9 @@ const writeLink = async (copy: Copy, { entry, path }: Staged): Promise<void> => 
   await symlink(Buffer.concat(pieces), path);
 };
 
+const permissionsOf = ({ mode }: Entry, modeMask: number): number =>
+  (mode === '100755' ? 0o755 : 0o644) & modeMask;
+
 const writeFile = async (
   copy: Copy,
   { entry, path }: Staged,
@@ -91,7 +96,7 @@ const writeFile = async (
   const file: FileHandle = await open(path, 'wx', 0o600);
   try {
     await copy(entry.oid, (piece) => file.appendFile(piece));
-    await file.chmod((entry.mode === '100755' ? 0o755 : 0o644) & modeMask);
+    await file.chmod(permissionsOf(entry, modeMask));
     if (sync) await file.sync();
   } finally {
     await file.close();
@@ -111,6 +116,22 @@ const stageEach = async (
   }
 };
 
+/** A few small ones, which are there as a whole. */
+const stageAtHand = (
+  blobs: ReadonlyMap<string, Buffer>,
+  staged: readonly Staged[],
+  { modeMask }: Staging,
+): Promise<void> => {
+  const copy: Copy = async (oid, write) => void (await write(blobs.get(oid) ?? Buffer.alloc(0)));
+  const stage = ({ entry, path }: Staged): Promise<void> =>
+    entry.mode === '120000'
+      ? writeLink(copy, { entry, path })
+      : writeDurable(path, blobs.get(entry.oid) ?? Buffer.alloc(0), {
+          ...{ mode: 0o600, flag: 'wx', permissions: permissionsOf(entry, modeMask) },
+        });
+  return allOf(...staged.map(stage));
+};
+
 /**
  * Writes each blob to its path, which must be free. Regular files get 0644 or 0755, less what `modeMask` takes away.
  * `sync`: each file is on the disk when this returns. Throws `internal` where an object is missing or broken.
@@ -123,10 +144,7 @@ export const stageBlobs = async (
   if (staged.length === 0) return;
   const oids = staged.map(({ entry }) => entry.oid);
   const atHand = oids.length <= FEW_PATHS ? await blobsAtHand(shadow, oids) : undefined;
-  if (atHand) {
-    const copy: Copy = async (oid, write) => void (await write(atHand.get(oid) ?? Buffer.alloc(0)));
-    return stageEach(copy, staged, options);
-  }
+  if (atHand) return stageAtHand(atHand, staged, options);
   const { cwd, deadlineMs } = options;
   const args = [...shadow.config, 'cat-file', '--batch', '--buffer'];
   const input = oids.map((oid) => `${oid}\n`).join('');

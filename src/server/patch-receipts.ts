@@ -1,7 +1,6 @@
-import { open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
-import { readText } from '../patch/near-disk.ts';
+import { readText, rename, syncPath, writeDurable } from '../patch/near-disk.ts';
 import { faultPoint } from '../protocol/fault-point.ts';
 import { Refusal } from '../protocol/patch.ts';
 
@@ -34,15 +33,8 @@ export const readReceipts = async (dir: string): Promise<Receipt[]> => {
 export const writeReceipt = async (dir: string, receipt: Receipt): Promise<void> => {
   const others = (await readReceipts(dir)).filter(({ replica }) => replica !== receipt.replica);
   const all = [receipt, ...others].slice(0, MAX_RECEIPTS);
-  const file = await open(`${fileIn(dir)}.new`, 'w', 0o600);
-  try {
-    await file.writeFile(JSON.stringify(all));
-    await file.sync();
-  } finally {
-    await file.close();
-  }
+  await writeDurable(`${fileIn(dir)}.new`, JSON.stringify(all), { mode: 0o600 });
   faultPoint('patch.receipt');
   await rename(`${fileIn(dir)}.new`, fileIn(dir));
-  const folder = await open(dir, 'r');
-  await folder.sync().finally(() => folder.close());
+  await syncPath(dir);
 };

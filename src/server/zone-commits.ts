@@ -3,7 +3,7 @@ import { branchOf } from '../patch/head.ts';
 import { readLineage } from '../patch/lineage.ts';
 import { repositoryAt } from '../patch/unpack.ts';
 import type { AnswerOf, Params } from '../protocol/calls.ts';
-import type { PatchPlace } from './zone-patches.ts';
+import type { PatchPlace } from './patch-ground.ts';
 import { zoneShadowDir } from './zone-removal.ts';
 
 /** The commits of a zone's branch: those that a person lacks, and the one that both come from. */

@@ -1,8 +1,7 @@
-import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, rm, stat } from 'node:fs/promises';
+import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
-import { type Application, applyChanges, recoverApplications } from '../patch/apply.ts';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Application, applyChanges } from '../patch/apply.ts';
 import { asKnown, hiddenPaths } from '../patch/as-known.ts';
 import { sweepDisplaced } from '../patch/displaced.ts';
 import { openEnvelope, sealEnvelope } from '../patch/envelope.ts';
@@ -12,13 +11,10 @@ import { branchOf } from '../patch/head.ts';
 import { someOf } from '../patch/left-out.ts';
 import type { Path } from '../patch/listing.ts';
 import { readMadeBy, writeMadeBy } from '../patch/made-by.ts';
-import { exists } from '../patch/near-disk.ts';
 import { pinAll, pinned, tidy } from '../patch/pins.ts';
-import { openShadow, type Repository, type Shadow } from '../patch/shadow.ts';
 import { type Snapshot, snapshotTree } from '../patch/snapshot.ts';
 import { type Change, diffTrees, diffWithRenames, isComplete } from '../patch/tree.ts';
 import { treeTaken } from '../patch/tree-taken.ts';
-import { repositoryAt } from '../patch/unpack.ts';
 import { areEdits, areUntouched } from '../patch/untouched.ts';
 import { allOf } from '../protocol/all-of.ts';
 import type { AnswerOf, Params } from '../protocol/calls.ts';
@@ -26,58 +22,27 @@ import { KhloneError } from '../protocol/error.ts';
 import { faultPoint } from '../protocol/fault-point.ts';
 import type { Refusal } from '../protocol/patch.ts';
 import { noteTold, takeTold } from './last-told.ts';
-import { Receipt, readReceipts, writeReceipt } from './patch-receipts.ts';
+import {
+  applyPlaceOf,
+  fresh,
+  GIT_DEADLINE_MS,
+  type Ground,
+  groundOf,
+  keepReceipt,
+  type PatchPlace,
+  recover,
+} from './patch-ground.ts';
+import { type Receipt, readReceipts } from './patch-receipts.ts';
 import { holdFor, sentTo } from './sent-trees.ts';
-import { zoneShadowDir } from './zone-removal.ts';
 
 /**
  * A zone's worktree as the people who share it see and change it. Nothing is merged here: the hub says what a path
  * shall become and what it must be until then.
  */
 
-const GIT_DEADLINE_MS = 15 * 60_000;
 const MAX_LEFT_OUT = 200;
-
-/** A zone with a worktree that khlone made. */
-export type PatchPlace = { zone: string; path: string; zonesDir: string };
-
-type Ground = {
-  place: PatchPlace;
-  repository: Repository;
-  shadow: Shadow;
-  /** What the zone keeps of patches, outside of its clones' reach. */
-  dir: string;
-};
-
-const groundOf = async (place: PatchPlace): Promise<Ground> => {
-  const repository = repositoryAt(place.path);
-  const dir = join(place.zonesDir, place.zone, 'patches');
-  if (!(await exists(dir))) await mkdir(dir, { recursive: true, mode: 0o700 });
-  const shadow = await openShadow(repository, zoneShadowDir(place.zonesDir, place.zone), GIT_DEADLINE_MS);
-  return { place, repository, shadow, dir };
-};
-
-const applyPlaceOf = ({ place, dir }: Ground) => ({ worktree: place.path, keep: join(dir, 'displaced') });
-
-const fresh = (dir: string): string => join(dir, `payload-${randomBytes(6).toString('hex')}`);
-
-/** What a server that died had begun is finished before anything else looks at the worktree. */
-const recover = async (ground: Ground): Promise<void> => {
-  for (const one of await recoverApplications(applyPlaceOf(ground), ground.shadow))
-    await keepReceipt(ground, one);
-};
-
-const Note = Receipt.pick({ replica: true, seq: true, sha256: true });
-
-/** Notes that a change was taken in, and closes its journal, in this order: a repeat is then answered, not applied. */
-const keepReceipt = async ({ dir }: Ground, applied: Application): Promise<Receipt | undefined> => {
-  const note = Note.safeParse(applied.note).data;
-  const receipt = note && { ...note, done: applied.done.length, refused: applied.refused };
-  if (receipt) await writeReceipt(dir, receipt);
-  faultPoint('patch.received');
-  await applied.settle();
-  return receipt;
-};
+/** What an answer needs to leave this machine; the work behind it would hold it up for as long. */
+const ANSWER_MS = 5;
 
 const snapshotOf = async (
   { repository, shadow, place }: Ground,
@@ -210,6 +175,30 @@ const needNotBeHeard = async (
   areUntouched(place.path, changes, shadow.zeroId.length);
 
 /**
+ * Makes the change that an envelope brought, once its result is held; nothing where the zone has to be heard first: to
+ * have held it is no harm then.
+ */
+const change = async (
+  ground: Ground,
+  { replica, seq, envelope, edits }: Params<'patch.apply'>,
+  base: string,
+  holding: Promise<void>,
+): Promise<{ changes: readonly Change[]; applied: Application } | undefined> => {
+  const { shadow } = ground;
+  const held = holding.then(() => faultPoint('patch.held'));
+  held.catch(() => {});
+  try {
+    const { changes, renames } = await diffWithRenames(shadow, base, envelope.result);
+    if (edits && !(await needNotBeHeard(ground, changes))) return undefined;
+    const note = { replica, seq, sha256: envelope.sha256 };
+    const how = { note, moves: renames, held };
+    return { changes, applied: await applyChanges(applyPlaceOf(ground), shadow, changes, how) };
+  } finally {
+    await held.catch(() => {});
+  }
+};
+
+/**
  * Changes the worktree where it is still as the envelope's base says. `made` is told as soon as that is done: whatever
  * happens before the receipt is written, the journal still says that it is to be. Throws `conflict` for a base that was
  * not told, `disk-low`.
@@ -230,7 +219,7 @@ const takeIn = async (
   const ground = await groundOf(place);
   const { shadow, dir } = ground;
   await recover(ground);
-  const { replica, seq, envelope } = params;
+  const { replica, envelope } = params;
   const last = takeTold(placeName(place));
   const [receipts, pins] = await Promise.all([readReceipts(dir), pinned(shadow)]);
   const earlier = repeatOf(
@@ -255,14 +244,9 @@ const takeIn = async (
   await openEnvelope(shadow, envelope, body, fresh(dir));
   faultPoint('patch.opened');
   const told = new Set([...sent, envelope.result]);
-  const { changes, renames } = await diffWithRenames(shadow, base, envelope.result);
-  if (params.edits && !(await needNotBeHeard(ground, changes))) return CHANGED;
-  const first = async (): Promise<void> => {
-    await holdFor(shadow, pins, replica, told);
-    faultPoint('patch.held');
-  };
-  const note = { replica, seq, sha256: envelope.sha256 };
-  const applied = await applyChanges(applyPlaceOf(ground), shadow, changes, { note, moves: renames, first });
+  const changed = await change(ground, params, base, holdFor(shadow, pins, replica, told));
+  if (!changed) return CHANGED;
+  const { changes, applied } = changed;
   const failed = applied.refused.map(({ path }) => path);
   const taken = await treeTaken(shadow, envelope.result, changes, failed);
   if (taken !== envelope.result)
@@ -270,8 +254,8 @@ const takeIn = async (
   const { done, refused } = applied;
   const result: Taken = { answer: { done: done.length, repeated: false, copied: false }, refused };
   made(result);
-  // The answer is on its way before anything else is asked of this process.
-  await setImmediate();
+  // What brings the answer to the person runs on the same processors.
+  await delay(ANSWER_MS);
   const isSettled = params.settles && refused.length === 0;
   await allOf(
     keepReceipt(ground, applied),

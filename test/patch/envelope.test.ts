@@ -19,6 +19,7 @@ import { openShadow, type Shadow } from '../../src/patch/shadow.ts';
 import { snapshotTree } from '../../src/patch/snapshot.ts';
 import { commitOf } from '../../src/patch/synthetic-commit.ts';
 import type { Envelope } from '../../src/protocol/patch.ts';
+import { until } from '../fixtures/khlone.ts';
 import { gitIn, makeDirty, makeGround, makeRepo, put, snapshotWish } from './ground.ts';
 import { modelsOf, storeTrees, triples } from './random-trees.ts';
 
@@ -165,6 +166,37 @@ describe('an envelope', () => {
     const { envelope, payload } = await seal(base, base);
     await openIn(to, envelope, payload);
     expect(payload.length).toBeLessThan(100);
+  });
+
+  it('is looked into before its sender ends it, and taken in only then', async () => {
+    const base = await agree();
+    put(near, 'edited.txt', 'one\n2\nthree\n');
+    const result = await treeNow();
+    const { envelope, payload } = await seal(base, result);
+    const sender = Promise.withResolvers<void>();
+    async function* endedLater(): AsyncGenerator<Uint8Array> {
+      yield* bytesOf(payload);
+      await sender.promise;
+    }
+    let isTaken = false;
+    const taken = openEnvelope(to, envelope, endedLater(), file()).then(() => {
+      isTaken = true;
+    });
+    await until('the state is there', () => holds(to, result));
+    expect(isTaken).toBe(false);
+    sender.resolve();
+    await taken;
+  });
+
+  it('is refused when its sender breaks off after its last byte', async () => {
+    const base = await agree();
+    put(near, 'edited.txt', 'one\n2\nthree\n');
+    const { envelope, payload } = await seal(base, await treeNow());
+    async function* brokenOff(): AsyncGenerator<Uint8Array> {
+      yield* bytesOf(payload);
+      throw new Error('the line broke');
+    }
+    await expect(openEnvelope(to, envelope, brokenOff(), file())).rejects.toThrow('the line broke');
   });
 
   it('is refused when a byte of it is flipped, missing or too many', async () => {

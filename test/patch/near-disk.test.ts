@@ -27,7 +27,9 @@ import {
   rename,
   stat,
   statBig,
+  syncPath,
   unlink,
+  writeDurable,
   writeSmall,
 } from '../../src/patch/near-disk.ts';
 import { until } from '../fixtures/khlone.ts';
@@ -115,6 +117,24 @@ describe('a disk of this machine', () => {
       await expect(unlink(at('new'))).rejects.toMatchObject({ code: 'ENOENT' });
       await expect(rename(at('new'), at('moved'))).rejects.toMatchObject({ code: 'ENOENT' });
       rmdirSync(at('folder'));
+    });
+  });
+
+  it('brings files and names onto the disk as node does', async () => {
+    const at = (name: string): string => join(root, name);
+    await bothWays(async () => {
+      const text = { mode: 0o600, flag: 'wx', permissions: 0o644 };
+      await writeDurable(at('new'), 'new\n', text);
+      await expect(writeDurable(at('new'), '', text)).rejects.toMatchObject({ code: 'EEXIST' });
+      expect(statSync(at('new')).mode & 0o777).toBe(0o644);
+      await writeDurable(at('new'), Buffer.alloc(FAR_LONGER, 7), { mode: 0o600 });
+      expect((await readFile(at('new'))).equals(Buffer.alloc(FAR_LONGER, 7))).toBe(true);
+      await writeDurable(at('new'), 'short\n', { mode: 0o600 });
+      expect(await readText(at('new'))).toBe('short\n');
+      for (const path of [at('new'), root]) await syncPath(path);
+      await unlink(at('new'));
+      await expect(syncPath(at('new'))).rejects.toMatchObject({ code: 'ENOENT' });
+      await expect(writeDurable(at('none/new'), '', text)).rejects.toMatchObject({ code: 'ENOENT' });
     });
   });
 

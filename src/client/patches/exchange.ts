@@ -3,7 +3,7 @@ import { type Application, applyChanges, recoverApplications } from '../../patch
 import { sweepDisplaced } from '../../patch/displaced.ts';
 import { sealEnvelope } from '../../patch/envelope.ts';
 import type { Path } from '../../patch/listing.ts';
-import { onceReady } from '../../patch/payload.ts';
+import { untilReady } from '../../patch/payload.ts';
 import { tidy } from '../../patch/pins.ts';
 import { baseAfterPull, baseAfterSync } from '../../patch/plan.ts';
 import { renewReplica } from '../../patch/replica.ts';
@@ -195,13 +195,13 @@ export const syncTo = async (
   faultPoint('patch.sealed');
   const seq = ground.state.seq + 1;
   const pending = { ...begun, seq, envelope };
-  // The zone has nothing to take in before both are on the disk, so their order says nothing.
+  // The zone changes nothing before both are on the disk, so their order says nothing.
   const noted = noteState(ground, { ...ground.state, seq, pending });
   const ready = allOf(held, noted).then(() => faultPoint('patch.pending-sync'));
   const { replica } = ground;
   const settles = isWhole && meeting.plan.toLocal.length === 0;
   const change = { replica, seq, envelope, settles, ...(early && { [early]: true }) };
-  const sent = far.apply(change, onceReady(ready, payload)).catch((thrown: unknown) => {
+  const sent = far.apply(change, untilReady(ready, payload)).catch((thrown: unknown) => {
     // An older server does not know the word.
     if (!early || asKhloneError(thrown).code !== 'invalid-params') throw thrown;
     return { answer: { done: 0, repeated: false, copied: false, changed: true }, refused: [] };

@@ -1,8 +1,8 @@
-import { link, mkdir, open, rename, rm } from 'node:fs/promises';
+import { mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { tellFull } from '../../patch/full-disk.ts';
-import { exists, unlink } from '../../patch/near-disk.ts';
+import { exists, link, statBig, unlink, writeSmall } from '../../patch/near-disk.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { createTurns } from '../../protocol/turns.ts';
 import { sweepLeftovers } from './leftovers.ts';
@@ -46,28 +46,29 @@ const takeAway = async (path: string, stale: Owner, mine: string): Promise<void>
   await rm(aside, { force: true });
 };
 
+const isTaken = (path: string, mine: string): Promise<boolean> =>
+  link(mine, path).then(
+    () => true,
+    () => false,
+  );
+
 /** Takes the lock, or answers false while a living process has it. */
 const tryLock = async (path: string, mine: string): Promise<boolean> => {
+  if (await isTaken(path, mine)) return true;
   const owner = await ownerOf(path);
   if (owner) {
     if (await isAlive(owner)) return false;
     await takeAway(path, owner, mine);
   }
-  return link(mine, path).then(
-    () => true,
-    () => false,
-  );
+  return isTaken(path, mine);
 };
 
 /** Names this process, and the file that says so. */
 const writeOwner = async (path: string): Promise<void> => {
-  const file = await open(path, 'w', 0o600);
-  try {
-    const { ino } = await file.stat({ bigint: true });
-    await file.writeFile(`${process.pid} ${(await startOf(process.pid)) || '-'} ${ino}\n`);
-  } finally {
-    await file.close();
-  }
+  await writeSmall(path, '', { mode: 0o600 });
+  const { ino } = await statBig(path);
+  const start = (await startOf(process.pid)) || '-';
+  await writeSmall(path, `${process.pid} ${start} ${ino}\n`, { mode: 0o600 });
 };
 
 /** Those of this process, by path: they wait in line without asking the disk. */

@@ -1,7 +1,7 @@
-import { mkdir, open, rename } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import * as z from 'zod';
-import { exists, lstat, readText } from '../../patch/near-disk.ts';
+import { exists, lstat, readText, rename, syncPath, writeDurable } from '../../patch/near-disk.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { Envelope } from '../../protocol/patch.ts';
 
@@ -106,14 +106,8 @@ export const writeState = async (gitDir: string, zone: string, state: ZoneState)
   const all = await readAll(gitDir);
   const path = fileOf(gitDir);
   if (!(await exists(dirname(path)))) await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  const file = await open(`${path}.new`, 'w', 0o600);
-  try {
-    await file.writeFile(JSON.stringify({ ...all, zones: { ...all.zones, [zone]: state } }));
-    await file.sync();
-  } finally {
-    await file.close();
-  }
+  const text = JSON.stringify({ ...all, zones: { ...all.zones, [zone]: state } });
+  await writeDurable(`${path}.new`, text, { mode: 0o600 });
   await rename(`${path}.new`, path);
-  const folder = await open(dirname(path), 'r');
-  await folder.sync().finally(() => folder.close());
+  await syncPath(dirname(path));
 };

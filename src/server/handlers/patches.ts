@@ -1,8 +1,9 @@
 import { KhloneError } from '../../protocol/error.ts';
 import { createTurns } from '../../protocol/turns.ts';
+import type { PatchPlace } from '../patch-ground.ts';
 import { zoneRow } from '../store/zones.ts';
 import { commits, common } from '../zone-commits.ts';
-import { agree, look, type PatchPlace, type Taken, take } from '../zone-patches.ts';
+import { agree, look, type Taken, take } from '../zone-patches.ts';
 import { attended } from './attended.ts';
 import { route } from './route.ts';
 import type { TaskDeps } from './tasks.ts';

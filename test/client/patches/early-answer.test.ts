@@ -21,6 +21,8 @@ beforeEach(async () => {
   link = farAt(sides.patchPlace, true);
   put(sides.near, 'mine', 'first\n');
   await syncNow();
+  // Its turn comes when the first receipt is written.
+  await pull(sides.place, link, freely);
 });
 afterEach(() => sides.remove());
 

@@ -128,18 +128,29 @@ describe('a sync to a zone that was as before when it answered last', () => {
     expect(readFileSync(join(outside, 'it'), 'utf8')).toBe(lines());
   });
 
-  it('is written down before the zone has all of it', async () => {
+  it('is written down before the zone hears that it has all of it', async () => {
     put(sides.near, 'long.txt', lines({ 2: 'near' }));
     const noticed: unknown[] = [];
     async function* watched(payload: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-      for await (const piece of payload) {
-        noticed.push((await readState(gitDir(), ZONE)).pending?.seq);
-        yield piece;
-      }
+      yield* payload;
+      noticed.push((await readState(gitDir(), ZONE)).pending?.seq);
     }
     const { apply } = sides.link;
     await syncBy({ ...sides.link, apply: (change, payload) => apply(change, watched(payload)) });
     expect(noticed).toEqual([(await readState(gitDir(), ZONE)).seq]);
+  });
+
+  it('changes nothing where its sender breaks off after its last byte', async () => {
+    put(sides.near, 'long.txt', lines({ 2: 'near' }));
+    const { apply } = sides.link;
+    async function* brokenOff(payload: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+      yield* payload;
+      throw new Error('the line broke');
+    }
+    const breaking: Far = { ...sides.link, apply: (change, payload) => apply(change, brokenOff(payload)) };
+    await expect(syncBy(breaking)).rejects.toThrow('the line broke');
+    expect(far('long.txt')).toBe(lines());
+    expect((await syncBy(sides.link)).done).toEqual(['long.txt']);
   });
 
   it('merges where a clone changed the same file meanwhile', async () => {

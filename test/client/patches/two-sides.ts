@@ -10,8 +10,9 @@ import { MAX_FILE_BYTES } from '../../../src/patch/left-out.ts';
 import { pin } from '../../../src/patch/pins.ts';
 import { unpackWorktree } from '../../../src/patch/unpack.ts';
 import { createTurns } from '../../../src/protocol/turns.ts';
+import type { PatchPlace } from '../../../src/server/patch-ground.ts';
 import { commits, common } from '../../../src/server/zone-commits.ts';
-import { agree, look, type PatchPlace, take } from '../../../src/server/zone-patches.ts';
+import { agree, look, take } from '../../../src/server/zone-patches.ts';
 import { dirsOf, makeGround, makeRepo, ZONE } from '../../patch/ground.ts';
 
 /** A worktree and a zone that was carried from it, on one machine: the zone's side is the server's own code. */
