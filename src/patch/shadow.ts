@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type GitOptions, type GitResult, git, gitFailed } from './git.ts';
-import { exists, readText } from './near-disk.ts';
+import { exists, makeFolder, readText } from './near-disk.ts';
 
 /**
  * A git directory of our own beside the user's: snapshots are made in it, so the user's index, HEAD, refs, hooks,
@@ -54,6 +54,11 @@ const CONFIG = [
 export const quotedFolder = (path: string): string =>
   `"${path.replace(/[\\"]/gu, '\\$&').replaceAll('\n', '\\n')}"`;
 
+/** The folders of a store, which git makes one by one: a small change would wait for three of them. */
+const makeObjectFolders = async (store: string): Promise<void> => {
+  for (let n = 0; n < 256; n += 1) await makeFolder(join(store, n.toString(16).padStart(2, '0')), 0o700);
+};
+
 /** Made under another name and moved in place: whoever sees it, sees it whole. */
 const makeShadow = async (dir: string, format: string, deadlineMs: number): Promise<void> => {
   const temp = `${dir}.${randomBytes(6).toString('hex')}`;
@@ -65,6 +70,7 @@ const makeShadow = async (dir: string, format: string, deadlineMs: number): Prom
     if (made.code !== 0) throw gitFailed('khlone could not make its shadow repository', made.stderr);
     await mkdir(join(temp, 'info'), { recursive: true, mode: 0o700 });
     await writeFile(join(temp, 'info', 'attributes'), RAW_ATTRIBUTES, { mode: 0o600 });
+    await makeObjectFolders(join(temp, 'objects'));
     await rename(temp, dir).catch(async (error: unknown) => {
       // Somebody else made it in the meantime, and theirs is as good.
       if (!(await exists(join(dir, 'HEAD')))) throw error;

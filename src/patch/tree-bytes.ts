@@ -7,7 +7,8 @@ export const FOLDER = '40000';
 const MODES: ReadonlySet<string> = new Set(['100644', '100755', '120000', '160000', FOLDER]);
 
 /** Names with their modes and ids; `FOLDER` is a tree. */
-export type Names = Map<Path, { mode: string; oid: string }>;
+export type Names = Map<Path, Readonly<{ mode: string; oid: string }>>;
+export type ReadonlyNames = ReadonlyMap<Path, Readonly<{ mode: string; oid: string }>>;
 
 /** Reads a folder; undefined where it is not in the form that git writes. */
 export const readNames = (bytes: Buffer, idLength: number): Names | undefined => {
@@ -30,7 +31,7 @@ export const readNames = (bytes: Buffer, idLength: number): Names | undefined =>
 const sortName = ([name, { mode }]: [Path, { mode: string }]): string =>
   mode === FOLDER ? `${name}/` : name;
 
-export const writeNames = (names: Names): Buffer => {
+export const writeNames = (names: ReadonlyNames): Buffer => {
   const sorted = [...names]
     .map((one) => ({ key: sortName(one), one }))
     .sort((a, b) => (a.key < b.key ? -1 : 1));

@@ -1,9 +1,10 @@
+import { keepNames, namesAtHand } from './folder-names.ts';
 import { foldersOf } from './groups.ts';
 import type { Path } from './listing.ts';
-import { askForTrees, FEW_PATHS, idOf, treeAtHand, writeObject } from './objects.ts';
+import { askForTrees, FEW_PATHS, idOf, writeObject } from './objects.ts';
 import type { Shadow } from './shadow.ts';
 import type { Entry, Wish } from './tree.ts';
-import { FOLDER, type Names, readNames, writeNames } from './tree-bytes.ts';
+import { FOLDER, type ReadonlyNames, writeNames } from './tree-bytes.ts';
 
 /** A tree with a few paths changed, made of the folders above them and of nothing else, however large the tree is. */
 
@@ -35,14 +36,9 @@ const nodesOf = (wishes: readonly Wish[]): Node => {
   return root;
 };
 
-const namesOf = async (shadow: Shadow, oid: string): Promise<Names | undefined> => {
-  const bytes = await treeAtHand(shadow, oid);
-  return bytes && readNames(bytes, shadow.zeroId.length);
-};
-
 /** The folders that a walk along these paths meets and that are not at hand; what is not there at all is none. */
 const missingOf = async (shadow: Shadow, tree: string, folders: readonly Path[]): Promise<Path[]> => {
-  const known = new Map<Path, Names>();
+  const known = new Map<Path, ReadonlyNames>();
   const missing: Path[] = [];
   const isBelow = (folder: Path): boolean =>
     missing.some((one) => one === '' || folder.startsWith(`${one}/`));
@@ -51,7 +47,7 @@ const missingOf = async (shadow: Shadow, tree: string, folders: readonly Path[])
     const entry =
       folder === '' ? undefined : known.get(folder.slice(0, Math.max(at, 0)))?.get(folder.slice(at + 1));
     const oid = folder === '' ? tree : entry?.mode === FOLDER ? entry.oid : undefined;
-    const names = oid && (await namesOf(shadow, oid));
+    const names = oid && (await namesAtHand(shadow, oid));
     if (names) known.set(folder, names);
     else if (oid || isBelow(folder)) missing.push(folder);
   }
@@ -65,8 +61,9 @@ const editFolder = async (
   node: Node,
   made: Buffer[],
 ): Promise<string | undefined> => {
-  const names = oid === undefined ? new Map() : await namesOf(shadow, oid);
-  if (!names) return undefined;
+  const there = oid === undefined ? new Map() : await namesAtHand(shadow, oid);
+  if (!there) return undefined;
+  const names = new Map(there);
   for (const [name, after] of node.files) {
     const before = names.get(name);
     if (before?.mode === FOLDER || node.folders.has(name)) return undefined;
@@ -86,7 +83,9 @@ const editFolder = async (
   if (names.size === 0) return '';
   const bytes = writeNames(names);
   made.push(bytes);
-  return idOf('tree', bytes, shadow.zeroId.length);
+  const edited = idOf('tree', bytes, shadow.zeroId.length);
+  keepNames(edited, names);
+  return edited;
 };
 
 const askMissing = async (shadow: Shadow, tree: string, paths: readonly Path[]): Promise<void> => {
@@ -107,7 +106,7 @@ export const entriesAtHand = async (
     let at: Entry | undefined = { mode: FOLDER, oid: tree };
     for (const name of names) {
       if (at?.mode !== FOLDER) break;
-      const folder: Names | undefined = await namesOf(shadow, at.oid);
+      const folder: ReadonlyNames | undefined = await namesAtHand(shadow, at.oid);
       if (!folder) return undefined;
       at = folder.get(name);
     }
