@@ -88,7 +88,7 @@ const keepOf = async ({ worktree, keep }: ApplyPlace): Promise<string> => {
 };
 
 const writeJournal = (folder: string, journal: z.infer<typeof Journal>): Promise<void> =>
-  writeDurable(join(folder, 'journal.new'), JSON.stringify(journal), { mode: 0o600, flag: 'wx' });
+  writeDurable(join(folder, 'journal.new'), JSON.stringify(journal), { mode: 0o600, isNew: true });
 
 /** From here on the changes are to be made, whoever dies. */
 const openJournal = async (folder: string): Promise<void> => {

@@ -201,47 +201,57 @@ export const readFile = async (path: Path): Promise<Buffer> => {
   }
 };
 
-/** Writes a small file, which stays in the kernel's memory for now. `flag` and `mode` as `writeFile` has them. */
-export const writeSmall = async (
-  path: string,
-  content: string | Buffer,
-  how: { mode: number; flag?: string },
-): Promise<void> =>
-  content.length <= SMALL_BYTES && isQuick(path)
-    ? now(() => writeFileSync(path, content, how))
-    : pool.writeFile(path, content, how);
+/** `isNew`: throws `EEXIST` where something has that name. `permissions`: those that it gets, whatever the umask. */
+type Writing = { mode: number; isNew?: boolean; permissions?: number };
+
+/** A clone may share the folder: no link that it puts there is followed, and no pipe is waited for. */
+const flagsFor = ({ isNew }: Writing): number => {
+  const { O_WRONLY, O_CREAT, O_EXCL, O_TRUNC, O_NOFOLLOW, O_NONBLOCK } = constants;
+  return O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | (isNew ? O_EXCL : O_TRUNC);
+};
 
 const toDisk = promisify(fsync);
 
-/**
- * Writes a file that is on the disk when this returns; its name may not be. `permissions`: those that it gets in the end,
- * whatever the umask.
- */
-export const writeDurable = async (
+const writeHere = async (
   path: string,
   content: string | Buffer,
-  { mode, flag = 'w', permissions }: { mode: number; flag?: string; permissions?: number },
+  how: Writing,
+  isDurable: boolean,
 ): Promise<void> => {
-  if (content.length > SMALL_BYTES || !isQuick(path)) {
-    const file = await pool.open(path, flag, mode);
-    try {
-      await file.writeFile(content);
-      if (permissions !== undefined) await file.chmod(permissions);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    return;
-  }
-  const fd = now(() => openSync(path, flag, mode));
+  const fd = now(() => openSync(path, flagsFor(how), how.mode));
   try {
     now(() => writeFileSync(fd, content));
-    if (permissions !== undefined) fchmodSync(fd, permissions);
-    await toDisk(fd);
+    if (how.permissions !== undefined) fchmodSync(fd, how.permissions);
+    if (isDurable) await toDisk(fd);
   } finally {
     closeSync(fd);
   }
 };
+
+const write = async (
+  path: string,
+  content: string | Buffer,
+  how: Writing,
+  isDurable: boolean,
+): Promise<void> => {
+  if (content.length <= SMALL_BYTES && isQuick(path)) return writeHere(path, content, how, isDurable);
+  const file = await pool.open(path, flagsFor(how), how.mode);
+  try {
+    await file.writeFile(content);
+    if (how.permissions !== undefined) await file.chmod(how.permissions);
+    if (isDurable) await file.sync();
+  } finally {
+    await file.close();
+  }
+};
+
+/** Writes a file, which stays in the kernel's memory for now. */
+export const writeSmall = (path: string, content: string | Buffer, how: Writing): Promise<void> =>
+  write(path, content, how, false);
+
+/** Writes a file that is on the disk when this returns; its name may not be. */
+export const writeDurable = (path: string, content: string | Buffer, how: Writing): Promise<void> =>
+  write(path, content, how, true);
 
 /** Brings a file onto the disk, or the names in a folder. */
 export const syncPath = async (path: string): Promise<void> => {

@@ -153,7 +153,7 @@ export const smallBlobs = async (
 const putInStore = async (store: string, path: string, packed: Buffer): Promise<void> => {
   const temp = join(store, `tmp_obj_${randomBytes(6).toString('hex')}`);
   try {
-    await writeSmall(temp, packed, { mode: 0o444, flag: 'wx' });
+    await writeSmall(temp, packed, { mode: 0o444, isNew: true });
     await rename(temp, path, store).catch(async (thrown: NodeJS.ErrnoException) => {
       if (thrown.code !== 'ENOENT') throw thrown;
       // Another one may be about to store an object there.

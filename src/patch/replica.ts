@@ -46,7 +46,7 @@ export const renewReplica = async (gitDir: string): Promise<string> => {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const temp = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`;
   const text = `${JSON.stringify({ version: 1, id, place: await placeOf(gitDir) })}\n`;
-  await writeDurable(temp, text, { mode: 0o600, flag: 'wx' });
+  await writeDurable(temp, text, { mode: 0o600, isNew: true });
   await rename(temp, path);
   return id;
 };

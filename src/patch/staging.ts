@@ -127,7 +127,7 @@ const stageAtHand = (
     entry.mode === '120000'
       ? writeLink(copy, { entry, path })
       : writeDurable(path, blobs.get(entry.oid) ?? Buffer.alloc(0), {
-          ...{ mode: 0o600, flag: 'wx', permissions: permissionsOf(entry, modeMask) },
+          ...{ mode: 0o600, isNew: true, permissions: permissionsOf(entry, modeMask) },
         });
   return allOf(...staged.map(stage));
 };

@@ -1,10 +1,10 @@
-import { symlink, writeFile } from 'node:fs/promises';
+import { symlink } from 'node:fs/promises';
 import { faultPoint } from '../protocol/fault-point.ts';
 import { enter, type Folder, removeEmpty, removeFolders } from './beneath.ts';
 import { type BlobFacts, blobAt, type NoBlob } from './blob-id.ts';
 import { isOurs } from './left-out.ts';
 import type { Path } from './listing.ts';
-import { link, lstat, readlink, readText, rename, unlink } from './near-disk.ts';
+import { link, lstat, readlink, readText, rename, unlink, writeSmall } from './near-disk.ts';
 import { isSafePath } from './safe-path.ts';
 import type { Change, Entry } from './tree.ts';
 
@@ -193,7 +193,7 @@ export const swapPath = async (swap: Swap, n: number, change: Change): Promise<s
   if (refused !== undefined) return refused || CHANGED;
   const isOpen = isSafePath(change.path) && !isOurs(change.path);
   const why = isOpen ? await attempt(swap, n, change) : UNSAFE;
-  if (why !== undefined) await writeFile(noMark(swap, n), why, { mode: 0o600 });
+  if (why !== undefined) await writeSmall(noMark(swap, n), why, { mode: 0o600 });
   return why;
 };
 
@@ -218,6 +218,6 @@ export const putBack = async (
   } finally {
     await folder.close();
   }
-  await writeFile(noMark(swap, n), why, { mode: 0o600 });
+  await writeSmall(noMark(swap, n), why, { mode: 0o600 });
   return true;
 };

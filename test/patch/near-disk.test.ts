@@ -104,8 +104,8 @@ describe('a disk of this machine', () => {
     await bothWays(async () => {
       await makeFolder(at('folder'), 0o700);
       await expect(makeFolder(at('folder'), 0o700)).rejects.toMatchObject({ code: 'EEXIST' });
-      await writeSmall(at('new'), 'new\n', { mode: 0o600, flag: 'wx' });
-      await expect(writeSmall(at('new'), '', { mode: 0o600, flag: 'wx' })).rejects.toMatchObject({
+      await writeSmall(at('new'), 'new\n', { mode: 0o600, isNew: true });
+      await expect(writeSmall(at('new'), '', { mode: 0o600, isNew: true })).rejects.toMatchObject({
         code: 'EEXIST',
       });
       expect(statSync(at('new')).mode & 0o777).toBe(0o600);
@@ -123,7 +123,7 @@ describe('a disk of this machine', () => {
   it('brings files and names onto the disk as node does', async () => {
     const at = (name: string): string => join(root, name);
     await bothWays(async () => {
-      const text = { mode: 0o600, flag: 'wx', permissions: 0o644 };
+      const text = { mode: 0o600, isNew: true, permissions: 0o644 };
       await writeDurable(at('new'), 'new\n', text);
       await expect(writeDurable(at('new'), '', text)).rejects.toMatchObject({ code: 'EEXIST' });
       expect(statSync(at('new')).mode & 0o777).toBe(0o644);
@@ -135,6 +135,20 @@ describe('a disk of this machine', () => {
       await unlink(at('new'));
       await expect(syncPath(at('new'))).rejects.toMatchObject({ code: 'ENOENT' });
       await expect(writeDurable(at('none/new'), '', text)).rejects.toMatchObject({ code: 'ENOENT' });
+    });
+  });
+
+  it('writes through no link, and into no pipe', async () => {
+    await bothWays(async () => {
+      for (const write of [writeSmall, writeDurable]) {
+        await expect(write(join(root, 'link'), 'other\n', { mode: 0o600 })).rejects.toMatchObject({
+          code: 'ELOOP',
+        });
+        await expect(write(join(root, 'pipe'), 'other\n', { mode: 0o600 })).rejects.toMatchObject({
+          code: 'ENXIO',
+        });
+      }
+      expect(await readText(join(root, 'text'))).toBe('words\n');
     });
   });
 

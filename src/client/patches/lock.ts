@@ -46,7 +46,8 @@ const takeAway = async (path: string, stale: Owner, mine: string): Promise<void>
   await rm(aside, { force: true });
 };
 
-const isTaken = (path: string, mine: string): Promise<boolean> =>
+/** Answers whether that was possible. */
+const take = (path: string, mine: string): Promise<boolean> =>
   link(mine, path).then(
     () => true,
     () => false,
@@ -54,13 +55,13 @@ const isTaken = (path: string, mine: string): Promise<boolean> =>
 
 /** Takes the lock, or answers false while a living process has it. */
 const tryLock = async (path: string, mine: string): Promise<boolean> => {
-  if (await isTaken(path, mine)) return true;
+  if (await take(path, mine)) return true;
   const owner = await ownerOf(path);
   if (owner) {
     if (await isAlive(owner)) return false;
     await takeAway(path, owner, mine);
   }
-  return isTaken(path, mine);
+  return take(path, mine);
 };
 
 /** Names this process, and the file that says so. */
