@@ -5,6 +5,9 @@ import type { Held } from './plan.ts';
 
 export type LeftOut = { path: string; why: string };
 
+/** What does not travel, on either side. */
+export type Left = { here: readonly LeftOut[]; there: readonly LeftOut[] };
+
 /** Paths that a configuration (`sync.include`, `sync.exclude`) names, in the manner of gitignore. */
 export type Choice = { include: readonly string[]; exclude: readonly string[] };
 
@@ -99,6 +102,12 @@ export const someOf = (leftOut: readonly LeftOut[], max: number): LeftOut[] =>
 
 /** Whether this is told with every sync: somebody may miss the file there, and has a way to send it. */
 export const isTold = ({ why }: LeftOut): boolean => why === SECRET || why.startsWith(LARGER);
+
+/** What of the zone a pull does not bring: the same, and work in a repository that is only there. */
+export const staysThere = ({ here, there }: Left): LeftOut[] => {
+  const mine = new Set(here.map(({ path }) => path));
+  return there.filter((one) => isTold(one) || (one.why === NESTED && !mine.has(one.path)));
+};
 
 /** Why a file that HEAD does not have stays here, if it does. */
 export const refusalOfNew = (wish: Carried): ((path: Path, bytes: number) => string | undefined) => {

@@ -66,6 +66,27 @@ describe.skipIf(sshdMissing)(`commits and patch files${sshdMissing ? ` (${sshdMi
     expect(readHere('two')).toBe('two\n');
   });
 
+  it('names what stays in the zone: a large file, a secret, work in a repository that is only there', async () => {
+    there('big.bin', Buffer.alloc(10_000_001));
+    there('.env.local', 'TOKEN=1\n');
+    mkdirSync(join(far.zone, 'inside'));
+    execFileSync('git', ['init', '-q'], { cwd: join(far.zone, 'inside') });
+    there('inside/work', 'work\n');
+    const lines = [
+      '! ⚠ not brought inside: nested repository\n',
+      '! ⚠ not brought .env.local: looks like a secret\n',
+      '! ⚠ not brought big.bin: larger than max_file (10 MB)\n',
+    ];
+    expect(await far.says(['pull'])).toBe(`${lines.join('')}! ✓ nothing to pull\n`);
+    expect(await far.says(['pull', 'big.bin'])).toContain(
+      '✗ big.bin stays in the zone: larger than max_file',
+    );
+    expect(await far.says(['pull', 'inside/work'])).toContain('✗ inside/work stays in the zone: nested');
+    expect(await far.says(['patch'])).toContain('stays in the zone  .env.local: looks like a secret\n');
+    for (const name of ['big.bin', '.env.local', 'inside']) rmSync(join(far.zone, name), { recursive: true });
+    expect(await far.says(['pull'])).toBe('! ✓ nothing to pull\n');
+  });
+
   it('exports what a pull would bring, which plain git takes in a fresh clone', async () => {
     await far.ok(['sync']);
     await far.ok(['pull']);

@@ -80,6 +80,9 @@ export class PatchListCommand extends PatchCommand {
       ...(view?.leftOut ?? [])
         .slice(0, MAX_LISTED)
         .map(({ path, why }) => `never travels  ${oneLine(path, 200)}: ${oneLine(why, 200)}`),
+      ...(view?.stays ?? [])
+        .slice(0, MAX_LISTED)
+        .map(({ path, why }) => `stays in the zone  ${oneLine(path, 200)}: ${oneLine(why, 200)}`),
       ...kept.slice(0, MAX_LISTED).flatMap(({ id, atMs, files }) => [
         `kept  ${id}  ${ago(Date.now() - atMs)} ago, ${counted(files.length, 'file')}: ${files
           .slice(0, 3)

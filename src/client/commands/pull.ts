@@ -1,4 +1,5 @@
 import { Command, Option } from 'clipanion';
+import { type Left, type LeftOut, staysThere } from '../../patch/left-out.ts';
 import { type Path, pathText } from '../../patch/listing.ts';
 import type { Flag } from '../../patch/policy.ts';
 import { asKhloneError, KhloneError } from '../../protocol/error.ts';
@@ -9,7 +10,7 @@ import { pullCommits } from '../patches/commits.ts';
 import type { Look } from '../patches/far.ts';
 import { agreeIfThere, type Far } from '../patches/far.ts';
 import { isNamed } from '../patches/judge.ts';
-import { assertKnown, asText, pathsFrom } from '../patches/named.ts';
+import { asPaths, assertKnown, asText, pathsFrom } from '../patches/named.ts';
 import { resolveConflict } from '../patches/resolve.ts';
 import { pull, type Stepped } from '../patches/steps.ts';
 import {
@@ -37,6 +38,10 @@ import { KhloneCommand } from './base.ts';
 
 /** What is told behind the files that came: a branch that has to stay, and files that nobody has. */
 type Faults = { stays: KhloneError | undefined; unknown: KhloneError | undefined };
+
+const leftIn = ({ leftOut, seen }: { leftOut: LeftOut[]; seen: Look }): Left => ({
+  ...{ here: leftOut, there: seen.leftOut },
+});
 
 export class PullCommand extends KhloneCommand {
   static override paths = [['pull']];
@@ -129,7 +134,7 @@ export class PullCommand extends KhloneCommand {
     if (head && outcome.isClear) await agreeIfThere(far, { tree, head });
     app.auto.seen(binding.zone);
     app.known.touch(binding.zone);
-    const known = assertKnown(zone.place, outcome.meeting, files, outcome.leftOut);
+    const known = assertKnown(zone.place, outcome.meeting, files, leftIn(outcome));
     const unknown = await known.then(() => undefined, asKhloneError);
     const code = this.tell(binding, { ...outcome, forced, commits, stays, unknown });
     const fault = stays ?? unknown;
@@ -181,6 +186,7 @@ export class PullCommand extends KhloneCommand {
   ): number {
     const style = this.style('stderr');
     const { done, refused, meeting, flags, forced, commits, stays, unknown } = outcome;
+    const [held, stay] = [named(meeting.plan.held), asPaths(staysThere(leftIn(outcome)))];
     const isForced = new Set(forced);
     const conflicts = outcome.conflicts.filter(({ paths }) => !paths.every((path) => isForced.has(path)));
     this.told.push({
@@ -188,7 +194,7 @@ export class PullCommand extends KhloneCommand {
       pulled: done.map(pathText),
       forced: forced.map(pathText),
       conflicts: conflictsText(conflicts),
-      held: asText(named(meeting.plan.held)),
+      held: asText([...held, ...stay]),
       refused: asText(refused),
       flags: asText(flags),
       commits,
@@ -199,7 +205,8 @@ export class PullCommand extends KhloneCommand {
     const standing = { cwd: this.caller.cwd, root: binding.root };
     for (const line of conflictLines(conflicts, style, standing)) this.say(line);
     for (const line of underwayLines(outcome.seen, style)) this.say(line);
-    for (const line of reasonLines('held', named(meeting.plan.held), style)) this.say(line);
+    for (const line of reasonLines('held', held, style)) this.say(line);
+    for (const line of reasonLines('not brought', stay, style)) this.say(line);
     for (const line of reasonLines('left', refused, style)) this.say(line);
     for (const line of reasonLines('look at', flags, style)) this.say(line);
     for (const line of commits) this.say(`${mark(style, 'done')} ${line}`);

@@ -5,7 +5,7 @@ import { asKhloneError, KhloneError } from '../../protocol/error.ts';
 import type { Binding } from '../bindings.ts';
 import { interrupted } from '../caller.ts';
 import { lookSoon } from '../patches/counts.ts';
-import { asPath, assertKnown, asText, pathsFrom } from '../patches/named.ts';
+import { asPaths, assertKnown, asText, pathsFrom } from '../patches/named.ts';
 import { queueSync, settleStopped, syncZone, waitsFor } from '../patches/queue.ts';
 import type { Stepped } from '../patches/steps.ts';
 import { isOwnWorktree, type PatchZone, patchZoneOf, wishFor } from '../patches/zone.ts';
@@ -70,7 +70,8 @@ export class SyncCommand extends KhloneCommand {
       // What else happened there, nobody has asked yet.
       if (!outcome.seen) lookSoon(app, place.binding);
       await settleStopped(app, zone);
-      const known = assertKnown(zone.place, outcome.meeting, files, outcome.leftOut);
+      const left = { here: outcome.leftOut, there: outcome.seen?.leftOut ?? [] };
+      const known = assertKnown(zone.place, outcome.meeting, files, left);
       const unknown = await known.then(() => undefined, asKhloneError);
       const code = this.tell(outcome, { cwd: caller.cwd, root: place.worktree.root }, unknown);
       // A script gets one value, which tells of the fault too.
@@ -119,8 +120,7 @@ export class SyncCommand extends KhloneCommand {
   tell(outcome: Stepped, standing: Standing, unknown: KhloneError | undefined): number {
     const style = this.style('stderr');
     const { conflicts, done, refused, meeting } = outcome;
-    const stays = outcome.leftOut.filter(isTold).map(({ path, why }) => ({ path: asPath(path), why }));
-    const held = [...named(meeting.plan.held), ...stays];
+    const held = [...named(meeting.plan.held), ...asPaths(outcome.leftOut.filter(isTold))];
     if (this.json) {
       const told = conflictsText(conflicts);
       this.give({

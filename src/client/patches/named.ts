@@ -1,7 +1,7 @@
 import { realpathSync } from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
-import { isTold, type LeftOut } from '../../patch/left-out.ts';
+import { isTold, type Left, type LeftOut } from '../../patch/left-out.ts';
 import { type Path, pathText, toBytes } from '../../patch/listing.ts';
 import { openShadow, shadowDirOf } from '../../patch/shadow.ts';
 import { listTree } from '../../patch/tree.ts';
@@ -16,6 +16,10 @@ const LIST_DEADLINE_MS = 60_000;
 
 /** A path that people write. */
 export const asPath = (text: string): Path => Buffer.from(text, 'utf8').toString('latin1');
+
+/** What stays on its side, by paths as git has them. */
+export const asPaths = (leftOut: readonly LeftOut[]): { path: Path; why: string }[] =>
+  leftOut.map(({ path, why }) => ({ path: asPath(path), why }));
 
 const NO_TEXT = '\ufffd';
 
@@ -62,15 +66,22 @@ const hasPath = (names: Iterable<Path>, path: Path): boolean => {
   return false;
 };
 
-/** Why a named file that lies here is in no snapshot. */
-const whyNot = async (root: string, file: Path, leftOut: readonly LeftOut[]): Promise<string | undefined> => {
+/** Why a named file is in no snapshot, and on which side it stays. */
+const whyNot = async (
+  root: string,
+  file: Path,
+  { here, there }: Left,
+): Promise<{ where: string; why: string } | undefined> => {
   const name = pathText(file);
-  const found = leftOut.find(({ path }) => path === name || name.startsWith(`${path}/`));
-  if (found) return found.why;
+  const isAbout = ({ path }: LeftOut): boolean => path === name || name.startsWith(`${path}/`);
+  const [mine, theirs] = [here.find(isAbout), there.find(isAbout)];
+  if (mine) return { where: 'here', why: mine.why };
+  if (theirs) return { where: 'in the zone', why: theirs.why };
   const full = Buffer.concat([Buffer.from(`${root}/`), toBytes(file)]);
   const facts = await lstat(full).catch(() => undefined);
   if (!facts) return undefined;
-  return facts.isFile() || facts.isSymbolicLink() ? 'git ignores it' : 'it holds no file that travels';
+  const isFile = facts.isFile() || facts.isSymbolicLink();
+  return { where: 'here', why: isFile ? 'git ignores it' : 'it holds no file that travels' };
 };
 
 /** What a person can do about it. */
@@ -82,14 +93,14 @@ const nextFor = (why: string): string =>
 const MAX_TOLD = 5;
 
 /**
- * Throws `usage` for a file that neither side has nor had, or that stays here: a slip of the hand is told, not passed
+ * Throws `usage` for a file that neither side has nor had, or that stays on its side: a slip of the hand is told, not passed
  * over.
  */
 export const assertKnown = async (
   { repository }: StepPlace,
   { base, local, remote }: Pick<Trees, 'base' | 'local' | 'remote'>,
   files: readonly Path[] | undefined,
-  leftOut: readonly LeftOut[],
+  left: Left,
 ): Promise<void> => {
   if (!files) return;
   const shadow = await openShadow(repository, shadowDirOf(repository.gitDir), LIST_DEADLINE_MS);
@@ -99,8 +110,10 @@ export const assertKnown = async (
   if (wrong.length === 0) return;
   const shown = (path: Path): string => oneLine(pathText(path), 200);
   for (const path of wrong.slice(0, MAX_TOLD)) {
-    const why = await whyNot(repository.worktree, path, leftOut);
-    if (why) throw new KhloneError('usage', `${shown(path)} stays here: ${why}`, nextFor(why));
+    const stays = await whyNot(repository.worktree, path, left);
+    if (!stays) continue;
+    const { where, why } = stays;
+    throw new KhloneError('usage', `${shown(path)} stays ${where}: ${oneLine(why, 200)}`, nextFor(why));
   }
   throw new KhloneError(
     'usage',

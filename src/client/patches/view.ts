@@ -1,5 +1,5 @@
 import { gitFailed } from '../../patch/git.ts';
-import { type LeftOut, repositoriesIn } from '../../patch/left-out.ts';
+import { type Left, type LeftOut, repositoriesIn, staysThere } from '../../patch/left-out.ts';
 import type { Path } from '../../patch/listing.ts';
 import { type Marked, markedText } from '../../patch/markers.ts';
 import { treeWith } from '../../patch/tree.ts';
@@ -23,7 +23,9 @@ export type View = {
   toPull: number;
   held: { path: Path; why: string }[];
   /** What of the worktree never travels, as people read it. */
-  leftOut: { path: string; why: string }[];
+  leftOut: LeftOut[];
+  /** What of the zone a pull does not bring; empty where the zone was not asked. */
+  stays: LeftOut[];
   /** When the zone's side was last seen, in ms since the epoch; undefined: just now. */
   asOfMs: number | undefined;
 };
@@ -50,7 +52,7 @@ const remoteOf = async (ground: Ground, far: Far | undefined): Promise<Seen> => 
 const inMeeting = <T>(
   place: StepPlace,
   far: Far | undefined,
-  work: (ground: Ground, meeting: Meeting, leftOut: View['leftOut']) => Promise<T>,
+  work: (ground: Ground, meeting: Meeting, left: Left) => Promise<T>,
 ): Promise<T> =>
   inTurn(place.repository.gitDir, async () => {
     const ground = await openGround(place.repository, place.zone, place.choice);
@@ -66,15 +68,16 @@ const inMeeting = <T>(
       ground,
       far ? seenState(ground, meeting) : { ...seenState(ground, meeting), ...seenBefore(ground) },
     );
-    return work(ground, meeting, leftOut);
+    return work(ground, meeting, { here: leftOut, there: theirs ?? [] });
   });
 
 const seenBefore = ({ state: { seenMs } }: Ground) => (seenMs === undefined ? {} : { seenMs });
 
 /** How both sides differ. `far` undefined: as far as it is known here. */
 export const viewPatches = (place: StepPlace, far: Far | undefined): Promise<View> =>
-  inMeeting(place, far, async (ground, meeting, leftOut) => ({
-    leftOut: leftOut.slice(0, MAX_LEFT_OUT),
+  inMeeting(place, far, async (ground, meeting, left) => ({
+    leftOut: left.here.slice(0, MAX_LEFT_OUT),
+    stays: staysThere(left).slice(0, MAX_LEFT_OUT),
     conflicts: await tellConflicts(ground.shadow, meeting.merge.conflicts),
     toSend: await countedIn(ground, meeting, 'toRemote'),
     toPull: await countedIn(ground, meeting, 'toLocal'),
@@ -94,8 +97,8 @@ export const patchText = (
   direction: Direction,
   files: readonly Path[] | undefined,
 ): Promise<Buffer> =>
-  inMeeting(place, far, async ({ shadow }, { plan, base, local, remote }, leftOut) => {
-    await assertKnown(place, { base, local, remote }, files, leftOut);
+  inMeeting(place, far, async ({ shadow }, { plan, base, local, remote }, left) => {
+    await assertKnown(place, { base, local, remote }, files, left);
     const [from, changes] = direction === 'in' ? [local, plan.toLocal] : [remote, plan.toRemote];
     const named = changes.filter(
       ({ path }) => !files || files.some((file) => path === file || path.startsWith(`${file}/`)),
