@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { asKhloneError, KhloneError } from '../protocol/error.ts';
 import { createPeer, type Peer } from '../protocol/peer.ts';
 import type { AttachOrder } from './attach/order.ts';
 import type { Invocation, Marks } from './caller.ts';
 import type { Said } from './hub/exchange.ts';
 import { bundle, connectHub } from './hub-connection.ts';
+import { mintNonce } from './nonce.ts';
 import { askHere } from './terminal/ask-here.ts';
 import { type Hold, holdTerminal } from './terminal/hold.ts';
 import { type Leaving, leaveAtSignals, unlessLeaving } from './terminal/leaving.ts';
@@ -240,7 +240,7 @@ const main = async (argv: string[]): Promise<number> => {
   // The outermost caller mints the nonce: the shell's function did, if there is one.
   const given = process.env.KHLONE_NONCE;
   delete process.env.KHLONE_NONCE;
-  const nonce = given && /^[A-Za-z0-9._-]{8,80}$/.test(given) ? given : randomBytes(16).toString('hex');
+  const nonce = given && /^[A-Za-z0-9._-]{8,80}$/.test(given) ? given : mintNonce();
   const talk: Talk = {
     ...{ printed: 0, repeats: 0, any: false, marks: {}, heard: [] },
     ...{ leaving: leaveAtSignals(), hush: undefined, isBegun: false, lost: undefined },
