@@ -38,6 +38,10 @@ import { KhloneCommand } from './base.ts';
 
 /** What is told behind the files that came: a branch that has to stay, and files that nobody has. */
 type Faults = { stays: KhloneError | undefined; unknown: KhloneError | undefined };
+/** What a pull of one zone did; `files`: what the person named. */
+type Pulled = Stepped & { seen: Look; flags: Flag[]; forced: Path[]; commits: string[] } & Faults & {
+    files: readonly Path[] | undefined;
+  };
 
 const leftIn = ({ leftOut, seen }: { leftOut: LeftOut[]; seen: Look }): Left => ({
   ...{ here: leftOut, there: seen.leftOut },
@@ -136,7 +140,7 @@ export class PullCommand extends KhloneCommand {
     app.known.touch(binding.zone);
     const known = assertKnown(zone.place, outcome.meeting, files, leftIn(outcome));
     const unknown = await known.then(() => undefined, asKhloneError);
-    const code = this.tell(binding, { ...outcome, forced, commits, stays, unknown });
+    const code = this.tell(binding, { ...outcome, forced, commits, stays, unknown, files });
     const fault = stays ?? unknown;
     // A script gets one value, which tells of the fault too.
     if (fault && !this.json) throw fault;
@@ -180,13 +184,10 @@ export class PullCommand extends KhloneCommand {
     return taken;
   }
 
-  tell(
-    binding: Binding,
-    outcome: Stepped & { seen: Look; flags: Flag[]; forced: Path[]; commits: string[] } & Faults,
-  ): number {
+  tell(binding: Binding, outcome: Pulled): number {
     const style = this.style('stderr');
-    const { done, refused, meeting, flags, forced, commits, stays, unknown } = outcome;
-    const [held, stay] = [named(meeting.plan.held), asPaths(staysThere(leftIn(outcome)))];
+    const { done, refused, meeting, flags, forced, commits, stays, unknown, files } = outcome;
+    const [held, stay] = [named(meeting.plan.held), asPaths(staysThere(leftIn(outcome)), files)];
     const isForced = new Set(forced);
     const conflicts = outcome.conflicts.filter(({ paths }) => !paths.every((path) => isForced.has(path)));
     this.told.push({

@@ -73,7 +73,7 @@ export class SyncCommand extends KhloneCommand {
       const left = { here: outcome.leftOut, there: outcome.seen?.leftOut ?? [] };
       const known = assertKnown(zone.place, outcome.meeting, files, left);
       const unknown = await known.then(() => undefined, asKhloneError);
-      const code = this.tell(outcome, { cwd: caller.cwd, root: place.worktree.root }, unknown);
+      const code = this.tell(outcome, { cwd: caller.cwd, root: place.worktree.root }, { files, unknown });
       // A script gets one value, which tells of the fault too.
       if (unknown && !this.json) throw unknown;
       return unknown?.exit ?? code;
@@ -117,10 +117,14 @@ export class SyncCommand extends KhloneCommand {
     return 0;
   }
 
-  tell(outcome: Stepped, standing: Standing, unknown: KhloneError | undefined): number {
+  tell(
+    outcome: Stepped,
+    standing: Standing,
+    { files, unknown }: { files: readonly Path[] | undefined; unknown: KhloneError | undefined },
+  ): number {
     const style = this.style('stderr');
     const { conflicts, done, refused, meeting } = outcome;
-    const held = [...named(meeting.plan.held), ...asPaths(outcome.leftOut.filter(isTold))];
+    const held = [...named(meeting.plan.held), ...asPaths(outcome.leftOut.filter(isTold), files)];
     if (this.json) {
       const told = conflictsText(conflicts);
       this.give({

@@ -7,6 +7,7 @@ import { openShadow, shadowDirOf } from '../../patch/shadow.ts';
 import { listTree } from '../../patch/tree.ts';
 import { KhloneError } from '../../protocol/error.ts';
 import { oneLine } from '../../protocol/sanitize.ts';
+import { isNamed } from './judge.ts';
 import type { Trees } from './meet.ts';
 import type { StepPlace } from './steps.ts';
 
@@ -17,9 +18,14 @@ const LIST_DEADLINE_MS = 60_000;
 /** A path that people write. */
 export const asPath = (text: string): Path => Buffer.from(text, 'utf8').toString('latin1');
 
-/** What stays on its side, by paths as git has them. */
-export const asPaths = (leftOut: readonly LeftOut[]): { path: Path; why: string }[] =>
-  leftOut.map(({ path, why }) => ({ path: asPath(path), why }));
+/** What stays on its side, by paths as git has them; only of what the person named, if anything. */
+export const asPaths = (
+  leftOut: readonly LeftOut[],
+  files: readonly Path[] | undefined,
+): { path: Path; why: string }[] =>
+  leftOut
+    .map(({ path, why }) => ({ path: asPath(path), why }))
+    .filter(({ path }) => files === undefined || isNamed(files, path));
 
 const NO_TEXT = '\ufffd';
 
