@@ -16,6 +16,7 @@ let held = 0;
 /** Holds what a tree says for whoever asks next. Nobody changes it from now on. */
 export const keepNames = (oid: string, names: ReadonlyNames): void => {
   if (latest.delete(oid)) held -= names.size;
+  // A larger one is kept as its bytes alone (objects.ts), which take a tenth of the room.
   if (names.size > MAX_NAMES / 4) return;
   latest.set(oid, names);
   held += names.size;
